@@ -1,0 +1,237 @@
+/*
+ * data.h - prompt file, journal, result file, their in- and export, and the I/O thread.
+ *
+ * HDF5 is used in this room only.  The loop never calls what blocks: it talks to struct io.
+ * File formats: src/data/FORMATS.md.
+ */
+#ifndef EPIDOTE_DATA_H
+#define EPIDOTE_DATA_H
+
+#include "base/base.h"
+
+/* ---- prompt file (prompts.c) ---------------------------------------------------------------- */
+
+/* One row as read; strings are NUL-terminated and may hold anything a file may hold. */
+struct prompt_row {
+    uint64_t row;                                      /* global row number */
+    const char *prompt, *messages, *id, *stop;         /* NULL = column absent or empty source; stop, messages: JSON text */
+    size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
+    const int32_t *tokens;                             /* [n_tokens] or NULL */
+    int64_t n_tokens;
+    bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed;
+    int64_t max_tokens, top_k;
+    double temperature, top_p;
+    uint64_t seed;
+    struct row_error error;                            /* text[0] != 0: this row could not be read; serve it as an error row */
+};
+
+struct prompts_info {
+    uint64_t n_rows;
+    bool has_prompt, has_messages, has_tokens, has_id;
+    bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed, has_stop;
+};
+
+struct prompts;
+
+/*
+ * prompts_open - open a prompt file read-only, without HDF5 file locking, and check its columns.
+ *   An unknown schema, no prompt source, columns of different lengths, offsets that do not ascend or
+ *   point past `values`, wrong types and columns of a later version (continuation, images, image_ref)
+ *   are refused with file, column and remedy.
+ * Local.  Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM.
+ */
+enum status prompts_open(const char *path, struct prompts **out_prompts);
+void prompts_close(struct prompts *prompts);
+const struct prompts_info *prompts_info(const struct prompts *prompts);
+
+/* prompts_fingerprint - hash over the content of all columns, in the order of their names: files of
+ * equal content have equal fingerprints, however they are chunked.  Reads the whole file in windows.
+ * Returns ST_OK, ST_IO, ST_FORMAT. */
+enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
+
+/*
+ * prompts_read - rows [first, first + n_rows) into out_rows; strings and tokens live in arena.
+ *   A row that cannot be decoded gets row.error; the others are not touched by it.
+ * Returns ST_OK, ST_IO (the file vanished or is damaged; logged), ST_NOMEM.
+ */
+enum status prompts_read(struct prompts *prompts, uint64_t first, uint64_t n_rows,
+                         struct arena *arena, struct prompt_row *out_rows);
+
+/* prompts_row_bytes - bytes of text and tokens that rows [first, first + n_rows) hold, from offsets
+ * alone where the column is ragged; used to cut windows.  See prompts_read for errors. */
+
+/* ---- one finished row ----------------------------------------------------------------------- */
+
+enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_SCORED, FINISH_ERROR, FINISH_COUNT };
+const char *finish_reason_name(enum finish_reason reason); /* "stop", "length", "scored", "error" */
+
+/* Seconds, per row, in result files under /timing; not part of a digest. */
+struct row_timing {
+    float queue_s, encode_s, prefill_s, exposed_transfer_s, first_token_s, decode_s;
+};
+
+struct result_row {
+    uint64_t row; /* global */
+    enum finish_reason reason;
+    const char *text;  /* text_bytes of UTF-8, no NUL inside */
+    size_t text_bytes;
+    const char *error; /* error_bytes; empty unless reason is FINISH_ERROR */
+    size_t error_bytes;
+    const int32_t *tokens; /* [n_tokens], the stop token included when one was sampled */
+    int n_tokens, prompt_len;
+    bool has_logprobs;         /* logprobs [n_tokens] is there */
+    int n_top;                 /* top_ids, top_logprobs [n_tokens, n_top]; 0 = none */
+    const float *logprobs;
+    const int32_t *top_ids;
+    const float *top_logprobs;
+    struct row_timing timing;
+};
+
+/* result_pack - append the journal's and the wire's form of a row.  Returns ST_OK, ST_NOMEM. */
+enum status result_pack(const struct result_row *row, struct buf *out);
+/* result_unpack - views into data (which must be 8-byte aligned).  Every count is checked against
+ * n_bytes.  Returns ST_OK, ST_FORMAT (not logged: the caller knows the place). */
+enum status result_unpack(const void *data, size_t n_bytes, struct result_row *out_row);
+
+/* ---- journal (journal.c) -------------------------------------------------------------------- */
+
+/*
+ * RESULTS.parts/<attempt>.log holds finished rows as records (bytes, row, payload, xxh64) behind a
+ * header with the job's identity.  RESULTS.lock names the owner.  RESULTS.status is what `status` reads.
+ */
+struct journal;
+
+struct journal_args {
+    const char *results_path;
+    const char *identity;          /* "name = value\n" lines: options, model, prompts, numerics */
+    uint64_t rows_begin, rows_end; /* global, end exclusive: the rows this run serves */
+    bool retry_errors;             /* rows that ended as errors are not done */
+    bool dry;                      /* `check`: look, change nothing, take no lock */
+};
+
+struct journal_counts {
+    uint64_t n_rows;                /* in range */
+    uint64_t n_done, n_failed;      /* rows finished in all attempts; failed is part of done */
+    uint64_t n_kept;                /* rows found finished when this attempt began */
+    uint64_t n_records;             /* records in all logs: rows computed in all */
+    uint64_t n_attempts;            /* this one included */
+};
+
+/*
+ * journal_open - take the lock, look at RESULTS, then at the logs, and know what is done.
+ *   Refuses: a lock that is held (says host, pid, start, job id); logs or a RESULTS of another
+ *   identity (names each line that differs); a directory that cannot be written.  Takes over the
+ *   lock of a dead owner with a log line.  A torn tail is ignored; a row found twice must be equal.
+ * Local.  Returns ST_OK, ST_CONFIG, ST_IO, ST_FORMAT, ST_NOMEM.
+ */
+enum status journal_open(const struct journal_args *args, struct journal **out_journal);
+/* journal_close - sync, close, release the lock.  Accepts NULL. */
+void journal_close(struct journal *journal);
+bool journal_row_done(const struct journal *journal, uint64_t row);
+/* journal_append - one record of result_pack's bytes; the log file is created at the first call.
+ * A short write is undone by truncation, so the log stays whole.  Syncs every 64 MiB or 30 s.
+ * Returns ST_OK, ST_IO (disk full and the like; logged with the remedy). */
+enum status journal_append(struct journal *journal, const void *payload, size_t n_bytes);
+enum status journal_sync(struct journal *journal);
+void journal_counts(const struct journal *journal, struct journal_counts *out_counts);
+/* journal_complete - whether RESULTS itself was found finished, with this identity and these rows. */
+bool journal_complete(const struct journal *journal);
+
+/* What the result file says about its run, beside the columns. */
+struct result_meta {
+    const char *program;            /* name and version */
+    const char *job;                /* effective job */
+    const char *identity;           /* as journal_args */
+    const char *numerics;
+    uint64_t model_fingerprint, prompts_fingerprint, seed;
+};
+
+/*
+ * journal_merge - write RESULTS from the logs in input order, windows of at most 256 MiB; close,
+ *   reopen and verify, sync, rename, then remove the logs.
+ *   Every row of the range must be there exactly once (ST_FORMAT otherwise, naming the first missing).
+ * Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
+ */
+enum status journal_merge(struct journal *journal, struct prompts *prompts,
+                          const struct result_meta *meta);
+
+/* ---- status file (status.c) ----------------------------------------------------------------- */
+
+enum outcome {
+    OUTCOME_DONE = 0,    /* all rows done */
+    OUTCOME_ERRORS = 1,  /* all rows done, some as error rows */
+    OUTCOME_JOB = 2,     /* the job is wrong */
+    OUTCOME_BROKEN = 3,  /* broken off; the same command continues it */
+    OUTCOME_MACHINE = 4, /* a peer or the machine failed */
+    OUTCOME_RUNNING = 5  /* in status files and reports only */
+};
+const char *outcome_name(enum outcome outcome);
+
+struct run_status {
+    enum outcome outcome;
+    uint64_t n_rows, n_done, n_failed, n_attempts;
+    double elapsed_s, rows_per_s; /* of this or the last attempt */
+    char message[512];            /* why, when it is not OUTCOME_DONE or OUTCOME_RUNNING */
+};
+/* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
+enum status status_write(const char *results_path, const struct run_status *status);
+/* status_report - what RESULTS, RESULTS.status, the logs and the lock say together, as text for
+ * `epidote status`; a run whose owner is dead is OUTCOME_BROKEN.  Takes no lock, changes nothing.
+ * Returns ST_OK, ST_IO (nothing there), ST_FORMAT. */
+enum status status_report(const char *results_path, struct run_status *out_status, struct buf *out_text);
+
+/* ---- I/O thread (io.c) ---------------------------------------------------------------------- */
+
+/* One thread, two bounded queues: prompt rows that are not done come in, finished rows go out. */
+struct io;
+
+struct io_args {
+    struct prompts *prompts;    /* borrowed; used by the thread only until io_stop */
+    struct journal *journal;    /* likewise */
+    const char *results_path;   /* for RESULTS.status */
+    bool longest_first;         /* within each window of rows */
+    size_t queue_bytes;         /* bound of each queue, e.g. 64 MiB; one row may exceed it alone */
+    int window_rows;            /* rows read at a time, e.g. 1,024 */
+};
+enum status io_start(const struct io_args *args, struct io **out_io);
+
+/* io_next - the next row to serve; *out_row is valid until io_row_free.  Does not block.
+ * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading. */
+enum status io_next(struct io *io, const struct prompt_row **out_row);
+void io_row_free(struct io *io, const struct prompt_row *row);
+
+/* io_put - queue one finished row (bytes of result_pack, copied).  Does not block.
+ * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
+enum status io_put(struct io *io, const void *payload, size_t n_bytes);
+/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is written. */
+bool io_idle(struct io *io);
+void io_counts(struct io *io, struct journal_counts *out_counts);
+/* io_stop - write what is queued, sync the journal, end the thread.  Accepts NULL.
+ * Returns ST_OK or the first error of the thread. */
+enum status io_stop(struct io *io);
+
+/* ---- inspect, digest, in- and export ---------------------------------------------------------- */
+
+/* results_digest - hash over the content of all result columns but /timing, and of the row range;
+ * two result files with equal answers have equal digests.  Also works on a prompt file.
+ * Returns ST_OK, ST_IO, ST_FORMAT. */
+enum status data_digest(const char *path, uint64_t *out_hash);
+/* data_inspect - what a prompt file, result file, journal (a .log or a .parts folder) holds, as text.
+ * Returns ST_OK, ST_IO, ST_FORMAT; ST_UNSUPPORTED (not logged) when path is none of these. */
+enum status data_inspect(const char *path, struct buf *out_text);
+
+struct import_args {
+    const char *in_path;            /* "-" = standard input */
+    const char *out_path;
+    bool lines;                     /* one prompt a line instead of JSONL */
+    const char *field_prompt;       /* JSON fields; NULL = "prompt", "messages", "id", ... where present */
+    const char *field_messages, *field_id;
+};
+/* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its number.
+ * Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
+enum status data_import(const struct import_args *args);
+/* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of a
+ * run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT. */
+enum status data_export(const char *results_path, const char *out_path, bool partial);
+
+#endif

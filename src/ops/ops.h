@@ -1,0 +1,127 @@
+/*
+ * ops.h - the table of tensor operations, one column per instruction set.
+ *
+ * Every CPU variant gives the same bits ("bf16chain/1", DESIGN section 7); what a row's result is
+ * never depends on the other rows, the number of threads or the variant.
+ *
+ * Shape letters: B sequences, T tokens of the step, D width, F ffn width, V vocabulary, H query
+ * heads, K kv heads, E head size, N blocks, P tokens per block.
+ */
+#ifndef EPIDOTE_OPS_H
+#define EPIDOTE_OPS_H
+
+#include "base/base.h"
+
+/* What weights and KV are stored as; with OPS_BF16, matmul and attention round their float32 inputs
+ * to bf16 (nearest even).  Accumulation is float32 in both. */
+enum ops_type { OPS_BF16, OPS_F32, OPS_TYPE_COUNT };
+static inline size_t ops_type_bytes(enum ops_type type)
+{
+    return type == OPS_BF16 ? 2 : 4;
+}
+
+enum { OPS_LANES = 16 }; /* columns of a panel; virtual lanes of every reduction */
+
+/*
+ * A weight matrix W [n_out, n_in], y = W x, packed in panels of 16 output rows:
+ *   data [ceil(n_out/16)] [ceil(n_in/2)] [16] [2]   (pairs of neighbouring inputs; zero padded)
+ * The chain of one output: acc = +0; for each pair of inputs in ascending order:
+ *   acc = fma(x[odd], w[odd], acc); acc = fma(x[even], w[even], acc).
+ */
+struct ops_matrix {
+    enum ops_type type;
+    int n_out, n_in;
+    void *data; /* borrowed; 64-byte aligned */
+};
+size_t ops_matrix_bytes(enum ops_type type, int n_out, int n_in);
+/* ops_matrix_set_row - store row `out` (float32 [n_in], rounded to the type) in its panel. */
+void ops_matrix_set_row(struct ops_matrix *w, int out, const float *row);
+/* ops_matrix_get_row - the stored row as float32 [n_in]. */
+void ops_matrix_get_row(const struct ops_matrix *w, int out, float *row);
+
+/*
+ * KV of one layer: blocks [N][2][K][P*E] of the type; inside a block and head
+ *   key    [E/2][P][2]   (keys are lanes)
+ *   value  [P][E]
+ * P is 16, 32 or 64; E is a multiple of 16, at most 256.
+ */
+struct ops_kv {
+    enum ops_type type;
+    int K, P, E;
+    void *base;      /* of this layer's pool */
+};
+/* Element index of (block, 0 = key / 1 = value, head, position in block, element). */
+static inline size_t ops_kv_index(const struct ops_kv *kv, int32_t block, int value, int head, int p, int e)
+{
+    const size_t head_elems = (size_t)kv->P * (size_t)kv->E;
+    const size_t at = (((size_t)block * 2 + (size_t)value) * (size_t)kv->K + (size_t)head) * head_elems;
+
+    if (value)
+        return at + (size_t)p * (size_t)kv->E + (size_t)e;
+    return at + ((size_t)(e / 2) * (size_t)kv->P + (size_t)p) * 2 + (size_t)(e % 2);
+}
+
+/* n_tok tokens of one sequence, at absolute positions pos0 .. pos0 + n_tok - 1, in rows row0 .. of
+ * the step's arrays.  blocks [(pos0 + n_tok + P - 1) / P] ids in token order. */
+struct ops_seq {
+    const int32_t *blocks;
+    int pos0, n_tok, row0;
+};
+
+/* Scratch and threads of one caller.  Opaque. */
+struct ops_ctx;
+
+struct ops {
+    const char *name;     /* "plain", "avx2", "avx512": the value of job option `instructions` */
+    const char *numerics; /* "bf16chain/1" */
+    bool (*usable)(void); /* whether this CPU has the instructions */
+
+    /* out [T, n_out] = x [T, n_in] W^T.  ldx, ldo: elements from row to row.  out may not alias x. */
+    enum status (*matmul)(struct ops_ctx *ctx, float *out, int ldo, const float *x, int ldx,
+                          const struct ops_matrix *w, int T);
+
+    /* out [T, D] = x / sqrt(mean(x^2) + eps) * w.  16 lanes (element i in lane i % 16), then the tree.  out may be x. */
+    enum status (*rmsnorm)(struct ops_ctx *ctx, float *out, const float *x, const float *w, int T,
+                           int D, float eps);
+
+    /* x [T, n_heads, E] in place, rows ldx apart: rotate pairs (i, i + E/2) by the angles of positions
+     * pos [T]; table [context, E/2, 2] holds cos, sin. */
+    enum status (*rope)(struct ops_ctx *ctx, float *x, int ldx, const int32_t *pos,
+                        const float *table, int T, int n_heads, int E);
+
+    /* Round and store k, v [T, K, E] (rows ld apart) of every sequence into its blocks. */
+    enum status (*kv_store)(struct ops_ctx *ctx, const struct ops_kv *kv, const struct ops_seq *seqs,
+                            int B, const float *k, const float *v, int ld);
+
+    /* out [T, H, E] = softmax(q k^T scale) v, causal, grouped queries (H % K == 0); q rows ldq apart,
+     * out rows H * E apart.  Online softmax over tiles of 64 absolute positions.
+     * A slot beyond a sequence's last position never influences a result. */
+    enum status (*attention)(struct ops_ctx *ctx, float *out, const float *q, int ldq, int H,
+                             const struct ops_kv *kv, const struct ops_seq *seqs, int B, float scale);
+
+    /* out [T, F] = silu(gate) * up, where gate_up [T, 2F] holds gate, then up. */
+    enum status (*silu_mul)(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F);
+
+    /* x [n] += y [n]. */
+    enum status (*add)(struct ops_ctx *ctx, float *x, const float *y, int64_t n);
+
+    /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks of
+     * 1,024 ids, then the tree.  A NaN or +inf logit gives out_max = NaN. */
+    enum status (*softmax_stats)(struct ops_ctx *ctx, const float *logits, int T, int V,
+                                 float *out_max, float *out_logsum);
+
+    /* out [n] = exp(x), the polynomial every op above uses.  x <= 88. */
+    void (*exp)(float *out, const float *x, int64_t n);
+};
+
+/* ops_find - "auto" = the widest this CPU has.
+ * Returns ST_OK, ST_CONFIG (unknown name, listing the known), ST_UNSUPPORTED (this CPU lacks it). */
+enum status ops_find(const char *name, const struct ops **out_ops);
+/* ops_list - NULL-terminated table of all variants, plain first. */
+const struct ops *const *ops_list(void);
+
+/* ops_ctx_create - threads is borrowed.  Returns ST_OK, ST_NOMEM. */
+enum status ops_ctx_create(struct threads *threads, struct ops_ctx **out_ctx);
+void ops_ctx_destroy(struct ops_ctx *ctx);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * text.h - tokeniser, detokeniser, chat templates.
+ *
+ * Byte-level BPE now; other kinds are refused by name.  Knows no model files except tokenizer.json:
+ * GGUF vocabularies arrive as a struct vocab_spec filled by model/.
+ */
+#ifndef EPIDOTE_TEXT_H
+#define EPIDOTE_TEXT_H
+
+#include "base/base.h"
+
+enum token_kind { TOKEN_NORMAL, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE, TOKEN_KIND_COUNT };
+
+struct text_span {
+    const char *data;
+    size_t n_bytes;
+};
+
+/* A vocabulary as a model file holds it.  Everything is borrowed until tokenizer_create returns. */
+struct vocab_spec {
+    const char *origin;              /* file name for messages */
+    const char *model;               /* "bpe" (byte-level) */
+    const char *pre;                 /* pre-tokeniser: "smollm", "gpt-2", ... as GGUF names them */
+    const struct text_span *tokens;  /* [n_tokens] in the byte-to-unicode alphabet of GPT-2 */
+    const uint8_t *kinds;            /* [n_tokens] enum token_kind, NULL = all normal */
+    int n_tokens;
+    const struct text_span *merges;  /* [n_merges] "left right" */
+    int n_merges;
+    int bos_id, eos_id;              /* -1 = none */
+    bool add_bos, add_eos;           /* with the `special` flag of tokenizer_encode */
+};
+
+struct tokenizer;
+
+/* tokenizer_create - refuses duplicate tokens, merges of unknown tokens, unknown kinds by name.
+ * Local.  Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **out_tokenizer);
+/* tokenizer_load_json - from a tokenizer.json (and, if there, tokenizer_config.json beside it).
+ * Returns as tokenizer_create, and ST_IO. */
+enum status tokenizer_load_json(const char *path, struct tokenizer **out_tokenizer);
+void tokenizer_destroy(struct tokenizer *tokenizer);
+int tokenizer_n_tokens(const struct tokenizer *tokenizer);
+int tokenizer_bos(const struct tokenizer *tokenizer);  /* -1 = none */
+int tokenizer_eos(const struct tokenizer *tokenizer);  /* -1 = none */
+/* tokenizer_fingerprint - hash of tokens, kinds, merges, pre-tokeniser and rules. */
+uint64_t tokenizer_fingerprint(const struct tokenizer *tokenizer);
+
+struct token_list {
+    int32_t *ids; /* owned, host_free */
+    int64_t n_ids, cap_ids;
+};
+void token_list_free(struct token_list *list);
+
+enum encode_flags {
+    ENCODE_SPECIAL = 1,       /* add BOS/EOS as the model asks */
+    ENCODE_PARSE_SPECIAL = 2, /* special tokens written in the text are recognised */
+    ENCODE_LOSSY = 4          /* invalid UTF-8 becomes U+FFFD instead of a row error */
+};
+/* tokenizer_encode - append the ids of text.  Linear in n_bytes.
+ * Returns ST_OK, ST_ROW (invalid UTF-8: err says at which byte), ST_NOMEM. */
+enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
+                             unsigned flags, struct token_list *list, struct row_error *err);
+
+/* tokenizer_token_bytes - the bytes a token stands for, without a NUL; special tokens give their own
+ * text only with show_special, else nothing.  View.  id must be in range (assert). */
+struct text_span tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, bool show_special);
+/* tokenizer_find - id of a token by its text ("<|im_end|>"), -1 if there is none. */
+int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);
+
+/* A streaming detokeniser for one row: whole characters go to `text`, NUL and invalid bytes become
+ * U+FFFD as the one-shot decoder would make them.  All zero is a valid start. */
+struct detokenizer {
+    uint8_t pending[4];
+    int n_pending;
+};
+enum status detokenizer_add(struct detokenizer *detok, const struct tokenizer *tokenizer, int32_t id,
+                            struct buf *text);
+enum status detokenizer_end(struct detokenizer *detok, struct buf *text);
+
+/* ---- chat templates -------------------------------------------------------------------------- */
+
+/* Templates written in C, each recognised by the hash of the Jinja text it stands for. */
+struct chat_template;
+/*
+ * chat_template_find - by name, or "auto": by the hash of the model's own template text.
+ *   source  in  the model's template, NULL if it has none
+ * Returns ST_OK, ST_UNSUPPORTED (names the templates there are and the hash found), ST_CONFIG.
+ */
+enum status chat_template_find(const char *name, const char *source,
+                               const struct chat_template **out_template);
+const char *chat_template_name(const struct chat_template *chat);
+/*
+ * chat_render - messages as JSON text ([{"role": ..., "content": ...}, ...]) to the prompt text whose
+ * special tokens are to be parsed, with the generation prompt added.
+ *   system_prompt  in  put first when the messages have none; NULL = the template's default
+ * Returns ST_OK, ST_ROW (bad JSON, role or content), ST_NOMEM.
+ */
+enum status chat_render(const struct chat_template *chat, const char *messages, size_t n_bytes,
+                        const char *system_prompt, struct buf *out, struct row_error *err);
+/* chat_render_user - the same for one user message that is `text`. */
+enum status chat_render_user(const struct chat_template *chat, const char *text, size_t n_bytes,
+                             const char *system_prompt, struct buf *out, struct row_error *err);
+
+/* text_stop_list - a row's `stop` column (JSON: a string or a list of strings, none empty) into
+ * arena.  Returns ST_OK, ST_ROW, ST_NOMEM. */
+enum status text_stop_list(const char *json, size_t n_bytes, struct arena *arena,
+                           struct text_span **out_stops, int *out_n_stops, struct row_error *err);
+
+#endif
