@@ -14,7 +14,8 @@
 
 /* ---- status ------------------------------------------------------------------------------- */
 
-/* Every function that can fail returns one of these.  Whoever first decides on the error logs it. */
+/* Every function that can fail returns one of these.  Whoever first decides on the error logs it.
+ */
 enum status {
     ST_OK,
     ST_NOMEM,       /* no memory */
@@ -46,7 +47,8 @@ struct row_error {
     char text[256];
 };
 
-/* row_error_set - printf into err, cut at its end.  Local.  Returns ST_ROW, so callers can return it. */
+/* row_error_set - printf into err, cut at its end.  Local.  Returns ST_ROW, so callers can return
+ * it. */
 enum status row_error_set(struct row_error *err, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -149,7 +151,8 @@ enum status threads_create(int n_threads, struct threads **out_threads);
 void threads_destroy(struct threads *threads);
 int threads_count(const struct threads *threads);
 typedef void (*threads_fn)(void *arg, int task, int thread); /* 0 <= thread < threads_count */
-/* threads_run - run tasks 0 .. n_tasks-1, return when all have ended.  Only one caller at a time. */
+/* threads_run - run tasks 0 .. n_tasks-1, return when all have ended.  Only one caller at a time.
+ */
 void threads_run(struct threads *threads, int n_tasks, threads_fn fn, void *arg);
 /* threads_default_count - cores in this process's affinity mask. */
 int threads_default_count(void);
@@ -158,13 +161,14 @@ void threads_set_numeric_mode(void);
 
 /* ---- clock -------------------------------------------------------------------------------- */
 
-double clock_now_s(void);                             /* monotonic, since this process started */
-void clock_sleep_us(int us);                          /* may be cut short by a signal */
-void clock_utc(char *out, size_t cap);                /* "2026-01-31T09:00:00Z" */
+double clock_now_s(void);              /* monotonic, since this process started */
+void clock_sleep_us(int us);           /* may be cut short by a signal */
+void clock_utc(char *out, size_t cap); /* "2026-01-31T09:00:00Z" */
 
 /* ---- random numbers and checksums ---------------------------------------------------------- */
 
-/* philox4x32 - Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). */
+/* philox4x32 - Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+ * 2011). */
 void philox4x32(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
 
 /* hash_bytes - XXH64. */

@@ -13,16 +13,17 @@
 
 /* One row as read; strings are NUL-terminated and may hold anything a file may hold. */
 struct prompt_row {
-    uint64_t row;                                      /* global row number */
-    const char *prompt, *messages, *id, *stop;         /* NULL = column absent or empty source; stop, messages: JSON text */
+    uint64_t row; /* global row number */
+    const char *prompt, *messages, *id,
+        *stop; /* NULL = column absent or empty source; stop, messages: JSON text */
     size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
-    const int32_t *tokens;                             /* [n_tokens] or NULL */
+    const int32_t *tokens; /* [n_tokens] or NULL */
     int64_t n_tokens;
     bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed;
     int64_t max_tokens, top_k;
     double temperature, top_p;
     uint64_t seed;
-    struct row_error error;                            /* text[0] != 0: this row could not be read; serve it as an error row */
+    struct row_error error; /* text[0] != 0: this row could not be read; serve it as an error row */
 };
 
 struct prompts_info {
@@ -35,18 +36,18 @@ struct prompts;
 
 /*
  * prompts_open - open a prompt file read-only, without HDF5 file locking, and check its columns.
- *   An unknown schema, no prompt source, columns of different lengths, offsets that do not ascend or
- *   point past `values`, wrong types and columns of a later version (continuation, images, image_ref)
- *   are refused with file, column and remedy.
- * Local.  Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM.
+ *   An unknown schema, no prompt source, columns of different lengths, offsets that do not ascend
+ * or point past `values`, wrong types and columns of a later version (continuation, images,
+ * image_ref) are refused with file, column and remedy. Local.  Returns ST_OK, ST_IO, ST_FORMAT,
+ * ST_UNSUPPORTED, ST_NOMEM.
  */
 enum status prompts_open(const char *path, struct prompts **out_prompts);
 void prompts_close(struct prompts *prompts);
 const struct prompts_info *prompts_info(const struct prompts *prompts);
 
 /* prompts_fingerprint - hash over the content of all columns, in the order of their names: files of
- * equal content have equal fingerprints, however they are chunked.  Reads the whole file in windows.
- * Returns ST_OK, ST_IO, ST_FORMAT. */
+ * equal content have equal fingerprints, however they are chunked.  Reads the whole file in
+ * windows. Returns ST_OK, ST_IO, ST_FORMAT. */
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
 
 /*
@@ -73,14 +74,14 @@ struct row_timing {
 struct result_row {
     uint64_t row; /* global */
     enum finish_reason reason;
-    const char *text;  /* text_bytes of UTF-8, no NUL inside */
+    const char *text; /* text_bytes of UTF-8, no NUL inside */
     size_t text_bytes;
     const char *error; /* error_bytes; empty unless reason is FINISH_ERROR */
     size_t error_bytes;
     const int32_t *tokens; /* [n_tokens], the stop token included when one was sampled */
     int n_tokens, prompt_len;
-    bool has_logprobs;         /* logprobs [n_tokens] is there */
-    int n_top;                 /* top_ids, top_logprobs [n_tokens, n_top]; 0 = none */
+    bool has_logprobs; /* logprobs [n_tokens] is there */
+    int n_top;         /* top_ids, top_logprobs [n_tokens, n_top]; 0 = none */
     const float *logprobs;
     const int32_t *top_ids;
     const float *top_logprobs;
@@ -97,7 +98,8 @@ enum status result_unpack(const void *data, size_t n_bytes, struct result_row *o
 
 /*
  * RESULTS.parts/<attempt>.log holds finished rows as records (bytes, row, payload, xxh64) behind a
- * header with the job's identity.  RESULTS.lock names the owner.  RESULTS.status is what `status` reads.
+ * header with the job's identity.  RESULTS.lock names the owner.  RESULTS.status is what `status`
+ * reads.
  */
 struct journal;
 
@@ -110,11 +112,11 @@ struct journal_args {
 };
 
 struct journal_counts {
-    uint64_t n_rows;                /* in range */
-    uint64_t n_done, n_failed;      /* rows finished in all attempts; failed is part of done */
-    uint64_t n_kept;                /* rows found finished when this attempt began */
-    uint64_t n_records;             /* records in all logs: rows computed in all */
-    uint64_t n_attempts;            /* this one included */
+    uint64_t n_rows;           /* in range */
+    uint64_t n_done, n_failed; /* rows finished in all attempts; failed is part of done */
+    uint64_t n_kept;           /* rows found finished when this attempt began */
+    uint64_t n_records;        /* records in all logs: rows computed in all */
+    uint64_t n_attempts;       /* this one included */
 };
 
 /*
@@ -134,14 +136,15 @@ bool journal_row_done(const struct journal *journal, uint64_t row);
 enum status journal_append(struct journal *journal, const void *payload, size_t n_bytes);
 enum status journal_sync(struct journal *journal);
 void journal_counts(const struct journal *journal, struct journal_counts *out_counts);
-/* journal_complete - whether RESULTS itself was found finished, with this identity and these rows. */
+/* journal_complete - whether RESULTS itself was found finished, with this identity and these rows.
+ */
 bool journal_complete(const struct journal *journal);
 
 /* What the result file says about its run, beside the columns. */
 struct result_meta {
-    const char *program;            /* name and version */
-    const char *job;                /* effective job */
-    const char *identity;           /* as journal_args */
+    const char *program;  /* name and version */
+    const char *job;      /* effective job */
+    const char *identity; /* as journal_args */
     const char *numerics;
     uint64_t model_fingerprint, prompts_fingerprint, seed;
 };
@@ -149,8 +152,8 @@ struct result_meta {
 /*
  * journal_merge - write RESULTS from the logs in input order, windows of at most 256 MiB; close,
  *   reopen and verify, sync, rename, then remove the logs.
- *   Every row of the range must be there exactly once (ST_FORMAT otherwise, naming the first missing).
- * Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
+ *   Every row of the range must be there exactly once (ST_FORMAT otherwise, naming the first
+ * missing). Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status journal_merge(struct journal *journal, struct prompts *prompts,
                           const struct result_meta *meta);
@@ -178,7 +181,8 @@ enum status status_write(const char *results_path, const struct run_status *stat
 /* status_report - what RESULTS, RESULTS.status, the logs and the lock say together, as text for
  * `epidote status`; a run whose owner is dead is OUTCOME_BROKEN.  Takes no lock, changes nothing.
  * Returns ST_OK, ST_IO (nothing there), ST_FORMAT. */
-enum status status_report(const char *results_path, struct run_status *out_status, struct buf *out_text);
+enum status status_report(const char *results_path, struct run_status *out_status,
+                          struct buf *out_text);
 
 /* ---- I/O thread (io.c) ---------------------------------------------------------------------- */
 
@@ -186,52 +190,57 @@ enum status status_report(const char *results_path, struct run_status *out_statu
 struct io;
 
 struct io_args {
-    struct prompts *prompts;    /* borrowed; used by the thread only until io_stop */
-    struct journal *journal;    /* likewise */
-    const char *results_path;   /* for RESULTS.status */
-    bool longest_first;         /* within each window of rows */
-    size_t queue_bytes;         /* bound of each queue, e.g. 64 MiB; one row may exceed it alone */
-    int window_rows;            /* rows read at a time, e.g. 1,024 */
+    struct prompts *prompts;  /* borrowed; used by the thread only until io_stop */
+    struct journal *journal;  /* likewise */
+    const char *results_path; /* for RESULTS.status */
+    bool longest_first;       /* within each window of rows */
+    size_t queue_bytes;       /* bound of each queue, e.g. 64 MiB; one row may exceed it alone */
+    int window_rows;          /* rows read at a time, e.g. 1,024 */
 };
 enum status io_start(const struct io_args *args, struct io **out_io);
 
 /* io_next - the next row to serve; *out_row is valid until io_row_free.  Does not block.
- * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading. */
+ * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading.
+ */
 enum status io_next(struct io *io, const struct prompt_row **out_row);
 void io_row_free(struct io *io, const struct prompt_row *row);
 
 /* io_put - queue one finished row (bytes of result_pack, copied).  Does not block.
  * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
 enum status io_put(struct io *io, const void *payload, size_t n_bytes);
-/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is written. */
+/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
+ * written. */
 bool io_idle(struct io *io);
 void io_counts(struct io *io, struct journal_counts *out_counts);
 /* io_stop - write what is queued, sync the journal, end the thread.  Accepts NULL.
  * Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *io);
 
-/* ---- inspect, digest, in- and export ---------------------------------------------------------- */
+/* ---- inspect, digest, in- and export ----------------------------------------------------------
+ */
 
 /* results_digest - hash over the content of all result columns but /timing, and of the row range;
  * two result files with equal answers have equal digests.  Also works on a prompt file.
  * Returns ST_OK, ST_IO, ST_FORMAT. */
 enum status data_digest(const char *path, uint64_t *out_hash);
-/* data_inspect - what a prompt file, result file, journal (a .log or a .parts folder) holds, as text.
- * Returns ST_OK, ST_IO, ST_FORMAT; ST_UNSUPPORTED (not logged) when path is none of these. */
+/* data_inspect - what a prompt file, result file, journal (a .log or a .parts folder) holds, as
+ * text. Returns ST_OK, ST_IO, ST_FORMAT; ST_UNSUPPORTED (not logged) when path is none of these. */
 enum status data_inspect(const char *path, struct buf *out_text);
 
 struct import_args {
-    const char *in_path;            /* "-" = standard input */
+    const char *in_path; /* "-" = standard input */
     const char *out_path;
-    bool lines;                     /* one prompt a line instead of JSONL */
-    const char *field_prompt;       /* JSON fields; NULL = "prompt", "messages", "id", ... where present */
+    bool lines; /* one prompt a line instead of JSONL */
+    const char
+        *field_prompt; /* JSON fields; NULL = "prompt", "messages", "id", ... where present */
     const char *field_messages, *field_id;
 };
-/* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its number.
- * Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
+/* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its
+ * number. Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG.
+ */
 enum status data_import(const struct import_args *args);
-/* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of a
- * run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT. */
+/* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of
+ * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT. */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
 #endif

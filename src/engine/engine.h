@@ -18,13 +18,13 @@ struct step_seq {
     bool sample;           /* pick the token that follows the last one */
     const struct sampler_params *params;
     const int32_t *history; /* [pos0 + n_tok]: every token of the row so far, for penalties */
-    struct sampled sampled;    /* out, if sample */
-    bool failed;               /* out: the sampler refused; error says why */
+    struct sampled sampled; /* out, if sample */
+    bool failed;            /* out: the sampler refused; error says why */
     struct row_error error;
 };
 
 struct step {
-    int owner;             /* free for the caller: a step belongs to the stage that submitted it */
+    int owner; /* free for the caller: a step belongs to the stage that submitted it */
     int n_seqs;
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
 };
@@ -54,8 +54,8 @@ struct engine_cpu_args {
     const struct model_config *config;
     const struct weights *weights; /* borrowed */
     const struct ops *ops;
-    struct threads *threads;       /* borrowed */
-    struct kv_pool *pool;          /* borrowed */
+    struct threads *threads; /* borrowed */
+    struct kv_pool *pool;    /* borrowed */
     int max_tok, max_seqs, context;
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);
@@ -64,8 +64,8 @@ void engine_destroy(struct engine *engine);
 /* engine_submit - start a step.  The sum of n_tok and n_seqs are within the limits (assert).
  * Returns ST_OK, ST_AGAIN (a step is running). */
 enum status engine_submit(struct engine *engine, struct step *step);
-/* engine_poll - advance.  LAYER_DONE: KV of *out_layer is in its blocks; STEP_DONE: results are in the
- * step.  Returns ST_OK, or an error that ends the job. */
+/* engine_poll - advance.  LAYER_DONE: KV of *out_layer is in its blocks; STEP_DONE: results are in
+ * the step.  Returns ST_OK, or an error that ends the job. */
 enum status engine_poll(struct engine *engine, enum engine_event *out_event, int *out_layer);
 
 #endif

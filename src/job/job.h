@@ -1,7 +1,8 @@
 /*
  * job.h - the job file: THE option table, libconfig -> struct job, --set, the effective job.
  *
- * libconfig is used in this room only.  struct job goes to stage/ and main.c; lower rooms take values.
+ * libconfig is used in this room only.  struct job goes to stage/ and main.c; lower rooms take
+ * values.
  */
 #ifndef EPIDOTE_JOB_H
 #define EPIDOTE_JOB_H
@@ -15,35 +16,35 @@ enum row_order { ORDER_INPUT, ORDER_LONGEST, ORDER_COUNT };
 
 /* One field per row of the option table in job.c, where the meaning of each is written. */
 struct job {
-    char *path;                             /* of the job file; NULL when made of options only */
-    char *model, *prompts, *results;        /* owned */
-    uint64_t rows_begin, rows_end;          /* global row numbers, end exclusive; 0, UINT64_MAX = all */
+    char *path;                      /* of the job file; NULL when made of options only */
+    char *model, *prompts, *results; /* owned */
+    uint64_t rows_begin, rows_end;   /* global row numbers, end exclusive; 0, UINT64_MAX = all */
     bool retry_errors;
-    int64_t max_errors;                     /* < 0: no limit */
-    int n_encoder, n_prefill, n_decode;     /* ranks of each group; -1 = chosen by plan_layout */
-    int context;                            /* tokens; 0 = smaller of the model's and 8,192 */
+    int64_t max_errors;                 /* < 0: no limit */
+    int n_encoder, n_prefill, n_decode; /* ranks of each group; -1 = chosen by plan_layout */
+    int context;                        /* tokens; 0 = smaller of the model's and 8,192 */
     int max_tokens;
     double temperature, top_p, min_p, repetition_penalty;
-    int top_k;                              /* 0 = off */
-    char **stop;                            /* owned, n_stop strings */
+    int top_k;   /* 0 = off */
+    char **stop; /* owned, n_stop strings */
     int n_stop;
     uint64_t seed;
     bool ignore_eos;
-    int logprobs;                           /* -1 = none, 0 = of the chosen token, n = and the top n */
-    bool chat;                              /* `prompt` is a user message, not raw text */
-    char *system_prompt;                    /* owned; NULL = the template's own default */
-    char *chat_template;                    /* owned; "auto" or a name that text/ knows */
-    bool parse_special;                     /* special tokens inside `prompt` text are recognised */
+    int logprobs;        /* -1 = none, 0 = of the chosen token, n = and the top n */
+    bool chat;           /* `prompt` is a user message, not raw text */
+    char *system_prompt; /* owned; NULL = the template's own default */
+    char *chat_template; /* owned; "auto" or a name that text/ knows */
+    bool parse_special;  /* special tokens inside `prompt` text are recognised */
     enum precision precision;
-    char *backend;                          /* owned; "cpu" */
-    char *instructions;                     /* owned; "auto" or a name in the ops table: plain, avx2, avx512 */
-    char *link;                             /* owned; "auto" or a name in the link table */
-    int threads;                            /* per rank; 0 = cores in the affinity mask / ranks that share them */
+    char *backend;      /* owned; "cpu" */
+    char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, avx512 */
+    char *link;         /* owned; "auto" or a name in the link table */
+    int threads;        /* per rank; 0 = cores in the affinity mask / ranks that share them */
     int prefill_chunk_tok, decode_batch, kv_block_tok;
-    int64_t kv_memory_mib;                  /* 0 = sized by plan_kv_blocks */
+    int64_t kv_memory_mib; /* 0 = sized by plan_kv_blocks */
     enum row_order order;
     double peer_timeout_s;
-    double progress_s;                      /* 0 = no progress lines */
+    double progress_s; /* 0 = no progress lines */
 };
 
 /*
@@ -51,8 +52,8 @@ struct job {
  *   path      in   NULL = no file, settings only
  *   settings  in   [n_settings] "key=value"
  *   out_job   out  free with job_destroy
- * Unknown keys, wrong types, values out of range and missing required keys are refused with file and
- * line (or the --set text), the allowed range and, for an unknown key, the nearest known one.
+ * Unknown keys, wrong types, values out of range and missing required keys are refused with file
+ * and line (or the --set text), the allowed range and, for an unknown key, the nearest known one.
  * Local.  Returns ST_OK, ST_IO, ST_CONFIG, ST_NOMEM.
  */
 enum status job_load(const char *path, const char *const *settings, int n_settings,

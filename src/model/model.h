@@ -12,42 +12,50 @@
 #include "ops/ops.h"
 #include "text/text.h"
 
-/* ---- hyper-parameters (config) ---------------------------------------------------------------- */
+/* ---- hyper-parameters (config) ----------------------------------------------------------------
+ */
 
 enum { MODEL_MAX_EOS = 16 };
 
 struct model_config {
     char family[32]; /* "llama" */
     int L, D, F, H, K, E, V;
-    int context;     /* tokens the model was made for */
-    float eps;       /* of RMSNorm */
+    int context; /* tokens the model was made for */
+    float eps;   /* of RMSNorm */
     double rope_base;
-    bool tied;       /* the LM head is the embedding */
-    int bos_id;      /* -1 = none */
+    bool tied;  /* the LM head is the embedding */
+    int bos_id; /* -1 = none */
     int eos_ids[MODEL_MAX_EOS], n_eos;
 };
 
-/* ---- files (source.c, gguf.c, safetensors.c, hf_config.c, dequant.c) --------------------------- */
+/* ---- files (source.c, gguf.c, safetensors.c, hf_config.c, dequant.c) ---------------------------
+ */
 
 enum tensor_type {
-    TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q8_0, TENSOR_TYPE_COUNT
+    TENSOR_F32,
+    TENSOR_F16,
+    TENSOR_BF16,
+    TENSOR_Q4_0,
+    TENSOR_Q4_1,
+    TENSOR_Q8_0,
+    TENSOR_TYPE_COUNT
 };
 const char *tensor_type_name(enum tensor_type type);
 
 /* The tensors of a decoder, in one naming for all formats.  Layer ones come L times. */
 enum weight_id {
-    WEIGHT_EMBED,       /* [V, D] */
-    WEIGHT_FINAL_NORM,  /* [D] */
-    WEIGHT_HEAD,        /* [V, D]; absent when tied */
-    WEIGHT_ATTN_NORM,   /* [D] */
-    WEIGHT_Q,           /* [H*E, D] */
-    WEIGHT_K,           /* [K*E, D] */
-    WEIGHT_V,           /* [K*E, D] */
-    WEIGHT_O,           /* [D, H*E] */
-    WEIGHT_FFN_NORM,    /* [D] */
-    WEIGHT_GATE,        /* [F, D] */
-    WEIGHT_UP,          /* [F, D] */
-    WEIGHT_DOWN,        /* [D, F] */
+    WEIGHT_EMBED,      /* [V, D] */
+    WEIGHT_FINAL_NORM, /* [D] */
+    WEIGHT_HEAD,       /* [V, D]; absent when tied */
+    WEIGHT_ATTN_NORM,  /* [D] */
+    WEIGHT_Q,          /* [H*E, D] */
+    WEIGHT_K,          /* [K*E, D] */
+    WEIGHT_V,          /* [K*E, D] */
+    WEIGHT_O,          /* [D, H*E] */
+    WEIGHT_FFN_NORM,   /* [D] */
+    WEIGHT_GATE,       /* [F, D] */
+    WEIGHT_UP,         /* [F, D] */
+    WEIGHT_DOWN,       /* [D, F] */
     WEIGHT_COUNT
 };
 
@@ -63,30 +71,36 @@ struct tensor_view {
 struct model_source;
 
 /*
- * model_open - map a GGUF file or an HF directory and check all of it: header, sizes, types, offsets
- *   inside the file, overlaps, required tensors and their shapes, unknown tensors and arithmetic-changing
- *   config keys that are not understood.
- *   path  in  a .gguf file or a directory with config.json
- * Local.  Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM; logged with file, place, remedy.
+ * model_open - map a GGUF file or an HF directory and check all of it: header, sizes, types,
+ * offsets inside the file, overlaps, required tensors and their shapes, unknown tensors and
+ * arithmetic-changing config keys that are not understood. path  in  a .gguf file or a directory
+ * with config.json Local.  Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM; logged with
+ * file, place, remedy.
  */
 enum status model_open(const char *path, struct model_source **out_source);
 void model_close(struct model_source *source);
 const struct model_config *model_source_config(const struct model_source *source);
-/* model_source_tensor - NULL where absent (WEIGHT_HEAD of a tied model). layer is ignored for model-wide ids. */
-const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id, int layer);
-/* model_source_row - row `row` of a weight as float32 [n_cols], q and k rows in HF order whatever the
- * file's (llama GGUFs hold them permuted). */
-void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row, float *out);
+/* model_source_tensor - NULL where absent (WEIGHT_HEAD of a tied model). layer is ignored for
+ * model-wide ids. */
+const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
+                                              int layer);
+/* model_source_row - row `row` of a weight as float32 [n_cols], q and k rows in HF order whatever
+ * the file's (llama GGUFs hold them permuted). */
+void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                      float *out);
 /* model_source_tokenizer - a new tokeniser, owned by the caller.  Returns as tokenizer_create. */
-enum status model_source_tokenizer(const struct model_source *source, struct tokenizer **out_tokenizer);
+enum status model_source_tokenizer(const struct model_source *source,
+                                   struct tokenizer **out_tokenizer);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
-/* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file. */
+/* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
+ */
 uint64_t model_source_fingerprint(const struct model_source *source);
 /* model_inspect - family, sizes, types, context, tokeniser, template, memory, as text. */
 enum status model_inspect(const struct model_source *source, struct buf *out_text);
 
-/* ---- weights (weights.c) ----------------------------------------------------------------------- */
+/* ---- weights (weights.c) -----------------------------------------------------------------------
+ */
 
 struct weights; /* packed, one copy in memory */
 /* weights_create - dequantise, check for NaN and infinity (ST_FORMAT, naming tensor and row), pack.
@@ -96,21 +110,23 @@ enum status weights_create(const struct model_source *source, enum ops_type type
 void weights_destroy(struct weights *weights);
 size_t weights_bytes(const struct model_config *config, enum ops_type type);
 
-/* ---- sampler (sampler.c) ------------------------------------------------------------------------ */
+/* ---- sampler (sampler.c) ------------------------------------------------------------------------
+ */
 
 struct sampler_params {
-    double temperature;         /* 0 = greedy */
+    double temperature;                      /* 0 = greedy */
     double top_p, min_p, repetition_penalty; /* 1, 0, 1 = off */
-    int top_k;                  /* 0 = off */
-    uint64_t seed, row, sample; /* Philox key with the position: row is global, or 0 with a per-row seed */
-    int n_top;                  /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
+    int top_k;                               /* 0 = off */
+    uint64_t seed, row,
+        sample; /* Philox key with the position: row is global, or 0 with a per-row seed */
+    int n_top;  /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
 };
 
 enum { SAMPLER_MAX_TOP = 64 };
 
 struct sampled {
     int32_t token;
-    float logprob;              /* of the unmodified logits, if n_top >= 0 */
+    float logprob; /* of the unmodified logits, if n_top >= 0 */
     int32_t top_ids[SAMPLER_MAX_TOP];
     float top_logprobs[SAMPLER_MAX_TOP];
 };
@@ -133,14 +149,16 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
-/* ---- decoder (decoder.c) ------------------------------------------------------------------------ */
+/* ---- decoder (decoder.c) ------------------------------------------------------------------------
+ */
 
 /* One step's work: token ids of all sequences one after another, what each sequence needs. */
 struct decoder_batch {
     int T, B;                   /* T = sum of seqs[].n_tok */
     const int32_t *tokens;      /* [T] */
     const struct ops_seq *seqs; /* [B] */
-    const int32_t *logit_rows;  /* [n_logit_rows] rows 0 <= r < T whose logits are wanted, ascending */
+    const int32_t
+        *logit_rows; /* [n_logit_rows] rows 0 <= r < T whose logits are wanted, ascending */
     int n_logit_rows;
 };
 
@@ -149,16 +167,18 @@ struct decoder_args {
     const struct model_config *config; /* copied */
     const struct weights *weights;     /* borrowed */
     const struct ops *ops;
-    struct threads *threads;           /* borrowed */
+    struct threads *threads; /* borrowed */
     int max_T, max_B, max_logit_rows, context;
 };
 /* decoder_create - all scratch is set aside here; a step allocates nothing. */
 enum status decoder_create(const struct decoder_args *args, struct decoder **out_decoder);
 void decoder_destroy(struct decoder *decoder);
-/* The steps of one forward pass, in order: begin, layer 0 .. L-1, end.  Local, each runs to its end. */
+/* The steps of one forward pass, in order: begin, layer 0 .. L-1, end.  Local, each runs to its
+ * end. */
 enum status decoder_begin(struct decoder *decoder, const struct decoder_batch *batch);
 enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_pool *pool);
-/* decoder_end - out_logits: view [n_logit_rows, V], with max and logsum [n_logit_rows], until the next begin. */
+/* decoder_end - out_logits: view [n_logit_rows, V], with max and logsum [n_logit_rows], until the
+ * next begin. */
 enum status decoder_end(struct decoder *decoder, const float **out_logits, const float **out_max,
                         const float **out_logsum);
 

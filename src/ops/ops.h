@@ -48,13 +48,15 @@ void ops_matrix_get_row(const struct ops_matrix *w, int out, float *row);
 struct ops_kv {
     enum ops_type type;
     int K, P, E;
-    void *base;      /* of this layer's pool */
+    void *base; /* of this layer's pool */
 };
 /* Element index of (block, 0 = key / 1 = value, head, position in block, element). */
-static inline size_t ops_kv_index(const struct ops_kv *kv, int32_t block, int value, int head, int p, int e)
+static inline size_t ops_kv_index(const struct ops_kv *kv, int32_t block, int value, int head,
+                                  int p, int e)
 {
     const size_t head_elems = (size_t)kv->P * (size_t)kv->E;
-    const size_t at = (((size_t)block * 2 + (size_t)value) * (size_t)kv->K + (size_t)head) * head_elems;
+    const size_t at =
+        (((size_t)block * 2 + (size_t)value) * (size_t)kv->K + (size_t)head) * head_elems;
 
     if (value)
         return at + (size_t)p * (size_t)kv->E + (size_t)e;
@@ -76,28 +78,32 @@ struct ops {
     const char *numerics; /* "bf16chain/1" */
     bool (*usable)(void); /* whether this CPU has the instructions */
 
-    /* out [T, n_out] = x [T, n_in] W^T.  ldx, ldo: elements from row to row.  out may not alias x. */
+    /* out [T, n_out] = x [T, n_in] W^T.  ldx, ldo: elements from row to row.  out may not alias x.
+     */
     enum status (*matmul)(struct ops_ctx *ctx, float *out, int ldo, const float *x, int ldx,
                           const struct ops_matrix *w, int T);
 
-    /* out [T, D] = x / sqrt(mean(x^2) + eps) * w.  16 lanes (element i in lane i % 16), then the tree.  out may be x. */
+    /* out [T, D] = x / sqrt(mean(x^2) + eps) * w.  16 lanes (element i in lane i % 16), then the
+     * tree.  out may be x. */
     enum status (*rmsnorm)(struct ops_ctx *ctx, float *out, const float *x, const float *w, int T,
                            int D, float eps);
 
-    /* x [T, n_heads, E] in place, rows ldx apart: rotate pairs (i, i + E/2) by the angles of positions
-     * pos [T]; table [context, E/2, 2] holds cos, sin. */
+    /* x [T, n_heads, E] in place, rows ldx apart: rotate pairs (i, i + E/2) by the angles of
+     * positions pos [T]; table [context, E/2, 2] holds cos, sin. */
     enum status (*rope)(struct ops_ctx *ctx, float *x, int ldx, const int32_t *pos,
                         const float *table, int T, int n_heads, int E);
 
     /* Round and store k, v [T, K, E] (rows ld apart) of every sequence into its blocks. */
-    enum status (*kv_store)(struct ops_ctx *ctx, const struct ops_kv *kv, const struct ops_seq *seqs,
-                            int B, const float *k, const float *v, int ld);
+    enum status (*kv_store)(struct ops_ctx *ctx, const struct ops_kv *kv,
+                            const struct ops_seq *seqs, int B, const float *k, const float *v,
+                            int ld);
 
-    /* out [T, H, E] = softmax(q k^T scale) v, causal, grouped queries (H % K == 0); q rows ldq apart,
-     * out rows H * E apart.  Online softmax over tiles of 64 absolute positions.
-     * A slot beyond a sequence's last position never influences a result. */
+    /* out [T, H, E] = softmax(q k^T scale) v, causal, grouped queries (H % K == 0); q rows ldq
+     * apart, out rows H * E apart.  Online softmax over tiles of 64 absolute positions. A slot
+     * beyond a sequence's last position never influences a result. */
     enum status (*attention)(struct ops_ctx *ctx, float *out, const float *q, int ldq, int H,
-                             const struct ops_kv *kv, const struct ops_seq *seqs, int B, float scale);
+                             const struct ops_kv *kv, const struct ops_seq *seqs, int B,
+                             float scale);
 
     /* out [T, F] = silu(gate) * up, where gate_up [T, 2F] holds gate, then up. */
     enum status (*silu_mul)(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F);
@@ -105,8 +111,8 @@ struct ops {
     /* x [n] += y [n]. */
     enum status (*add)(struct ops_ctx *ctx, float *x, const float *y, int64_t n);
 
-    /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks of
-     * 1,024 ids, then the tree.  A NaN or +inf logit gives out_max = NaN. */
+    /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks
+     * of 1,024 ids, then the tree.  A NaN or +inf logit gives out_max = NaN. */
     enum status (*softmax_stats)(struct ops_ctx *ctx, const float *logits, int T, int V,
                                  float *out_max, float *out_logsum);
 
@@ -115,7 +121,8 @@ struct ops {
 };
 
 /* ops_find - "auto" = the widest this CPU has.
- * Returns ST_OK, ST_CONFIG (unknown name, listing the known), ST_UNSUPPORTED (this CPU lacks it). */
+ * Returns ST_OK, ST_CONFIG (unknown name, listing the known), ST_UNSUPPORTED (this CPU lacks it).
+ */
 enum status ops_find(const char *name, const struct ops **out_ops);
 /* ops_list - NULL-terminated table of all variants, plain first. */
 const struct ops *const *ops_list(void);

@@ -25,22 +25,23 @@ int plan_output_limit(int n_prompt, int max_tokens, int context);
 struct plan_kv_args {
     int context, block_tok, decode_batch; /* tokens, tokens, rows */
     size_t block_bytes;                   /* of all layers */
-    uint64_t available_bytes;             /* memory that is free on this host, shared by n_sharing ranks */
+    uint64_t available_bytes; /* memory that is free on this host, shared by n_sharing ranks */
     int n_sharing;
-    int64_t asked_mib;                    /* job option; 0 = choose */
+    int64_t asked_mib; /* job option; 0 = choose */
 };
 /* plan_kv_blocks - blocks to reserve: what was asked for, else enough for decode_batch rows of full
  * context, at most a quarter of the memory that is this rank's share.
  *   err  out  why it cannot be: a pool must hold one row of full context
  * Returns ST_OK, ST_ROW (err is set). */
-enum status plan_kv_blocks(const struct plan_kv_args *args, int *out_n_blocks, struct row_error *err);
+enum status plan_kv_blocks(const struct plan_kv_args *args, int *out_n_blocks,
+                           struct row_error *err);
 
 /* A mirror of one decode rank, as the coordinator keeps it. */
 struct plan_pool {
     int n_free_blocks, n_rows, max_rows;
 };
-/* plan_route - which decode rank takes a row of n_blocks: the one with the most free blocks after it,
- * ties to the lowest index; -1 if none has room.  Pure. */
+/* plan_route - which decode rank takes a row of n_blocks: the one with the most free blocks after
+ * it, ties to the lowest index; -1 if none has room.  Pure. */
 int plan_route(const struct plan_pool *pools, int n_pools, int n_blocks);
 
 #endif

@@ -9,7 +9,14 @@
 
 #include "base/base.h"
 
-enum token_kind { TOKEN_NORMAL, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE, TOKEN_KIND_COUNT };
+enum token_kind {
+    TOKEN_NORMAL,
+    TOKEN_CONTROL,
+    TOKEN_USER_DEFINED,
+    TOKEN_UNUSED,
+    TOKEN_BYTE,
+    TOKEN_KIND_COUNT
+};
 
 struct text_span {
     const char *data;
@@ -18,16 +25,16 @@ struct text_span {
 
 /* A vocabulary as a model file holds it.  Everything is borrowed until tokenizer_create returns. */
 struct vocab_spec {
-    const char *origin;              /* file name for messages */
-    const char *model;               /* "bpe" (byte-level) */
-    const char *pre;                 /* pre-tokeniser: "smollm", "gpt-2", ... as GGUF names them */
-    const struct text_span *tokens;  /* [n_tokens] in the byte-to-unicode alphabet of GPT-2 */
-    const uint8_t *kinds;            /* [n_tokens] enum token_kind, NULL = all normal */
+    const char *origin;             /* file name for messages */
+    const char *model;              /* "bpe" (byte-level) */
+    const char *pre;                /* pre-tokeniser: "smollm", "gpt-2", ... as GGUF names them */
+    const struct text_span *tokens; /* [n_tokens] in the byte-to-unicode alphabet of GPT-2 */
+    const uint8_t *kinds;           /* [n_tokens] enum token_kind, NULL = all normal */
     int n_tokens;
-    const struct text_span *merges;  /* [n_merges] "left right" */
+    const struct text_span *merges; /* [n_merges] "left right" */
     int n_merges;
-    int bos_id, eos_id;              /* -1 = none */
-    bool add_bos, add_eos;           /* with the `special` flag of tokenizer_encode */
+    int bos_id, eos_id;    /* -1 = none */
+    bool add_bos, add_eos; /* with the `special` flag of tokenizer_encode */
 };
 
 struct tokenizer;
@@ -40,8 +47,8 @@ enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **o
 enum status tokenizer_load_json(const char *path, struct tokenizer **out_tokenizer);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 int tokenizer_n_tokens(const struct tokenizer *tokenizer);
-int tokenizer_bos(const struct tokenizer *tokenizer);  /* -1 = none */
-int tokenizer_eos(const struct tokenizer *tokenizer);  /* -1 = none */
+int tokenizer_bos(const struct tokenizer *tokenizer); /* -1 = none */
+int tokenizer_eos(const struct tokenizer *tokenizer); /* -1 = none */
 /* tokenizer_fingerprint - hash of tokens, kinds, merges, pre-tokeniser and rules. */
 uint64_t tokenizer_fingerprint(const struct tokenizer *tokenizer);
 
@@ -61,9 +68,10 @@ enum encode_flags {
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
                              unsigned flags, struct token_list *list, struct row_error *err);
 
-/* tokenizer_token_bytes - the bytes a token stands for, without a NUL; special tokens give their own
- * text only with show_special, else nothing.  View.  id must be in range (assert). */
-struct text_span tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, bool show_special);
+/* tokenizer_token_bytes - the bytes a token stands for, without a NUL; special tokens give their
+ * own text only with show_special, else nothing.  View.  id must be in range (assert). */
+struct text_span tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id,
+                                       bool show_special);
 /* tokenizer_find - id of a token by its text ("<|im_end|>"), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);
 
@@ -73,8 +81,8 @@ struct detokenizer {
     uint8_t pending[4];
     int n_pending;
 };
-enum status detokenizer_add(struct detokenizer *detok, const struct tokenizer *tokenizer, int32_t id,
-                            struct buf *text);
+enum status detokenizer_add(struct detokenizer *detok, const struct tokenizer *tokenizer,
+                            int32_t id, struct buf *text);
 enum status detokenizer_end(struct detokenizer *detok, struct buf *text);
 
 /* ---- chat templates -------------------------------------------------------------------------- */
@@ -90,10 +98,10 @@ enum status chat_template_find(const char *name, const char *source,
                                const struct chat_template **out_template);
 const char *chat_template_name(const struct chat_template *chat);
 /*
- * chat_render - messages as JSON text ([{"role": ..., "content": ...}, ...]) to the prompt text whose
- * special tokens are to be parsed, with the generation prompt added.
- *   system_prompt  in  put first when the messages have none; NULL = the template's default
- * Returns ST_OK, ST_ROW (bad JSON, role or content), ST_NOMEM.
+ * chat_render - messages as JSON text ([{"role": ..., "content": ...}, ...]) to the prompt text
+ * whose special tokens are to be parsed, with the generation prompt added. system_prompt  in  put
+ * first when the messages have none; NULL = the template's default Returns ST_OK, ST_ROW (bad JSON,
+ * role or content), ST_NOMEM.
  */
 enum status chat_render(const struct chat_template *chat, const char *messages, size_t n_bytes,
                         const char *system_prompt, struct buf *out, struct row_error *err);
