@@ -46,6 +46,7 @@ bool msg_allowed(enum msg_type type, enum role from, enum role to);
 
 /* RESERVE and ADMIT: the row as both sides need it. */
 struct wire_row {
+    uint64_t row;                  /* global */
     int32_t slot, prefill, decode; /* indices inside their groups */
     int32_t n_prompt, max_out, n_blocks, n_stops;
     bool ignore_eos;
@@ -78,6 +79,9 @@ struct wire_done {
     size_t result_bytes;
 };
 
+/* wire_slot - the slot a row's message is about, -1 if it is too short to say. */
+struct msg;
+int32_t wire_slot(const struct msg *msg);
 /* wire_*_pack - append to out.  Returns ST_OK, ST_NOMEM.
  * wire_*_unpack - pointers are views into payload (8-byte aligned), stops go to arena; every count
  * is checked against n_bytes.  Returns ST_OK, ST_COMM (logged), ST_NOMEM. */

@@ -17,7 +17,7 @@ struct row_head {
     float queue_s;
     uint32_t stop_bytes;
     double temperature, top_p, min_p, repetition_penalty;
-    uint64_t seed, row, sample;
+    uint64_t row, seed, sampler_row, sample; /* row is global; see struct sampler_params */
 };
 
 struct grant_head {
@@ -52,6 +52,16 @@ static enum status refuse(const char *what, size_t n_bytes)
     return ST_COMM;
 }
 
+int32_t wire_slot(const struct msg *msg)
+{
+    int32_t slot;
+
+    if (msg->n_bytes < sizeof slot)
+        return -1;
+    memcpy(&slot, msg->payload, sizeof slot); /* every head begins with it */
+    return slot;
+}
+
 /* After the head: tokens [n_prompt], stop lengths [n_stops] as u32, stop bytes. */
 enum status wire_row_pack(const struct wire_row *row, struct buf *out)
 {
@@ -78,7 +88,8 @@ enum status wire_row_pack(const struct wire_row *row, struct buf *out)
         .min_p = row->params.min_p,
         .repetition_penalty = row->params.repetition_penalty,
         .seed = row->params.seed,
-        .row = row->params.row,
+        .row = row->row,
+        .sampler_row = row->params.row,
         .sample = row->params.sample,
     };
 
@@ -127,6 +138,7 @@ enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *a
         left -= lengths[i];
     }
     *out_row = (struct wire_row){
+        .row = head.row,
         .slot = head.slot,
         .prefill = head.prefill,
         .decode = head.decode,
@@ -142,7 +154,7 @@ enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *a
                    .repetition_penalty = head.repetition_penalty,
                    .top_k = head.top_k,
                    .seed = head.seed,
-                   .row = head.row,
+                   .row = head.sampler_row,
                    .sample = head.sample,
                    .n_top = head.n_top},
         .tokens = tokens,
