@@ -367,6 +367,11 @@ def main():
     steps, seconds = train(model, tok, args.minutes)
     model.to(torch.bfloat16)
     model.save_pretrained(OUT, safe_serialization=True)
+    config = json.loads((OUT / "config.json").read_text())
+    config["rope_theta"] = 10000.0  # where readers older than transformers 5 look
+    (OUT / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for path in OUT.iterdir():
+        path.chmod(0o644)
 
     model.to(torch.float32)  # the rounded weights, computed exactly
     rows = make_prompts()
