@@ -76,9 +76,14 @@ static enum status make_options(const struct intake *intake, const struct prompt
         sampling->seed = prompt->seed;
         sampling->row = 0;
     }
-    if (prompt->stop != NULL)
-        return text_stop_list(prompt->stop, prompt->stop_bytes, arena, &row->stops, &row->n_stops,
-                              err);
+    if (prompt->stop != NULL) {
+        struct text_span *stops = NULL;
+        const enum status st =
+            text_stop_list(prompt->stop, prompt->stop_bytes, arena, &stops, &row->n_stops, err);
+
+        row->stops = stops;
+        return st;
+    }
     return ST_OK;
 }
 
