@@ -365,14 +365,15 @@ enum status column_read_int(const struct column *column, uint64_t first, uint64_
                             struct arena *arena, int64_t *out, uint8_t *out_states)
 {
     enum status st = ST_OK;
+    const uint64_t n = n_rows * column->n_cols;
 
     if (column->stored == H5T_FLOAT) {
-        double *reals = arena_alloc(arena, n_rows * sizeof *reals);
+        double *reals = arena_alloc(arena, n * sizeof *reals);
 
         if (reals == NULL)
             return ST_NOMEM;
         TRY(column_read(column, first, n_rows, H5T_NATIVE_DOUBLE, reals), err);
-        for (uint64_t i = 0; i < n_rows; i++) {
+        for (uint64_t i = 0; i < n; i++) {
             out[i] = 0;
             out_states[i] = (uint8_t)int_from_real(reals[i], &out[i]);
         }
@@ -382,7 +383,7 @@ enum status column_read_int(const struct column *column, uint64_t first, uint64_
     TRY(column_read(column, first, n_rows, column->is_uint64 ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64,
                     out),
         err);
-    for (uint64_t i = 0; i < n_rows; i++)
+    for (uint64_t i = 0; i < n; i++)
         out_states[i] = column->is_uint64 && out[i] < 0 ? NUMBER_ABOVE_INT64 : NUMBER_SET;
 err:
     return st;

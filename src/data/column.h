@@ -59,7 +59,8 @@ enum number_state {
     NUMBER_ABOVE_INT64, /* the 64 bits of the value, which is a uint64, are in out */
     NUMBER_NOT_INTEGER  /* a float with a fraction, or too large to be exact */
 };
-/* column_read_int - out_states is [n_rows].  arena: scratch.  Returns ST_OK, ST_IO, ST_NOMEM. */
+/* column_read_int - out and out_states have room for n_rows * n_cols.  arena: scratch.  Returns
+ * ST_OK, ST_IO, ST_NOMEM. */
 enum status column_read_int(const struct column *column, uint64_t first, uint64_t n_rows,
                             struct arena *arena, int64_t *out, uint8_t *out_states);
 
