@@ -12,6 +12,7 @@
 /* One sequence of a step.  Filled by the stage; out_* by the engine at STEP_DONE. */
 struct step_seq {
     uint64_t row;
+    int32_t tag;           /* free for the caller: its slot */
     const int32_t *tokens; /* [n_tok] to compute, borrowed until STEP_DONE */
     int n_tok, pos0;
     const int32_t *blocks; /* table that covers pos0 + n_tok tokens, borrowed */
@@ -24,7 +25,6 @@ struct step_seq {
 };
 
 struct step {
-    int owner; /* free for the caller: a step belongs to the stage that submitted it */
     int n_seqs;
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
 };

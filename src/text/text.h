@@ -56,6 +56,8 @@ struct token_list {
     int32_t *ids; /* owned, host_free */
     int64_t n_ids, cap_ids;
 };
+/* token_list_append - Returns ST_OK, ST_NOMEM. */
+enum status token_list_append(struct token_list *list, const int32_t *ids, int64_t n_ids);
 void token_list_free(struct token_list *list);
 
 enum encode_flags {
@@ -98,16 +100,21 @@ enum status chat_template_find(const char *name, const char *source,
                                const struct chat_template **out_template);
 const char *chat_template_name(const struct chat_template *chat);
 /*
- * chat_render - messages as JSON text ([{"role": ..., "content": ...}, ...]) to the prompt text
- * whose special tokens are to be parsed, with the generation prompt added. system_prompt  in  put
- * first when the messages have none; NULL = the template's default Returns ST_OK, ST_ROW (bad JSON,
- * role or content), ST_NOMEM.
+ * chat_encode - messages as JSON text ([{"role": ..., "content": ...}, ...]) to ids, generation
+ * prompt added.  The template's own markup becomes special tokens; the contents are plain text in
+ * which special tokens are recognised only with ENCODE_PARSE_SPECIAL in flags (the other flags as
+ * for tokenizer_encode, but for ENCODE_SPECIAL: the template says what stands at the beginning).
+ *   system_prompt  in  put first when the messages have none; NULL = the template's default
+ *   list           out ids are appended
+ * Returns ST_OK, ST_ROW (bad JSON, role, content or UTF-8), ST_NOMEM.
  */
-enum status chat_render(const struct chat_template *chat, const char *messages, size_t n_bytes,
-                        const char *system_prompt, struct buf *out, struct row_error *err);
-/* chat_render_user - the same for one user message that is `text`. */
-enum status chat_render_user(const struct chat_template *chat, const char *text, size_t n_bytes,
-                             const char *system_prompt, struct buf *out, struct row_error *err);
+enum status chat_encode(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                        const char *messages, size_t n_bytes, const char *system_prompt,
+                        unsigned flags, struct token_list *list, struct row_error *err);
+/* chat_encode_user - the same for one user message that is `text`. */
+enum status chat_encode_user(const struct chat_template *chat, const struct tokenizer *tokenizer,
+                             const char *text, size_t n_bytes, const char *system_prompt,
+                             unsigned flags, struct token_list *list, struct row_error *err);
 
 /* text_stop_list - a row's `stop` column (JSON: a string or a list of strings, none empty) into
  * arena.  Returns ST_OK, ST_ROW, ST_NOMEM. */

@@ -1,0 +1,264 @@
+/*
+ * wire.c - messages as bytes: a fixed part, then its arrays.
+ *
+ * The fixed parts are structs of fixed-width members whose size is a multiple of 8, written as they
+ * lie in memory (ranks of one job run one binary).  Unpacking believes no count before it has
+ * checked it.
+ */
+#include <assert.h>
+
+#include "comm/comm.h"
+
+struct row_head {
+    int32_t slot, prefill, decode;
+    int32_t n_prompt, max_out, n_blocks, n_stops;
+    int32_t ignore_eos;
+    int32_t top_k, n_top;
+    float queue_s;
+    uint32_t stop_bytes;
+    double temperature, top_p, min_p, repetition_penalty;
+    uint64_t row, seed, sampler_row, sample; /* row is global; see struct sampler_params */
+};
+
+struct grant_head {
+    int32_t slot, n_blocks;
+    uint64_t layout_id;
+};
+
+struct first_head {
+    int32_t slot, failed;
+    float wait_s, prefill_s, exposed_transfer_s;
+    int32_t token;
+    float logprob;
+    int32_t reserved;
+    char error[sizeof((struct row_error *)0)->text];
+    int32_t top_ids[SAMPLER_MAX_TOP];
+    float top_logprobs[SAMPLER_MAX_TOP];
+};
+
+struct done_head {
+    int32_t slot, reserved;
+};
+
+static_assert(sizeof(struct row_head) % 8 == 0, "arrays after it are aligned");
+static_assert(sizeof(struct grant_head) % 8 == 0, "arrays after it are aligned");
+static_assert(sizeof(struct first_head) % 8 == 0, "arrays after it are aligned");
+static_assert(sizeof(struct done_head) % 8 == 0, "arrays after it are aligned");
+
+static enum status refuse(const char *what, size_t n_bytes)
+{
+    log_error("%s message of %zu bytes is damaged or from another version of the program", what,
+              n_bytes);
+    return ST_COMM;
+}
+
+int32_t wire_slot(const struct msg *msg)
+{
+    int32_t slot;
+
+    if (msg->n_bytes < sizeof slot)
+        return -1;
+    memcpy(&slot, msg->payload, sizeof slot); /* every head begins with it */
+    return slot;
+}
+
+/* After the head: tokens [n_prompt], stop lengths [n_stops] as u32, stop bytes. */
+enum status wire_row_pack(const struct wire_row *row, struct buf *out)
+{
+    enum status st;
+    size_t stop_bytes = 0;
+
+    for (int i = 0; i < row->n_stops; i++)
+        stop_bytes += row->stops[i].n_bytes;
+    const struct row_head head = {
+        .slot = row->slot,
+        .prefill = row->prefill,
+        .decode = row->decode,
+        .n_prompt = row->n_prompt,
+        .max_out = row->max_out,
+        .n_blocks = row->n_blocks,
+        .n_stops = row->n_stops,
+        .ignore_eos = row->ignore_eos,
+        .top_k = row->params.top_k,
+        .n_top = row->params.n_top,
+        .queue_s = row->queue_s,
+        .stop_bytes = (uint32_t)stop_bytes,
+        .temperature = row->params.temperature,
+        .top_p = row->params.top_p,
+        .min_p = row->params.min_p,
+        .repetition_penalty = row->params.repetition_penalty,
+        .seed = row->params.seed,
+        .row = row->row,
+        .sampler_row = row->params.row,
+        .sample = row->params.sample,
+    };
+
+    assert(stop_bytes <= UINT32_MAX);
+    TRY(buf_put(out, &head, sizeof head), err);
+    TRY(buf_put(out, row->tokens, (size_t)row->n_prompt * sizeof *row->tokens), err);
+    for (int i = 0; i < row->n_stops; i++) {
+        const uint32_t n = (uint32_t)row->stops[i].n_bytes;
+
+        TRY(buf_put(out, &n, sizeof n), err);
+    }
+    for (int i = 0; i < row->n_stops; i++)
+        TRY(buf_put(out, row->stops[i].data, row->stops[i].n_bytes), err);
+    return ST_OK;
+err:
+    return st;
+}
+
+enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *arena,
+                            struct wire_row *out_row)
+{
+    const uint8_t *bytes = payload;
+    struct row_head head;
+
+    if (n_bytes < sizeof head)
+        return refuse("row", n_bytes);
+    memcpy(&head, bytes, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_prompt < 1 || head.max_out < 1 ||
+        head.n_blocks < 1 || head.n_stops < 0 || head.n_top > SAMPLER_MAX_TOP ||
+        n_bytes !=
+            sizeof head + ((size_t)head.n_prompt + (size_t)head.n_stops) * 4 + head.stop_bytes)
+        return refuse("row", n_bytes);
+
+    const int32_t *tokens = (const int32_t *)(const void *)(bytes + sizeof head);
+    const uint32_t *lengths = (const uint32_t *)(tokens + head.n_prompt);
+    const char *text = (const char *)(lengths + head.n_stops);
+    struct text_span *stops = arena_alloc(arena, (size_t)head.n_stops * sizeof *stops);
+    uint32_t left = head.stop_bytes;
+    if (stops == NULL)
+        return ST_NOMEM;
+    for (int i = 0; i < head.n_stops; i++) {
+        if (lengths[i] > left)
+            return refuse("row", n_bytes);
+        stops[i] = (struct text_span){text, lengths[i]};
+        text += lengths[i];
+        left -= lengths[i];
+    }
+    *out_row = (struct wire_row){
+        .row = head.row,
+        .slot = head.slot,
+        .prefill = head.prefill,
+        .decode = head.decode,
+        .n_prompt = head.n_prompt,
+        .max_out = head.max_out,
+        .n_blocks = head.n_blocks,
+        .n_stops = head.n_stops,
+        .ignore_eos = head.ignore_eos != 0,
+        .queue_s = head.queue_s,
+        .params = {.temperature = head.temperature,
+                   .top_p = head.top_p,
+                   .min_p = head.min_p,
+                   .repetition_penalty = head.repetition_penalty,
+                   .top_k = head.top_k,
+                   .seed = head.seed,
+                   .row = head.sampler_row,
+                   .sample = head.sample,
+                   .n_top = head.n_top},
+        .tokens = tokens,
+        .stops = stops,
+    };
+    return ST_OK;
+}
+
+enum status wire_grant_pack(const struct wire_grant *grant, struct buf *out)
+{
+    enum status st;
+    const struct grant_head head = {grant->slot, grant->n_blocks, grant->layout_id};
+
+    TRY(buf_put(out, &head, sizeof head), err);
+    return buf_put(out, grant->blocks, (size_t)grant->n_blocks * sizeof *grant->blocks);
+err:
+    return st;
+}
+
+enum status wire_grant_unpack(const void *payload, size_t n_bytes, struct wire_grant *out_grant)
+{
+    const uint8_t *bytes = payload;
+    struct grant_head head;
+
+    if (n_bytes < sizeof head)
+        return refuse("GRANT", n_bytes);
+    memcpy(&head, bytes, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_blocks < 1 ||
+        n_bytes != sizeof head + (size_t)head.n_blocks * sizeof(int32_t))
+        return refuse("GRANT", n_bytes);
+    *out_grant = (struct wire_grant){
+        .slot = head.slot,
+        .n_blocks = head.n_blocks,
+        .layout_id = head.layout_id,
+        .blocks = (const int32_t *)(const void *)(bytes + sizeof head),
+    };
+    return ST_OK;
+}
+
+enum status wire_first_pack(const struct wire_first *first, struct buf *out)
+{
+    struct first_head head = {
+        .slot = first->slot,
+        .failed = first->failed,
+        .wait_s = first->wait_s,
+        .prefill_s = first->prefill_s,
+        .exposed_transfer_s = first->exposed_transfer_s,
+        .token = first->first.token,
+        .logprob = first->first.logprob,
+    };
+
+    memcpy(head.error, first->error.text, sizeof head.error);
+    memcpy(head.top_ids, first->first.top_ids, sizeof head.top_ids);
+    memcpy(head.top_logprobs, first->first.top_logprobs, sizeof head.top_logprobs);
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_first_unpack(const void *payload, size_t n_bytes, struct wire_first *out_first)
+{
+    struct first_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("FIRST", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.error[sizeof head.error - 1] != '\0')
+        return refuse("FIRST", n_bytes);
+    *out_first = (struct wire_first){
+        .slot = head.slot,
+        .failed = head.failed != 0,
+        .wait_s = head.wait_s,
+        .prefill_s = head.prefill_s,
+        .exposed_transfer_s = head.exposed_transfer_s,
+        .first = {.token = head.token, .logprob = head.logprob},
+    };
+    memcpy(out_first->error.text, head.error, sizeof head.error);
+    memcpy(out_first->first.top_ids, head.top_ids, sizeof head.top_ids);
+    memcpy(out_first->first.top_logprobs, head.top_logprobs, sizeof head.top_logprobs);
+    return ST_OK;
+}
+
+enum status wire_done_pack(const struct wire_done *done, struct buf *out)
+{
+    enum status st;
+    const struct done_head head = {.slot = done->slot};
+
+    TRY(buf_put(out, &head, sizeof head), err);
+    return buf_put(out, done->result, done->result_bytes);
+err:
+    return st;
+}
+
+enum status wire_done_unpack(const void *payload, size_t n_bytes, struct wire_done *out_done)
+{
+    struct done_head head;
+
+    if (n_bytes < sizeof head)
+        return refuse("DONE", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS)
+        return refuse("DONE", n_bytes);
+    *out_done = (struct wire_done){
+        .slot = head.slot,
+        .result = (const uint8_t *)payload + sizeof head,
+        .result_bytes = n_bytes - sizeof head,
+    };
+    return ST_OK;
+}

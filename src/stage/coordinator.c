@@ -1,0 +1,369 @@
+/*
+ * coordinator.c - admits rows, takes finished ones, knows when the run is over.
+ *
+ *   prompt file ──io_next──► intake ──► route ──RESERVE──► decode
+ *                              │          └─────ADMIT────► prefill
+ *                              └ error row ─┐
+ *   journal ◄──io_put───────────────────────┴──────DONE──── decode
+ *
+ * Only this stage admits, against its mirror of every decode rank's free blocks, so no stage ever
+ * has to refuse a row.  When the journal's queue is full it stops admitting, and everything behind
+ * it comes to rest by itself.
+ */
+#include <assert.h>
+
+#include "stage/stage.h"
+
+enum { ROWS_PER_POLL = 16, ARENA_BYTES = 1 << 16 };
+
+/* A row in flight, by slot. */
+struct flight {
+    bool used;
+    int decode, n_blocks;
+};
+
+struct coordinator {
+    struct stage base;
+    struct coordinator_args args;
+    struct plan_pool *pools; /* [n_decode] owned: the mirror */
+    struct flight *flights;  /* [n_slots] owned */
+    int32_t *free_slots;     /* [n_slots] owned, a stack */
+    int n_free, next_prefill;
+    struct arena *arena;                  /* of the held row */
+    struct intake_row held;               /* tokens stay allocated from row to row */
+    const struct prompt_row *held_prompt; /* not NULL: read, made ready, not yet placed */
+    double held_since_s;
+    struct msg **unwritten; /* [n_slots] owned: DONEs that the journal's queue had no room for */
+    int n_unwritten;
+    struct buf error_row; /* packed; not empty: an error row that waits for room */
+    struct buf scratch;
+    bool read_all, stopped;
+    uint64_t n_new_failed;
+    struct progress last;
+    double next_progress_s, start_s;
+};
+
+static struct coordinator *self_of(struct stage *stage)
+{
+    return (struct coordinator *)stage;
+}
+
+/* ---- results ----------------------------------------------------------------------------------
+ */
+
+static enum status count_failed(struct coordinator *self)
+{
+    self->n_new_failed++;
+    if (self->args.max_errors >= 0 && self->n_new_failed > (uint64_t)self->args.max_errors) {
+        log_error(
+            "%llu rows ended as errors, more than max_errors = %lld: look at the reasons with "
+            "`epidote export --partial`, then raise max_errors to go on",
+            (unsigned long long)self->n_new_failed, (long long)self->args.max_errors);
+        return ST_STOPPED;
+    }
+    return ST_OK;
+}
+
+/* Queue the waiting error row.  Returns ST_OK, ST_AGAIN, or what ended the journal. */
+static enum status write_error_row(struct coordinator *self)
+{
+    enum status st = ST_OK;
+
+    if (self->error_row.n_bytes > 0) {
+        TRY(io_put(self->args.io, self->error_row.data, self->error_row.n_bytes), err);
+        buf_reset(&self->error_row);
+    }
+err:
+    return st;
+}
+
+static enum status make_error_row(struct coordinator *self, const struct prompt_row *prompt,
+                                  const struct row_error *why)
+{
+    enum status st;
+    const struct result_row row = {
+        .row = prompt->row,
+        .reason = FINISH_ERROR,
+        .text = "",
+        .error = why->text,
+        .error_bytes = strlen(why->text),
+        .prompt_len = (int)self->held.tokens.n_ids,
+    };
+
+    log_debug("row %llu: %s", (unsigned long long)prompt->row, why->text);
+    TRY(count_failed(self), err);
+    TRY(result_pack(&row, &self->error_row), err);
+    st = write_error_row(self);
+    return st == ST_AGAIN ? ST_OK : st;
+err:
+    return st;
+}
+
+static enum status put_done(struct coordinator *self, const struct msg *msg)
+{
+    struct wire_done done;
+    const enum status st = wire_done_unpack(msg->payload, msg->n_bytes, &done);
+
+    return st != ST_OK ? st : io_put(self->args.io, done.result, done.result_bytes);
+}
+
+/* The journal's queue first: rows that are computed but not written must not pile up. */
+static enum status write_waiting(struct coordinator *self, bool *out_worked)
+{
+    enum status st = ST_OK;
+    int n = 0;
+
+    while (n < self->n_unwritten) {
+        st = put_done(self, self->unwritten[n]);
+        if (st != ST_OK)
+            break;
+        msg_free(self->unwritten[n++]);
+        *out_worked = true;
+    }
+    self->n_unwritten -= n;
+    memmove(self->unwritten, self->unwritten + n,
+            (size_t)self->n_unwritten * sizeof *self->unwritten);
+    return st == ST_OK ? write_error_row(self) : st;
+}
+
+/* ---- admission --------------------------------------------------------------------------------
+ */
+
+static void drop_held(struct coordinator *self)
+{
+    io_row_free(self->args.io, self->held_prompt);
+    self->held_prompt = NULL;
+    arena_reset(self->arena);
+}
+
+/* Read the next row and make it ready; a row that cannot be served becomes an error row at once.
+ * Returns ST_OK with held_prompt set, ST_AGAIN if there is none now. */
+static enum status hold_next(struct coordinator *self, bool *out_worked)
+{
+    enum status st;
+    struct row_error why = {""};
+
+    while (self->held_prompt == NULL) {
+        if (self->error_row.n_bytes > 0 || self->read_all)
+            return ST_AGAIN;
+        st = io_next(self->args.io, &self->held_prompt);
+        if (st == ST_END)
+            self->read_all = true;
+        if (st != ST_OK)
+            return st == ST_END ? ST_AGAIN : st;
+        *out_worked = true;
+        self->held_since_s = clock_now_s();
+        st = intake_row_make(self->args.intake, self->held_prompt, self->arena, &self->held, &why);
+        if (st == ST_ROW) {
+            st = make_error_row(self, self->held_prompt, &why);
+            drop_held(self);
+        }
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
+/* Place the held row.  Returns ST_OK, ST_AGAIN if no decode rank has room, ST_NOMEM. */
+static enum status admit(struct coordinator *self)
+{
+    enum status st;
+    const struct coordinator_args *args = &self->args;
+    const int n_prompt = (int)self->held.tokens.n_ids;
+    const int n_blocks = plan_blocks(
+        plan_need_tok(n_prompt, self->held.max_out, args->intake->context), args->block_tok);
+    const int decode = plan_route(self->pools, args->n_decode, n_blocks);
+
+    if (decode < 0 || self->n_free == 0)
+        return ST_AGAIN;
+    const int32_t slot = self->free_slots[self->n_free - 1];
+    const struct wire_row row = {
+        .row = self->held_prompt->row,
+        .slot = slot,
+        .prefill = self->next_prefill,
+        .decode = decode,
+        .n_prompt = n_prompt,
+        .max_out = self->held.max_out,
+        .n_blocks = n_blocks,
+        .n_stops = self->held.n_stops,
+        .ignore_eos = self->held.ignore_eos,
+        .queue_s = (float)(clock_now_s() - self->held_since_s),
+        .params = self->held.sampling,
+        .tokens = self->held.tokens.ids,
+        .stops = self->held.stops,
+    };
+    buf_reset(&self->scratch);
+    TRY(wire_row_pack(&row, &self->scratch), err);
+    TRY(world_send(args->world, MSG_RESERVE, self->base.at, (struct address){ROLE_DECODE, decode},
+                   self->scratch.data, self->scratch.n_bytes),
+        err);
+    TRY(world_send(args->world, MSG_ADMIT, self->base.at,
+                   (struct address){ROLE_PREFILL, row.prefill}, self->scratch.data,
+                   self->scratch.n_bytes),
+        err);
+
+    self->n_free--;
+    self->flights[slot] = (struct flight){true, decode, n_blocks};
+    self->pools[decode].n_free_blocks -= n_blocks;
+    self->pools[decode].n_rows++;
+    self->next_prefill = (self->next_prefill + 1) % args->n_prefill;
+    drop_held(self);
+    return ST_OK;
+err:
+    return st;
+}
+
+/* ---- the stage --------------------------------------------------------------------------------
+ */
+
+static enum status on_message(struct stage *stage, struct msg *msg)
+{
+    enum status st;
+    struct coordinator *self = self_of(stage);
+    struct wire_done done;
+    struct result_row row;
+
+    assert(msg->type == MSG_DONE);
+    TRY(wire_done_unpack(msg->payload, msg->n_bytes, &done), err);
+    st = result_unpack(done.result, done.result_bytes, &row);
+    if (st != ST_OK || done.slot >= self->args.n_slots || !self->flights[done.slot].used) {
+        log_error("DONE from decode/%d for slot %d is damaged or not of a row in flight",
+                  msg->from.index, done.slot);
+        st = ST_COMM;
+        goto err;
+    }
+
+    struct flight *flight = &self->flights[done.slot];
+    self->pools[flight->decode].n_free_blocks += flight->n_blocks;
+    self->pools[flight->decode].n_rows--;
+    flight->used = false;
+    self->free_slots[self->n_free++] = done.slot;
+    if (row.reason == FINISH_ERROR)
+        TRY(count_failed(self), err);
+
+    st = self->n_unwritten > 0 ? ST_AGAIN : put_done(self, msg);
+    if (st == ST_AGAIN) {
+        self->unwritten[self->n_unwritten++] = msg;
+        return ST_OK;
+    }
+err:
+    msg_free(msg);
+    return st;
+}
+
+static void report(struct coordinator *self, double now_s)
+{
+    struct journal_counts counts;
+    char line[256];
+
+    io_counts(self->args.io, &counts);
+    struct progress now = {
+        .elapsed_s = now_s - self->start_s,
+        .n_rows = counts.n_rows,
+        .n_done = counts.n_done,
+        .n_failed = counts.n_failed,
+        .n_kept = counts.n_kept,
+    };
+    if (self->args.engine != NULL) {
+        now.prefill_tok = self->args.engine->stats.n_prefill_tok;
+        now.decode_tok = self->args.engine->stats.n_decode_tok;
+    }
+    log_info("%s", progress_line(line, sizeof line, &now, &self->last));
+    self->last = now;
+    self->next_progress_s = now_s + self->args.progress_s;
+}
+
+/* All rows read, none in flight, everything written: tell the others to end. */
+static enum status stop_all(struct coordinator *self)
+{
+    enum status st;
+
+    for (int i = 0; i < self->args.n_prefill; i++)
+        TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_PREFILL, i},
+                       NULL, 0),
+            err);
+    for (int i = 0; i < self->args.n_decode; i++)
+        TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_DECODE, i},
+                       NULL, 0),
+            err);
+    self->base.ended = true;
+    return ST_OK;
+err:
+    return st;
+}
+
+static enum status poll(struct stage *stage, bool *out_worked)
+{
+    struct coordinator *self = self_of(stage);
+    enum status st = write_waiting(self, out_worked);
+
+    for (int i = 0; st == ST_OK && i < ROWS_PER_POLL; i++) {
+        st = hold_next(self, out_worked);
+        if (st == ST_OK)
+            st = admit(self);
+        *out_worked |= st == ST_OK;
+    }
+    if (st != ST_OK && st != ST_AGAIN)
+        return st;
+
+    if (self->args.progress_s > 0) {
+        const double now_s = clock_now_s();
+
+        if (now_s >= self->next_progress_s)
+            report(self, now_s);
+    }
+    if (self->read_all && self->held_prompt == NULL && self->n_free == self->args.n_slots &&
+        self->n_unwritten == 0 && self->error_row.n_bytes == 0 && io_idle(self->args.io))
+        return stop_all(self);
+    return ST_OK;
+}
+
+static void destroy(struct stage *stage)
+{
+    struct coordinator *self = self_of(stage);
+
+    if (self->held_prompt != NULL)
+        drop_held(self);
+    for (int i = 0; i < self->n_unwritten; i++)
+        msg_free(self->unwritten[i]);
+    token_list_free(&self->held.tokens);
+    buf_free(&self->error_row);
+    buf_free(&self->scratch);
+    arena_destroy(self->arena);
+    host_free(self->unwritten);
+    host_free(self->free_slots);
+    host_free(self->flights);
+    host_free(self->pools);
+    host_free(self);
+}
+
+static const struct stage_ops coordinator_ops = {on_message, poll, destroy};
+
+enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage)
+{
+    const size_t n_slots = (size_t)args->n_slots;
+    struct coordinator *self = host_zalloc(sizeof *self);
+
+    assert(args->n_slots > 0 && args->n_slots <= COMM_MAX_SLOTS);
+    if (self == NULL)
+        return ST_NOMEM;
+    self->base = (struct stage){.ops = &coordinator_ops, .at = {ROLE_COORDINATOR, 0}};
+    self->args = *args;
+    self->pools = host_alloc((size_t)args->n_decode * sizeof *self->pools);
+    self->flights = host_zalloc(n_slots * sizeof *self->flights);
+    self->free_slots = host_alloc(n_slots * sizeof *self->free_slots);
+    self->unwritten = host_zalloc(n_slots * sizeof *self->unwritten);
+    if (self->pools == NULL || self->flights == NULL || self->free_slots == NULL ||
+        self->unwritten == NULL || arena_create(ARENA_BYTES, &self->arena) != ST_OK) {
+        destroy(&self->base);
+        return ST_NOMEM;
+    }
+    memcpy(self->pools, args->pools, (size_t)args->n_decode * sizeof *self->pools);
+    for (int i = 0; i < args->n_slots; i++)
+        self->free_slots[i] = args->n_slots - 1 - i; /* so pops give 0, 1, 2, ... */
+    self->n_free = args->n_slots;
+    self->start_s = clock_now_s();
+    self->next_progress_s = self->start_s + args->progress_s;
+    *out_stage = &self->base;
+    return ST_OK;
+}

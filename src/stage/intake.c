@@ -1,0 +1,111 @@
+/*
+ * intake.c - from a row of the prompt file to tokens, sampling parameters and limits.
+ *
+ * Whatever is wrong with a row is found here, before it takes a slot; the coordinator makes an
+ * error row of it.
+ */
+#include "stage/stage.h"
+
+/* The row's prompt as tokens, from whichever source it has. */
+static enum status make_tokens(const struct intake *intake, const struct prompt_row *prompt,
+                               struct token_list *tokens, struct row_error *err)
+{
+    const unsigned special = intake->parse_special ? ENCODE_PARSE_SPECIAL : 0;
+
+    if (prompt->tokens != NULL) {
+        const int n_known = tokenizer_n_tokens(intake->tokenizer);
+
+        for (int64_t i = 0; i < prompt->n_tokens; i++)
+            if (prompt->tokens[i] < 0 || prompt->tokens[i] >= n_known)
+                return row_error_set(err, "prompt_tokens[%lld] is %d, outside the vocabulary of %d",
+                                     (long long)i, prompt->tokens[i], n_known);
+        return token_list_append(tokens, prompt->tokens, prompt->n_tokens);
+    }
+    if (prompt->messages != NULL)
+        return chat_encode(intake->chat, intake->tokenizer, prompt->messages,
+                           prompt->messages_bytes, intake->system_prompt, special, tokens, err);
+    if (prompt->prompt == NULL || prompt->prompt_bytes == 0)
+        return row_error_set(err, "the prompt is empty");
+    if (intake->chat_prompts)
+        return chat_encode_user(intake->chat, intake->tokenizer, prompt->prompt,
+                                prompt->prompt_bytes, intake->system_prompt, special, tokens, err);
+    return tokenizer_encode(intake->tokenizer, prompt->prompt, prompt->prompt_bytes,
+                            special | ENCODE_SPECIAL, tokens, err);
+}
+
+/* The row's own options over the job's. */
+static enum status make_options(const struct intake *intake, const struct prompt_row *prompt,
+                                struct arena *arena, struct intake_row *row, int *out_max_tokens,
+                                struct row_error *err)
+{
+    struct sampler_params *sampling = &row->sampling;
+
+    *sampling = intake->sampling;
+    sampling->row = prompt->row;
+    *out_max_tokens = intake->max_tokens;
+    row->stops = intake->stops;
+    row->n_stops = intake->n_stops;
+    row->ignore_eos = intake->ignore_eos;
+    if (prompt->has_max_tokens) {
+        if (prompt->max_tokens < 1)
+            return row_error_set(err, "max_tokens is %lld: it has to be at least 1",
+                                 (long long)prompt->max_tokens);
+        *out_max_tokens = prompt->max_tokens < INT32_MAX ? (int)prompt->max_tokens : INT32_MAX;
+    }
+    if (prompt->has_temperature) {
+        if (!(prompt->temperature >= 0 && prompt->temperature <= 1e6))
+            return row_error_set(err, "temperature is %g: it has to be 0 or more",
+                                 prompt->temperature);
+        sampling->temperature = prompt->temperature;
+    }
+    if (prompt->has_top_p) {
+        if (!(prompt->top_p > 0 && prompt->top_p <= 1))
+            return row_error_set(err, "top_p is %g: it has to be above 0 and at most 1",
+                                 prompt->top_p);
+        sampling->top_p = prompt->top_p;
+    }
+    if (prompt->has_top_k) {
+        if (prompt->top_k < 0)
+            return row_error_set(err, "top_k is %lld: it has to be 0 (off) or more",
+                                 (long long)prompt->top_k);
+        sampling->top_k = prompt->top_k < INT32_MAX ? (int)prompt->top_k : INT32_MAX;
+    }
+    if (prompt->has_seed) {
+        /* A row's own seed stands for seed and row, so that the row is the same wherever it lies.
+         */
+        sampling->seed = prompt->seed;
+        sampling->row = 0;
+    }
+    if (prompt->stop != NULL)
+        return text_stop_list(prompt->stop, prompt->stop_bytes, arena, &row->stops, &row->n_stops,
+                              err);
+    return ST_OK;
+}
+
+enum status intake_row_make(const struct intake *intake, const struct prompt_row *prompt,
+                            struct arena *arena, struct intake_row *out_row, struct row_error *err)
+{
+    enum status st;
+    int max_tokens;
+
+    out_row->tokens.n_ids = 0;
+    if (prompt->error.text[0] != '\0') {
+        *err = prompt->error;
+        return ST_ROW;
+    }
+    TRY(make_options(intake, prompt, arena, out_row, &max_tokens, err), err);
+    TRY(make_tokens(intake, prompt, &out_row->tokens, err), err);
+    if (out_row->tokens.n_ids == 0)
+        return row_error_set(err, "the prompt is empty");
+    if (out_row->tokens.n_ids >= intake->context)
+        return row_error_set(
+            err,
+            "the prompt has %lld tokens, and the context of %d has to hold at least "
+            "one more: shorten it, or raise context if the model allows",
+            (long long)out_row->tokens.n_ids, intake->context);
+    out_row->max_out = plan_output_limit((int)out_row->tokens.n_ids, max_tokens, intake->context);
+    return ST_OK;
+err:
+    out_row->tokens.n_ids = 0; /* half a prompt has no length */
+    return st;
+}
