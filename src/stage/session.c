@@ -69,7 +69,7 @@ static enum status resolve_chat(struct session *session)
     if (!needed)
         return ST_OK;
     return chat_template_find(job->chat_template, model_source_chat_template(session->source),
-                              &session->chat);
+                              session->tokenizer, &session->chat);
 }
 
 static enum status resolve_kv(struct session *session)
