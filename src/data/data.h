@@ -45,21 +45,22 @@ enum status prompts_open(const char *path, struct prompts **out_prompts);
 void prompts_close(struct prompts *prompts);
 const struct prompts_info *prompts_info(const struct prompts *prompts);
 
-/* prompts_fingerprint - hash over the content of all columns, in the order of their names: files of
- * equal content have equal fingerprints, however they are chunked.  Reads the whole file in
- * windows. Returns ST_OK, ST_IO, ST_FORMAT. */
+/* prompts_fingerprint - hash over the content of all columns that this version reads, in the order
+ * of their names: files of equal content have equal fingerprints, however they are chunked and
+ * whatever the width of their types.  Reads the whole file in windows.  Returns ST_OK, ST_IO,
+ * ST_NOMEM. */
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
 
 /*
  * prompts_read - rows [first, first + n_rows) into out_rows; strings and tokens live in arena.
- *   A row that cannot be decoded gets row.error; the others are not touched by it.
+ *   A row that cannot be decoded gets row.error; the others are not touched by it.  So does a row
+ * with no prompt or with several, and one whose settings are out of range (its fields are then not
+ * to be used, but for row and id).  Memory is that of the rows asked for: read few at a time.
+ * The range must be inside the file (assert).
  * Returns ST_OK, ST_IO (the file vanished or is damaged; logged), ST_NOMEM.
  */
 enum status prompts_read(struct prompts *prompts, uint64_t first, uint64_t n_rows,
                          struct arena *arena, struct prompt_row *out_rows);
-
-/* prompts_row_bytes - bytes of text and tokens that rows [first, first + n_rows) hold, from offsets
- * alone where the column is ragged; used to cut windows.  See prompts_read for errors. */
 
 /* ---- one finished row ----------------------------------------------------------------------- */
 
