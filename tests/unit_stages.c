@@ -281,7 +281,7 @@ static void run(const struct setting *setting, struct tokenizer *tokenizer)
     CHECK_INT(n_done, N_ROWS);
     CHECK_INT(kv_pool_n_free(pool), setting->n_blocks);
     CHECK_INT(engine.broken, 0);
-    if (setting->batch > 1)
+    if (setting->batch > 1 && setting->n_slots >= 4 && setting->n_blocks >= 24)
         CHECK(engine.n_mixed > 0);
     for (int k = 0; k < 2; k++) {
         struct msg *msg;
