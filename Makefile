@@ -152,7 +152,10 @@ test-real-run: $(tests) $(out)/epidote
 	@$(run_tests) --set smollm2 $(TESTS)
 
 lint: deps-tools
+	@$(again) all
 	@tests/lint.sh
+print-flags: # what lint.sh needs to compile a file alone
+	@echo '$(CPPFLAGS)'
 asan: deps-tools
 	@$(again) BUILD=debug SAN=address test-fast
 ubsan: deps-tools
@@ -215,6 +218,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help libraries-missing FORCE
+        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

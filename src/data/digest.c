@@ -51,6 +51,16 @@ void digest_end(const struct digest *digest, const char *name, struct hash_state
     hash_add(whole, column, sizeof column);
 }
 
+void digest_results_begin(struct hash_state *whole, uint64_t rows_begin, uint64_t rows_end)
+{
+    static const char schema[] = "epidote.results/1";
+    const uint64_t rows[2] = {rows_begin, rows_end};
+
+    hash_begin(whole, 0);
+    hash_add(whole, schema, sizeof schema);
+    hash_add(whole, rows, sizeof rows);
+}
+
 /* ---- columns that are read ------------------------------------------------------------------- */
 
 static enum status add_texts(struct digest *digest, const struct column *column,
@@ -106,9 +116,9 @@ err:
     return st;
 }
 
-/* Rows [first, end) of a column, added under name. */
-static enum status add_rows(struct hash_state *whole, const char *name, const struct column *column,
-                            uint64_t first, uint64_t end)
+/* Rows [first, end) of a column. */
+static enum status add_rows(struct hash_state *whole, const struct column *column, uint64_t first,
+                            uint64_t end)
 {
     enum status st = ST_OK;
     struct digest digest;
@@ -135,20 +145,18 @@ static enum status add_rows(struct hash_state *whole, const char *name, const st
             break;
         }
     }
-    digest_end(&digest, name, whole);
+    digest_end(&digest, column->name, whole);
 err:
     arena_destroy(arena);
     return st;
 }
 
-enum status digest_add_column(struct hash_state *whole, const char *name,
-                              const struct column *column)
+enum status digest_add_column(struct hash_state *whole, const struct column *column)
 {
-    return add_rows(whole, name, column, 0, column->n_rows);
+    return add_rows(whole, column, 0, column->n_rows);
 }
 
-enum status digest_add_ragged(struct hash_state *whole, const char *name,
-                              const struct ragged *ragged)
+enum status digest_add_ragged(struct hash_state *whole, const struct ragged *ragged)
 {
     enum { N_AT_ONCE = 4096 };
     enum status st = ST_OK;
@@ -167,7 +175,31 @@ enum status digest_add_ragged(struct hash_state *whole, const char *name,
         end = offsets[n];
     }
     digest_end(&digest, ragged->offsets.name, whole);
-    TRY(add_rows(whole, name, &ragged->values, begin, end), err);
+    TRY(add_rows(whole, &ragged->values, begin, end), err);
 err:
+    return st;
+}
+
+/* ---- files ------------------------------------------------------------------------------------
+ */
+
+enum status data_digest(const char *path, uint64_t *out_hash)
+{
+    enum status st = ST_OK;
+    struct result_file *results = NULL;
+    struct prompts *prompts = NULL;
+    bool is_results = false;
+
+    TRY(result_file_is_one(path, &is_results), err);
+    if (is_results) {
+        TRY(result_file_open(path, &results), err);
+        st = result_file_digest(results, out_hash);
+    } else {
+        TRY(prompts_open(path, &prompts), err);
+        st = prompts_fingerprint(prompts, out_hash);
+    }
+err:
+    prompts_close(prompts);
+    result_file_close(results);
     return st;
 }

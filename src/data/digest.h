@@ -22,12 +22,14 @@ void digest_real(struct digest *digest, double value); /* all NaNs are one */
 /* digest_end - close the stream and add it to a file's digest under its name. */
 void digest_end(const struct digest *digest, const char *name, struct hash_state *whole);
 
-/* digest_add_column, digest_add_ragged - the same for a column that is read now, in windows.
- * A ragged column counts as two: the rows' lengths ("name/offsets"), then the values in use.
+/* digest_results_begin - begin the digest of a result file of rows [rows_begin, rows_end). */
+void digest_results_begin(struct hash_state *whole, uint64_t rows_begin, uint64_t rows_end);
+
+/* digest_add_column, digest_add_ragged - the same for a column that is read now, in windows, under
+ * the name it was opened with.  A ragged column counts as two: the rows' lengths, under the name of
+ * its offsets, then the values in use.
  * Return ST_OK, ST_IO, ST_NOMEM. */
-enum status digest_add_column(struct hash_state *whole, const char *name,
-                              const struct column *column);
-enum status digest_add_ragged(struct hash_state *whole, const char *name,
-                              const struct ragged *ragged);
+enum status digest_add_column(struct hash_state *whole, const struct column *column);
+enum status digest_add_ragged(struct hash_state *whole, const struct ragged *ragged);
 
 #endif

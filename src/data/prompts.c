@@ -533,9 +533,9 @@ enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash)
         if (!prompts->has[c])
             continue;
         if (c == COL_PROMPT_TOKENS)
-            TRY(digest_add_ragged(&whole, known[c].name, &prompts->tokens), err);
+            TRY(digest_add_ragged(&whole, &prompts->tokens), err);
         else
-            TRY(digest_add_column(&whole, known[c].name, &prompts->columns[c]), err);
+            TRY(digest_add_column(&whole, &prompts->columns[c]), err);
     }
     *out_hash = hash_end(&whole);
 err:

@@ -162,9 +162,9 @@ bool result_same_answer(const struct result_row *a, const struct result_row *b)
 
     /* Bits, not values: a NaN equals itself and -0 is not 0. */
     return a->row == b->row && a->reason == b->reason && a->prompt_len == b->prompt_len &&
-           a->n_tokens == b->n_tokens && a->n_top == b->n_top &&
-           a->has_logprobs == b->has_logprobs && a->text_bytes == b->text_bytes &&
-           a->error_bytes == b->error_bytes &&
+           a->n_tokens == b->n_tokens &&
+           (n_tokens == 0 || (a->n_top == b->n_top && a->has_logprobs == b->has_logprobs)) &&
+           a->text_bytes == b->text_bytes && a->error_bytes == b->error_bytes &&
            (a->text_bytes == 0 || memcmp(a->text, b->text, a->text_bytes) == 0) &&
            (a->error_bytes == 0 || memcmp(a->error, b->error, a->error_bytes) == 0) &&
            (n_tokens == 0 || memcmp(a->tokens, b->tokens, n_tokens * 4) == 0) &&

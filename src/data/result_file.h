@@ -33,7 +33,8 @@ enum status result_writer_create(const struct result_writer_args *args,
                                  struct result_writer **out_writer);
 /*
  * result_writer_append - add the next n_rows rows to every column.
- *   rows  in  in order of row number, without a gap to what was appended before (else ST_FORMAT)
+ *   rows  in  in order of row number, without a gap to what was appended before (else ST_FORMAT);
+ *             texts end in a NUL, as result_unpack and result_file_read give them
  * Everything in rows is written or copied when this returns; extra memory does not grow with
  * n_rows beyond 16 bytes a row.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
@@ -57,6 +58,10 @@ enum status result_file_verify(const char *path, uint64_t rows_begin, uint64_t r
 
 /* ---- reading (result_file.c) ---------------------------------------------------------------- */
 
+enum { RESULT_TIMING_COUNT = 6 };
+/* "queue_s", ...: columns of /timing, in the order of the fields of struct row_timing. */
+extern const char *const result_timing_names[RESULT_TIMING_COUNT];
+
 struct result_file;
 
 struct result_file_info {
@@ -67,6 +72,9 @@ struct result_file_info {
     uint64_t model_fingerprint, prompts_fingerprint, seed;
 };
 
+/* result_file_is_one - whether the HDF5 file at path says that it is a result file.
+ * Returns ST_OK, ST_IO, ST_FORMAT (not HDF5; logged). */
+enum status result_file_is_one(const char *path, bool *out_is_results);
 /* result_file_open - read-only, without HDF5 file locking; columns are checked as those of a prompt
  * file are.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM. */
 enum status result_file_open(const char *path, struct result_file **out_file);
@@ -82,5 +90,8 @@ const struct result_file_info *result_file_info(const struct result_file *file);
 enum status result_file_read(struct result_file *file, uint64_t first, uint64_t n_rows,
                              struct arena *arena, struct result_row *out_rows,
                              const char **out_ids);
+
+/* result_file_digest - what data_digest says.  Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status result_file_digest(struct result_file *file, uint64_t *out_digest);
 
 #endif
