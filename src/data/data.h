@@ -45,21 +45,22 @@ enum status prompts_open(const char *path, struct prompts **out_prompts);
 void prompts_close(struct prompts *prompts);
 const struct prompts_info *prompts_info(const struct prompts *prompts);
 
-/* prompts_fingerprint - hash over the content of all columns, in the order of their names: files of
- * equal content have equal fingerprints, however they are chunked.  Reads the whole file in
- * windows. Returns ST_OK, ST_IO, ST_FORMAT. */
+/* prompts_fingerprint - hash over the content of all columns that this version reads, in the order
+ * of their names: files of equal content have equal fingerprints, however they are chunked and
+ * whatever the width of their types.  Reads the whole file in windows.  Returns ST_OK, ST_IO,
+ * ST_NOMEM. */
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
 
 /*
  * prompts_read - rows [first, first + n_rows) into out_rows; strings and tokens live in arena.
- *   A row that cannot be decoded gets row.error; the others are not touched by it.
+ *   A row that cannot be decoded gets row.error; the others are not touched by it.  So does a row
+ * with no prompt or with several, and one whose settings are out of range (its fields are then not
+ * to be used, but for row and id).  Memory is that of the rows asked for: read few at a time.
+ * The range must be inside the file (assert).
  * Returns ST_OK, ST_IO (the file vanished or is damaged; logged), ST_NOMEM.
  */
 enum status prompts_read(struct prompts *prompts, uint64_t first, uint64_t n_rows,
                          struct arena *arena, struct prompt_row *out_rows);
-
-/* prompts_row_bytes - bytes of text and tokens that rows [first, first + n_rows) hold, from offsets
- * alone where the column is ragged; used to cut windows.  See prompts_read for errors. */
 
 /* ---- one finished row ----------------------------------------------------------------------- */
 
@@ -107,7 +108,7 @@ struct journal_args {
     const char *results_path;
     const char *identity;          /* "name = value\n" lines: options, model, prompts, numerics */
     uint64_t rows_begin, rows_end; /* global, end exclusive: the rows this run serves */
-    bool retry_errors;             /* rows that ended as errors are not done */
+    bool retry_errors;             /* rows that ended as errors are not done, in RESULTS too */
     bool dry;                      /* `check`: look, change nothing, take no lock */
 };
 
@@ -124,6 +125,7 @@ struct journal_counts {
  *   Refuses: a lock that is held (says host, pid, start, job id); logs or a RESULTS of another
  *   identity (names each line that differs); a directory that cannot be written.  Takes over the
  *   lock of a dead owner with a log line.  A torn tail is ignored; a row found twice must be equal.
+ *   A job that is continued may name more rows than before, never fewer.
  * Local.  Returns ST_OK, ST_CONFIG, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status journal_open(const struct journal_args *args, struct journal **out_journal);
@@ -150,10 +152,10 @@ struct result_meta {
 };
 
 /*
- * journal_merge - write RESULTS from the logs in input order, windows of at most 256 MiB; close,
- *   reopen and verify, sync, rename, then remove the logs.
- *   Every row of the range must be there exactly once (ST_FORMAT otherwise, naming the first
- * missing). Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
+ * journal_merge - write RESULTS from the logs in input order, windows of 32 MiB; close, reopen and
+ *   verify, sync, rename, then remove the logs.
+ *   Every row of the range must be there (ST_FORMAT otherwise, naming the first missing).
+ * Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status journal_merge(struct journal *journal, struct prompts *prompts,
                           const struct result_meta *meta);
@@ -173,6 +175,7 @@ const char *outcome_name(enum outcome outcome);
 struct run_status {
     enum outcome outcome;
     uint64_t n_rows, n_done, n_failed, n_attempts;
+    uint64_t n_records;           /* rows computed in all attempts */
     double elapsed_s, rows_per_s; /* of this or the last attempt */
     char message[512];            /* why, when it is not OUTCOME_DONE or OUTCOME_RUNNING */
 };
