@@ -60,7 +60,9 @@ static enum status copy_string(struct scan *s)
 
     while (c < s->end && *c != '"')
         c += *c == '\\' && c + 1 < s->end ? 2 : 1;
-    return copy(s, (size_t)(c - s->at) + (c < s->end));
+    if (c >= s->end)
+        return refuse(s, "a text in quotes begins here and does not end");
+    return copy(s, (size_t)(c - s->at) + 1);
 }
 
 static bool is_name(char c)
