@@ -1,50 +1,126 @@
-# Epidote.  make | make demo | make test | make ci     (README.md has the two commands to start with)
+# Epidote.  make help lists the targets; README.md has the two commands to start with.
 #
-#   BUILD=release|debug   SAN=address|undefined|thread   CC=gcc|clang
+#   BUILD=release|debug   SAN=address|undefined|thread   CC=gcc|clang   JOBS=n   CFLAGS=...
+#   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= PCRE2_HOME= UTF8PROC_HOME= XXHASH_HOME=
+#                         where a library lives that pkg-config does not know
+#   V=1                   show whole commands
+#   FUZZ_S=60             seconds for each fuzz target
+#   DONE="test lint"      stages that `make ci` need not repeat
+#   PREFIX=/usr/local DESTDIR=      for install
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
 
-CC      ?= cc
-BUILD   ?= release
-SAN     ?=
-PKGS    := hdf5 libconfig jansson libpcre2-8 libutf8proc libxxhash
+CC     ?= cc
+BUILD  ?= release
+SAN    ?=
+FUZZ_S ?= 60
+PREFIX ?= /usr/local
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-out := build/$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang)
+# One tree per configuration, so that switching SAN, CC or BUILD never mixes objects.
+out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang))
 
-CPPFLAGS += -Isrc -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-CFLAGS   ?= $(if $(filter debug,$(BUILD)),-O1,-O3) -g
-WARN     := -Wall -Wextra -Wshadow -Wconversion -Werror
-CFLAGS_ALL := -std=c11 $(CFLAGS) $(WARN) -ffp-contract=off -fno-strict-aliasing -pthread \
-              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
-LDFLAGS  += $(if $(SAN),-fsanitize=$(SAN))
+# ---- libraries ----------------------------------------------------------------------------------
+# pkg-config first, under every name a library is known by; X_HOME overrides it.
+pkg_name  = $(firstword $(foreach p,$(1),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
+lib_cflags = $(if $($(1)_HOME),-I$($(1)_HOME)/include,$(if $(2),$(shell pkg-config --cflags $(2))))
+lib_libs   = $(if $($(1)_HOME),-L$($(1)_HOME)/lib -Wl$(comma)-rpath$(comma)$($(1)_HOME)/lib $(3),$(if $(2),$(shell pkg-config --libs $(2))))
+comma := ,
 
-srcs  := $(filter-out src/main.c,$(wildcard src/*/*.c src/ops/cpu/*.c))
-objs  := $(srcs:%.c=$(out)/%.o)
-tests := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c))
+pkg_hdf5      := $(call pkg_name,hdf5 hdf5-serial)
+pkg_libconfig := $(call pkg_name,libconfig)
+pkg_jansson   := $(call pkg_name,jansson)
+pkg_pcre2     := $(call pkg_name,libpcre2-8)
+pkg_utf8proc  := $(call pkg_name,libutf8proc)
+pkg_xxhash    := $(call pkg_name,libxxhash)
+
+missing := $(strip $(if $(pkg_hdf5)$(HDF5_HOME),,hdf5) \
+                   $(if $(pkg_libconfig)$(LIBCONFIG_HOME),,libconfig) \
+                   $(if $(pkg_jansson)$(JANSSON_HOME),,jansson) \
+                   $(if $(pkg_pcre2)$(PCRE2_HOME),,pcre2) \
+                   $(if $(pkg_utf8proc)$(UTF8PROC_HOME),,utf8proc) \
+                   $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash))
+
+CPPFLAGS += -Isrc -I. -D_GNU_SOURCE \
+            $(sort $(call lib_cflags,HDF5,$(pkg_hdf5)) $(call lib_cflags,LIBCONFIG,$(pkg_libconfig)) \
+                   $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,PCRE2,$(pkg_pcre2)) \
+                   $(call lib_cflags,UTF8PROC,$(pkg_utf8proc)) $(call lib_cflags,XXHASH,$(pkg_xxhash)))
+LDLIBS   += $(call lib_libs,HDF5,$(pkg_hdf5),-lhdf5) $(call lib_libs,LIBCONFIG,$(pkg_libconfig),-lconfig) \
+            $(call lib_libs,JANSSON,$(pkg_jansson),-ljansson) $(call lib_libs,PCRE2,$(pkg_pcre2),-lpcre2-8) \
+            $(call lib_libs,UTF8PROC,$(pkg_utf8proc),-lutf8proc) $(call lib_libs,XXHASH,$(pkg_xxhash),-lxxhash) \
+            -lm -pthread
+
+# ---- flags --------------------------------------------------------------------------------------
+CFLAGS ?= $(if $(filter debug,$(BUILD)),-O1,-O3) -g
+WARN   := -Wall -Wextra -Wshadow -Wconversion -Werror
+san_flags := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+CFLAGS_ALL := -std=c11 $(CFLAGS) $(WARN) -ffp-contract=off -fno-strict-aliasing -pthread $(san_flags) \
+              $(if $(FUZZ),-fsanitize=fuzzer-no-link)
+LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
+
+# What this build calls itself: the version of CHANGELOG.md and, in a clone, the commit.
+version := $(shell sed -n 's/^\#\# \([0-9][^ ]*\).*/\1/p' CHANGELOG.md 2>/dev/null | head -1)
+commit  := $(shell git describe --always --dirty 2>/dev/null)
+$(out)/src/main.o: CPPFLAGS += -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_COMMIT='"$(commit)"'
 
 # Numeric files of one instruction set each; chosen at run time.
-$(out)/src/ops/cpu/cpu_avx2.o:   ISA := -mavx2 -mfma -mf16c
-$(out)/src/ops/cpu/cpu_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+$(out)/src/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
+$(out)/src/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+
+# ---- build --------------------------------------------------------------------------------------
+srcs    := $(wildcard src/*/*.c src/*/*/*.c)
+objs    := $(srcs:%.c=$(out)/%.o)
+tests   := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c))
+benches := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/bench_*.c))
+fuzzers := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+# One short line a command; V=1 shows the commands.
+ifneq ($(V),1)
+  CC_SAYS = @echo "  CC    $@";
+  LD_SAYS = @echo "  LD    $@";
+  AR_SAYS = @echo "  AR    $@";
+endif
 
 all: build/epidote
 
-build/epidote: $(out)/epidote
-	@ln -sf $(patsubst build/%,%,$<) $@
+# The link follows the configuration that was built last.
+build/epidote: $(out)/epidote FORCE
+	@ln -sfn $(patsubst build/%,%,$<) $@
 
 $(out)/epidote: $(out)/src/main.o $(out)/libepidote.a
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(LD_SAYS)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-$(out)/libepidote.a: $(objs)
+$(out)/libepidote.a: $(objs) $(out)/sources
 	@rm -f $@
-	ar rcs $@ $^
+	$(AR_SAYS)ar rcs $@ $(objs)
+
+$(out)/tests/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libepidote.a
+	$(LD_SAYS)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
 $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(LD_SAYS)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-$(out)/%.o: %.c
+$(out)/%.o: %.c $(out)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+	$(CC_SAYS)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+
+# Files whose text changes when the command line, the list of sources or the commit does, and that
+# keep their age otherwise: what depends on them is made again just then.
+$(out)/flags:   said = $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
+$(out)/sources: said = $(srcs)
+$(out)/version: said = $(version) $(commit)
+$(out)/flags $(out)/sources $(out)/version: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(said))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(said))' > $@
+$(out)/src/main.o: $(out)/version
+
+ifneq ($(missing),)
+$(out)/flags: libraries-missing
+libraries-missing:
+	@echo "make: libraries not found: $(missing)" >&2
+	@echo "make: 'make deps' installs them through apt-get, or names what to install" >&2
+	@false
+endif
 
 unit-tests: $(tests)
 
@@ -52,9 +128,96 @@ unit-tests: $(tests)
 run-%: $(out)/tests/%
 	$<
 
-clean:
-	rm -rf build/release* build/debug* build/epidote
+# ---- set-up and tests ---------------------------------------------------------------------------
+# Targets that do their own set-up call make again, since what pkg-config says changes with it.
+again = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
+run_tests = EPIDOTE=$(CURDIR)/$(out)/epidote EPIDOTE_OUT=$(CURDIR)/$(out) tests/run.sh --bin $(out)/tests
 
-.PHONY: all unit-tests clean
+deps:
+	@.ci/deps.sh build
+deps-tools:
+	@.ci/deps.sh build tools
+
+test: deps
+	@$(again) test-fast
+test-fast: $(tests) $(out)/epidote
+	@$(run_tests) --set fast $(TESTS)
+test-slow: deps
+	@$(again) test-slow-run
+test-slow-run: $(tests) $(out)/epidote
+	@$(run_tests) --set slow $(TESTS)
+test-real: deps model
+	@$(again) test-real-run
+test-real-run: $(tests) $(out)/epidote
+	@$(run_tests) --set smollm2 $(TESTS)
+
+lint: deps-tools
+	@$(again) all
+	@tests/lint.sh
+print-flags: # what lint.sh needs to compile a file alone
+	@echo '$(CPPFLAGS)'
+asan: deps-tools
+	@$(again) BUILD=debug SAN=address test-fast
+ubsan: deps-tools
+	@$(again) BUILD=debug SAN=undefined test-fast
+# Only the tests where two threads meet: the I/O thread, the journal it writes, the pool of threads.
+tsan: deps-tools
+	@$(again) BUILD=debug SAN=thread test-fast TESTS="unit_base unit_io unit_journal unit_threads unit_loop"
+
+fuzz: deps-tools
+	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
+fuzz-run: $(fuzzers)
+	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
+
+# Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
+ci_stages := test lint asan ubsan tsan fuzz test-slow
+ci:
+	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
+
+# ---- the rest -----------------------------------------------------------------------------------
+model:
+	@inputs/models/fetch_smollm2.sh build/models
+demo: deps model
+	@$(again) build/epidote
+	@inputs/demo.sh
+
+bench: deps
+	@$(again) bench-run
+bench-run: $(benches) $(out)/epidote
+	@for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
+
+man: build/epidote.1
+build/epidote.1: src/epidote.1.in build/epidote
+	@build/epidote help job | sed 's/\\/\\e/g; s/^\./\\\&./' > $@.options
+	@sed -e 's/@VERSION@/$(or $(version),0)/' -e '/^@OPTIONS@$$/{' -e 'r $@.options' -e 'd' -e '}' $< > $@.tmp
+	@mv $@.tmp $@ && rm -f $@.options
+
+install: build/epidote build/epidote.1
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/epidote/jobs
+	install -m 755 $(out)/epidote $(DESTDIR)$(PREFIX)/bin/epidote
+	install -m 644 build/epidote.1 $(DESTDIR)$(PREFIX)/share/man/man1/epidote.1
+	install -m 644 $(wildcard jobs/*.cfg) $(DESTDIR)$(PREFIX)/share/epidote/jobs
+
+# The fetched model stays: rm -r build removes that too.
+clean:
+	rm -rf build/release* build/debug* build/fuzz build/lint build/demo build/ci build/epidote build/epidote.1
+
+help:
+	@echo 'make              build/epidote'
+	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
+	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
+	@echo 'make ci           test, lint, asan, ubsan, tsan, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
+	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy'
+	@echo 'make asan ubsan tsan      the tests under a sanitizer'
+	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
+	@echo 'make bench        speeds beside the floors they must reach'
+	@echo 'make run-unit_X   build and run one test        make test TESTS="unit_X e2e_Y"'
+	@echo 'make man          build/epidote.1       make install PREFIX=$(PREFIX)      make clean'
+	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
+	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) JOBS=$(JOBS) -> $(out)'
+
+.PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
+        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

@@ -108,7 +108,7 @@ struct journal_args {
     const char *results_path;
     const char *identity;          /* "name = value\n" lines: options, model, prompts, numerics */
     uint64_t rows_begin, rows_end; /* global, end exclusive: the rows this run serves */
-    bool retry_errors;             /* rows that ended as errors are not done */
+    bool retry_errors;             /* rows that ended as errors are not done, in RESULTS too */
     bool dry;                      /* `check`: look, change nothing, take no lock */
 };
 
@@ -125,6 +125,7 @@ struct journal_counts {
  *   Refuses: a lock that is held (says host, pid, start, job id); logs or a RESULTS of another
  *   identity (names each line that differs); a directory that cannot be written.  Takes over the
  *   lock of a dead owner with a log line.  A torn tail is ignored; a row found twice must be equal.
+ *   A job that is continued may name more rows than before, never fewer.
  * Local.  Returns ST_OK, ST_CONFIG, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status journal_open(const struct journal_args *args, struct journal **out_journal);
@@ -151,10 +152,10 @@ struct result_meta {
 };
 
 /*
- * journal_merge - write RESULTS from the logs in input order, windows of at most 256 MiB; close,
- *   reopen and verify, sync, rename, then remove the logs.
- *   Every row of the range must be there exactly once (ST_FORMAT otherwise, naming the first
- * missing). Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
+ * journal_merge - write RESULTS from the logs in input order, windows of 32 MiB; close, reopen and
+ *   verify, sync, rename, then remove the logs.
+ *   Every row of the range must be there (ST_FORMAT otherwise, naming the first missing).
+ * Local; reads ids from prompts.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status journal_merge(struct journal *journal, struct prompts *prompts,
                           const struct result_meta *meta);
@@ -174,6 +175,7 @@ const char *outcome_name(enum outcome outcome);
 struct run_status {
     enum outcome outcome;
     uint64_t n_rows, n_done, n_failed, n_attempts;
+    uint64_t n_records;           /* rows computed in all attempts */
     double elapsed_s, rows_per_s; /* of this or the last attempt */
     char message[512];            /* why, when it is not OUTCOME_DONE or OUTCOME_RUNNING */
 };

@@ -238,6 +238,7 @@ static enum status on_message(struct stage *stage, struct msg *msg)
     self->pools[flight->decode].n_rows--;
     flight->used = false;
     self->free_slots[self->n_free++] = done.slot;
+    log_debug("row %llu done", (unsigned long long)row.row);
     if (row.reason == FINISH_ERROR)
         TRY(count_failed(self), err);
 

@@ -22,8 +22,9 @@ static enum status make_tokens(const struct intake *intake, const struct prompt_
         return token_list_append(tokens, prompt->tokens, prompt->n_tokens);
     }
     if (prompt->messages != NULL)
-        return chat_encode(intake->chat, intake->tokenizer, prompt->messages,
-                           prompt->messages_bytes, intake->system_prompt, special, tokens, err);
+        return chat_encode_messages(intake->chat, intake->tokenizer, prompt->messages,
+                                    prompt->messages_bytes, intake->system_prompt, special, tokens,
+                                    err);
     if (prompt->prompt == NULL || prompt->prompt_bytes == 0)
         return row_error_set(err, "the prompt is empty");
     if (intake->chat_prompts)
@@ -76,9 +77,14 @@ static enum status make_options(const struct intake *intake, const struct prompt
         sampling->seed = prompt->seed;
         sampling->row = 0;
     }
-    if (prompt->stop != NULL)
-        return text_stop_list(prompt->stop, prompt->stop_bytes, arena, &row->stops, &row->n_stops,
-                              err);
+    if (prompt->stop != NULL) {
+        struct text_span *stops = NULL;
+        const enum status st =
+            text_stop_list(prompt->stop, prompt->stop_bytes, arena, &stops, &row->n_stops, err);
+
+        row->stops = stops;
+        return st;
+    }
     return ST_OK;
 }
 

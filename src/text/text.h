@@ -65,8 +65,10 @@ enum encode_flags {
     ENCODE_PARSE_SPECIAL = 2, /* special tokens written in the text are recognised */
     ENCODE_LOSSY = 4          /* invalid UTF-8 becomes U+FFFD instead of a row error */
 };
-/* tokenizer_encode - append the ids of text.  Linear in n_bytes.
- * Returns ST_OK, ST_ROW (invalid UTF-8: err says at which byte), ST_NOMEM. */
+/* tokenizer_encode - append the ids of text; on failure list is as it was.  Time n log n.
+ * Control tokens spelled in the text count only with ENCODE_PARSE_SPECIAL, user-defined ones
+ * always; leftmost first, then longest. Returns ST_OK, ST_ROW (invalid UTF-8: err says at which
+ * byte; over 2 GiB), ST_NOMEM. */
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
                              unsigned flags, struct token_list *list, struct row_error *err);
 
@@ -93,25 +95,30 @@ enum status detokenizer_end(struct detokenizer *detok, struct buf *text);
 struct chat_template;
 /*
  * chat_template_find - by name, or "auto": by the hash of the model's own template text.
- *   source  in  the model's template, NULL if it has none
- * Returns ST_OK, ST_UNSUPPORTED (names the templates there are and the hash found), ST_CONFIG.
+ *   source     in  the model's template, NULL if it has none
+ *   tokenizer  in  must have the template's special tokens, or they would be read as plain text
+ * Returns ST_OK, ST_UNSUPPORTED (auto: names the hash found and the templates there are),
+ * ST_CONFIG (unknown name, or the vocabulary lacks a token of the template).
  */
 enum status chat_template_find(const char *name, const char *source,
+                               const struct tokenizer *tokenizer,
                                const struct chat_template **out_template);
 const char *chat_template_name(const struct chat_template *chat);
 /*
- * chat_encode - messages as JSON text ([{"role": ..., "content": ...}, ...]) to ids, generation
- * prompt added.  The template's own markup becomes special tokens; the contents are plain text in
- * which special tokens are recognised only with ENCODE_PARSE_SPECIAL in flags (the other flags as
- * for tokenizer_encode, but for ENCODE_SPECIAL: the template says what stands at the beginning).
- *   system_prompt  in  put first when the messages have none; NULL = the template's default
- *   list           out ids are appended
- * Returns ST_OK, ST_ROW (bad JSON, role, content or UTF-8), ST_NOMEM.
+ * chat_encode_messages - append the ids of a conversation, with the turn of the assistant opened.
+ *   messages       in  JSON text: [{"role": ..., "content": ...}, ...]
+ *   system_prompt  in  put first when the messages do not begin with one; NULL = the template's own
+ *   flags          in  ENCODE_PARSE_SPECIAL: special tokens spelled in roles and contents count too
+ * Without that flag nothing in messages or system_prompt can become a special token: only what the
+ * template itself writes does.  The text is otherwise encoded as one, as the reference does it.
+ * Returns ST_OK, ST_ROW (bad JSON, role or content), ST_NOMEM.
  */
-enum status chat_encode(const struct chat_template *chat, const struct tokenizer *tokenizer,
-                        const char *messages, size_t n_bytes, const char *system_prompt,
-                        unsigned flags, struct token_list *list, struct row_error *err);
-/* chat_encode_user - the same for one user message that is `text`. */
+enum status chat_encode_messages(const struct chat_template *chat,
+                                 const struct tokenizer *tokenizer, const char *messages,
+                                 size_t n_bytes, const char *system_prompt, unsigned flags,
+                                 struct token_list *list, struct row_error *err);
+/* chat_encode_user - the same for one user message that is `text`; ENCODE_LOSSY as for
+ * tokenizer_encode. */
 enum status chat_encode_user(const struct chat_template *chat, const struct tokenizer *tokenizer,
                              const char *text, size_t n_bytes, const char *system_prompt,
                              unsigned flags, struct token_list *list, struct row_error *err);

@@ -1,0 +1,55 @@
+/*
+ * engine.c - what all engines share: one step at a time, its limits, the counts.
+ */
+#include <assert.h>
+
+#include "engine/engine.h"
+
+void engine_destroy(struct engine *engine)
+{
+    if (engine != NULL)
+        engine->ops->destroy(engine);
+}
+
+enum status engine_submit(struct engine *engine, struct step *step)
+{
+    int n_tok = 0;
+
+    if (engine->running != NULL)
+        return ST_AGAIN;
+    assert(step->n_seqs > 0 && step->n_seqs <= engine->max_seqs);
+    for (int i = 0; i < step->n_seqs; i++) {
+        assert(step->seqs[i].n_tok > 0 && step->seqs[i].n_tok <= engine->max_tok - n_tok);
+        n_tok += step->seqs[i].n_tok;
+    }
+    const enum status st = engine->ops->submit(engine, step);
+    if (st == ST_OK)
+        engine->running = step;
+    return st;
+}
+
+enum status engine_poll(struct engine *engine, enum engine_event *out_event, int *out_layer)
+{
+    enum engine_event event = ENGINE_IDLE;
+    const struct step *step = engine->running;
+
+    if (step != NULL) {
+        const enum status st = engine->ops->poll(engine, &event, out_layer);
+
+        if (st != ST_OK)
+            return st;
+    }
+    if (event == ENGINE_STEP_DONE) {
+        struct engine_stats *stats = &engine->stats;
+
+        for (int i = 0; i < step->n_seqs; i++) {
+            const uint64_t n_tok = (uint64_t)step->seqs[i].n_tok;
+
+            *(n_tok > 1 ? &stats->n_prefill_tok : &stats->n_decode_tok) += n_tok;
+        }
+        stats->n_steps++;
+        engine->running = NULL;
+    }
+    *out_event = event;
+    return ST_OK;
+}

@@ -1,0 +1,238 @@
+/*
+ * weights.c - from the tensors of a model file to the packed matrices that the decoder reads.
+ *
+ *   file row (F32, F16, BF16, Q4_0, ...) ── float32 ── finite? ── rounded to the type ─► panel
+ *
+ * One mapping holds everything, laid out in the order of use.  Rows are packed in parallel, a panel
+ * of OPS_LANES rows a task, since the rows of a panel share cache lines.
+ */
+#include <assert.h>
+#include <stdatomic.h>
+
+#include "model/weights.h"
+
+/* ---- layout -------------------------------------------------------------------------------- */
+
+/* Hands out 64-byte aligned pieces; without a base it only counts. */
+struct carver {
+    uint8_t *base; /* borrowed, or NULL */
+    size_t n_bytes;
+};
+
+static void *carve(struct carver *carver, size_t n_bytes)
+{
+    void *piece = carver->base != NULL ? carver->base + carver->n_bytes : NULL;
+
+    carver->n_bytes += (n_bytes + 63) / 64 * 64;
+    return piece;
+}
+
+static float *carve_vector(struct carver *carver, int n)
+{
+    return carve(carver, (size_t)n * sizeof(float));
+}
+
+static struct ops_matrix carve_matrix(struct carver *carver, enum ops_type type, int n_out,
+                                      int n_in)
+{
+    return (struct ops_matrix){type, n_out, n_in,
+                               carve(carver, ops_matrix_bytes(type, n_out, n_in))};
+}
+
+static void lay_out_layer(const struct model_config *c, enum ops_type type, struct carver *carver,
+                          struct layer_weights *out)
+{
+    out->attn_norm = carve_vector(carver, c->D);
+    out->qkv = carve_matrix(carver, type, (c->H + 2 * c->K) * c->E, c->D);
+    out->o = carve_matrix(carver, type, c->D, c->H * c->E);
+    out->ffn_norm = carve_vector(carver, c->D);
+    out->gate_up = carve_matrix(carver, type, 2 * c->F, c->D);
+    out->down = carve_matrix(carver, type, c->D, c->F);
+}
+
+static void lay_out_shared(const struct model_config *c, enum ops_type type, struct carver *carver,
+                           struct weights *out)
+{
+    out->embed = carve_matrix(carver, type, c->V, c->D);
+    out->head = c->tied ? out->embed : carve_matrix(carver, type, c->V, c->D);
+    out->final_norm = carve_vector(carver, c->D);
+}
+
+size_t weights_bytes(const struct model_config *config, enum ops_type type)
+{
+    struct carver layer = {0}, shared = {0};
+    struct layer_weights unused_layer;
+    struct weights unused_shared;
+
+    lay_out_layer(config, type, &layer, &unused_layer);
+    lay_out_shared(config, type, &shared, &unused_shared);
+    return (size_t)config->L * layer.n_bytes + shared.n_bytes;
+}
+
+/* ---- filling ------------------------------------------------------------------------------- */
+
+/* One tensor of the file on its way into rows first_out .. of a matrix. */
+struct filling {
+    const struct model_source *source;
+    enum weight_id id;
+    int layer;
+    int64_t n_rows, n_cols;
+    struct ops_matrix *to; /* NULL: a vector, its one row goes to vector */
+    float *vector;
+    int first_out;
+    float *scratch;                 /* [threads, scratch_ld] */
+    size_t scratch_ld;              /* floats */
+    uint32_t too_big;               /* float32 bits, without sign, that are infinite once stored */
+    _Atomic(int64_t) first_bad_row; /* n_rows: none */
+};
+
+static bool row_is_finite(const float *row, int64_t n, uint32_t too_big)
+{
+    uint32_t n_bad = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        n_bad += (bits_from_f32(row[i]) & 0x7fffffffu) >= too_big;
+    return n_bad == 0;
+}
+
+static void fill_panel(void *arg, int task, int thread)
+{
+    struct filling *f = arg;
+    float *row = f->to != NULL ? f->scratch + (size_t)thread * f->scratch_ld : f->vector;
+    const int64_t first = (int64_t)task * OPS_LANES;
+    const int64_t end = first + OPS_LANES < f->n_rows ? first + OPS_LANES : f->n_rows;
+
+    for (int64_t r = first; r < end; r++) {
+        model_source_row(f->source, f->id, f->layer, r, row);
+        if (!row_is_finite(row, f->n_cols, f->too_big)) {
+            int64_t seen = atomic_load(&f->first_bad_row);
+
+            /* The lowest bad row is named, whichever thread is first. */
+            while (r < seen && !atomic_compare_exchange_weak(&f->first_bad_row, &seen, r))
+                ;
+            return;
+        }
+        if (f->to != NULL)
+            ops_matrix_set_row(f->to, f->first_out + (int)r, row);
+    }
+}
+
+/* Fill `to` from row first_out on (or vector) with one tensor. */
+static enum status fill(struct filling *f, struct threads *threads, enum weight_id id, int layer,
+                        struct ops_matrix *to, int first_out, float *vector)
+{
+    const struct tensor_view *tensor = model_source_tensor(f->source, id, layer);
+
+    assert(tensor != NULL); /* model_open has checked presence and shape */
+    assert(to == NULL || (tensor->n_cols == to->n_in && first_out + tensor->n_rows <= to->n_out));
+    assert(to != NULL || tensor->n_rows == 1);
+    f->id = id;
+    f->layer = layer;
+    f->n_rows = tensor->n_rows;
+    f->n_cols = tensor->n_cols;
+    f->to = to;
+    f->vector = vector;
+    f->first_out = first_out;
+    /* A matrix that is stored as bf16 also loses what rounds up to infinity there. */
+    f->too_big = to != NULL && to->type == OPS_BF16 ? 0x7f7f8000u : 0x7f800000u;
+    atomic_store(&f->first_bad_row, tensor->n_rows);
+    threads_run(threads, (int)((tensor->n_rows + OPS_LANES - 1) / OPS_LANES), fill_panel, f);
+
+    const int64_t bad = atomic_load(&f->first_bad_row);
+    if (bad < tensor->n_rows) {
+        log_error("tensor %s, row %lld of %lld: a weight is NaN or infinite%s; the model file is "
+                  "damaged or was badly converted, get it again",
+                  tensor->name, (long long)bad, (long long)tensor->n_rows,
+                  f->too_big < 0x7f800000u ? " as bf16" : "");
+        return ST_FORMAT;
+    }
+    return ST_OK;
+}
+
+static enum status fill_layer(struct filling *f, struct threads *threads,
+                              const struct model_config *c, int layer, struct layer_weights *w)
+{
+    enum status st;
+
+    TRY(fill(f, threads, WEIGHT_ATTN_NORM, layer, NULL, 0, w->attn_norm), err);
+    TRY(fill(f, threads, WEIGHT_Q, layer, &w->qkv, 0, NULL), err);
+    TRY(fill(f, threads, WEIGHT_K, layer, &w->qkv, c->H * c->E, NULL), err);
+    TRY(fill(f, threads, WEIGHT_V, layer, &w->qkv, (c->H + c->K) * c->E, NULL), err);
+    TRY(fill(f, threads, WEIGHT_O, layer, &w->o, 0, NULL), err);
+    TRY(fill(f, threads, WEIGHT_FFN_NORM, layer, NULL, 0, w->ffn_norm), err);
+    TRY(fill(f, threads, WEIGHT_GATE, layer, &w->gate_up, 0, NULL), err);
+    TRY(fill(f, threads, WEIGHT_UP, layer, &w->gate_up, c->F, NULL), err);
+    TRY(fill(f, threads, WEIGHT_DOWN, layer, &w->down, 0, NULL), err);
+err:
+    return st;
+}
+
+static enum status fill_all(struct weights *w, const struct model_source *source,
+                            struct threads *threads)
+{
+    enum status st = ST_NOMEM;
+    const struct model_config *c = model_source_config(source);
+    struct filling f = {.source = source};
+
+    f.scratch_ld = (size_t)(c->D > c->F ? c->D : c->F);
+    if (f.scratch_ld < (size_t)(c->H * c->E))
+        f.scratch_ld = (size_t)(c->H * c->E);
+    f.scratch = host_alloc((size_t)threads_count(threads) * f.scratch_ld * sizeof *f.scratch);
+    if (f.scratch == NULL)
+        goto err;
+
+    TRY(fill(&f, threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
+    for (int l = 0; l < c->L; l++)
+        TRY(fill_layer(&f, threads, c, l, &w->layers[l]), err_scratch);
+    TRY(fill(&f, threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
+    if (!c->tied)
+        TRY(fill(&f, threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
+
+err_scratch:
+    host_free(f.scratch);
+err:
+    return st;
+}
+
+enum status weights_create(const struct model_source *source, enum ops_type type,
+                           struct threads *threads, struct weights **out_weights)
+{
+    enum status st = ST_NOMEM;
+    const struct model_config *c = model_source_config(source);
+    const double begun_s = clock_now_s();
+    struct weights *w = host_zalloc(sizeof *w);
+
+    if (w == NULL)
+        goto err;
+    w->type = type;
+    w->L = c->L;
+    w->layers = host_zalloc((size_t)c->L * sizeof *w->layers);
+    w->pages_bytes = weights_bytes(c, type);
+    w->pages = pages_map(w->pages_bytes);
+    if (w->layers == NULL || w->pages == NULL)
+        goto err;
+
+    struct carver carver = {.base = w->pages};
+    for (int l = 0; l < c->L; l++)
+        lay_out_layer(c, type, &carver, &w->layers[l]);
+    lay_out_shared(c, type, &carver, w);
+    assert(carver.n_bytes == w->pages_bytes);
+
+    TRY(fill_all(w, source, threads), err);
+    log_debug("weights: %.1f MiB packed in %.2f s", (double)w->pages_bytes / (1 << 20),
+              clock_now_s() - begun_s);
+    *out_weights = w;
+    return ST_OK;
+err:
+    weights_destroy(w);
+    return st;
+}
+
+void weights_destroy(struct weights *weights)
+{
+    if (weights == NULL)
+        return;
+    pages_unmap(weights->pages, weights->pages_bytes);
+    host_free(weights->layers);
+    host_free(weights);
+}

@@ -1,0 +1,139 @@
+/*
+ * check.c - `epidote check`: read all that `run` would, say what it would do, change nothing.
+ */
+#include <stdio.h>
+
+#include "stage/session.h"
+
+enum { WINDOW_ROWS = 256, ARENA_BYTES = 1 << 20 };
+
+/* What the rows of the prompt file look like once they are tokens. */
+struct survey {
+    uint64_t n_rows, n_bad, n_cut, n_tok;
+    int64_t longest_tok;
+    uint64_t longest_row, first_bad;
+    struct row_error first_why;
+};
+
+static enum status survey_row(const struct session *session, const struct prompt_row *prompt,
+                              struct arena *arena, struct intake_row *row, struct survey *survey)
+{
+    struct row_error why = {""};
+    const enum status st = intake_row_make(&session->intake, prompt, arena, row, &why);
+
+    if (st != ST_OK && st != ST_ROW)
+        return st;
+    survey->n_rows++;
+    if (st == ST_ROW) {
+        if (survey->n_bad++ == 0) {
+            survey->first_bad = prompt->row;
+            survey->first_why = why;
+        }
+        return ST_OK;
+    }
+    const int max_tokens = prompt->has_max_tokens && prompt->max_tokens < INT32_MAX
+                               ? (int)prompt->max_tokens
+                               : session->intake.max_tokens;
+    survey->n_tok += (uint64_t)row->tokens.n_ids;
+    survey->n_cut += row->max_out < max_tokens;
+    if (row->tokens.n_ids > survey->longest_tok) {
+        survey->longest_tok = row->tokens.n_ids;
+        survey->longest_row = prompt->row;
+    }
+    return ST_OK;
+}
+
+static enum status survey_rows(const struct session *session, struct survey *survey)
+{
+    enum status st = ST_OK;
+    struct arena *arena = NULL;
+    struct prompt_row *prompts = NULL;
+    struct intake_row row = {0};
+
+    *survey = (struct survey){0};
+    TRY(arena_create(ARENA_BYTES, &arena), err);
+    prompts = host_alloc(WINDOW_ROWS * sizeof *prompts);
+    if (prompts == NULL) {
+        st = ST_NOMEM;
+        goto err;
+    }
+    for (uint64_t first = session->rows_begin; first < session->rows_end; first += WINDOW_ROWS) {
+        const uint64_t left = session->rows_end - first;
+        const uint64_t n = left < WINDOW_ROWS ? left : WINDOW_ROWS;
+
+        arena_reset(arena);
+        TRY(prompts_read(session->prompts, first, n, arena, prompts), err);
+        for (uint64_t i = 0; i < n; i++)
+            TRY(survey_row(session, &prompts[i], arena, &row, survey), err);
+    }
+err:
+    token_list_free(&row.tokens);
+    host_free(prompts);
+    arena_destroy(arena);
+    return st;
+}
+
+static double mib(double bytes)
+{
+    return bytes / 1048576;
+}
+
+static void print_report(const struct session *session, const struct survey *survey,
+                         const struct journal_counts *counts)
+{
+    const struct model_config *config = model_source_config(session->source);
+    const double weights = (double)weights_bytes(config, session->type);
+    const double kv = (double)session->n_blocks * (double)kv_block_bytes(&session->kv);
+
+    printf("layout    one process: coordinator, prefill, decode; link self; %d threads, %s, %s\n",
+           session->n_threads, session->ops->name, session->ops->numerics);
+    printf("model     %s: %s, %d layers, width %d, vocabulary %d, context %d of %d\n",
+           session->job->model, config->family, config->L, config->D, config->V, session->context,
+           config->context);
+    printf("memory    weights %.0f MiB, KV %.0f MiB (%d blocks of %d tokens, %.1f MiB per 1,000 "
+           "tokens)\n",
+           mib(weights), mib(kv), session->n_blocks, session->kv.P,
+           mib((double)kv_block_bytes(&session->kv) * 1000 / session->kv.P));
+    printf("chat      %s\n",
+           session->chat != NULL ? chat_template_name(session->chat) : "not used");
+    printf("rows      %llu (%llu:%llu of %s), %llu prompt tokens, longest %lld (row %llu)\n",
+           (unsigned long long)survey->n_rows, (unsigned long long)session->rows_begin,
+           (unsigned long long)session->rows_end, session->job->prompts,
+           (unsigned long long)survey->n_tok, (long long)survey->longest_tok,
+           (unsigned long long)survey->longest_row);
+    printf("          %llu would be cut short by the context, %llu would end as errors\n",
+           (unsigned long long)survey->n_cut, (unsigned long long)survey->n_bad);
+    if (survey->n_bad > 0)
+        printf("          first error, row %llu: %s\n", (unsigned long long)survey->first_bad,
+               survey->first_why.text);
+    printf("results   %s: %llu rows done by earlier attempts\n\n", session->job->results,
+           (unsigned long long)counts->n_kept);
+    printf("%s", (const char *)session->effective_job.data);
+}
+
+enum outcome stage_check(const struct job *job)
+{
+    enum status st;
+    struct session session;
+    struct survey survey;
+    struct journal *journal = NULL;
+    struct journal_counts counts;
+
+    TRY(session_open(job, &session), err);
+    const struct journal_args journal_args = {
+        .results_path = job->results,
+        .identity = (const char *)session.identity.data,
+        .rows_begin = session.rows_begin,
+        .rows_end = session.rows_end,
+        .retry_errors = job->retry_errors,
+        .dry = true,
+    };
+    TRY(journal_open(&journal_args, &journal), err);
+    journal_counts(journal, &counts);
+    TRY(survey_rows(&session, &survey), err);
+    print_report(&session, &survey, &counts);
+err:
+    journal_close(journal);
+    session_close(&session);
+    return st == ST_OK ? OUTCOME_DONE : OUTCOME_JOB;
+}

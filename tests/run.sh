@@ -1,0 +1,153 @@
+#!/bin/bash
+# run.sh - run tests, one line each, and end with "N passed, N failed, N skipped".
+#
+#   tests/run.sh --bin DIR [--set fast|slow|smollm2|all] [NAME ...]
+#
+# A test is a binary DIR/unit_* made of tests/unit_*.c or a script tests/e2e_*.sh.  One of the first
+# three lines of its source holds the word TEST and may go on with
+#   needs: slow smollm2 ...   what it needs: `slow` time, `smollm2` the fetched model, any other
+#                             word a command that must be in PATH (else the test is skipped)
+#   np: 2 3 4                 run it under mpirun, once for each number of ranks
+#   timeout: 300              seconds instead of 120
+# The set `fast` is what needs neither slow nor smollm2; `slow` is what needs slow only; `smollm2` is
+# what needs the model.  Exit status 77 means skipped, the last line says why.
+# Output is kept in DIR/NAME.log and shown when a test fails.  Environment: TEST_PATIENCE multiplies
+# every timeout (sanitizers are slow).
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+bin='' set_name=fast names=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --bin) bin=$2 && shift ;;
+    --set) set_name=$2 && shift ;;
+    -*) echo "run.sh: unknown option $1" >&2 && exit 2 ;;
+    *) names+=("$1") ;;
+    esac
+    shift
+done
+[ -d "$bin" ] || { echo "run.sh: --bin $bin is not a folder: build first (make test)" >&2; exit 2; }
+
+patience=${TEST_PATIENCE:-1}
+case $bin in *debug-*) patience=$((patience * 4)) ;; esac
+model=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+export EPIDOTE_SMOLLM2="$PWD/$model"
+export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=0:detect_leaks=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+
+passed=0 failed=0 skipped=0 bad=''
+
+# test_line SOURCE - what follows TEST in the head of a source.
+test_line() {
+    sed -n -e '1,3s|^\(/\*\|#\) TEST\(.*\)|\2|p' "$1" | sed 's|\*/.*||' | head -1
+}
+
+# field LINE NAME - the words after "NAME:" up to the next "word:".
+field() {
+    awk -v name="$2:" '{ on = 0
+        for (i = 1; i <= NF; i++) { if ($i ~ /:$/) on = ($i == name); else if (on) printf "%s ", $i } }' <<<"$1"
+}
+
+in_set() {
+    local slow=0 real=0 n
+    for n in $1; do
+        [ "$n" = slow ] && slow=1
+        [ "$n" = smollm2 ] && real=1
+    done
+    case $set_name in
+    fast) [ $slow$real = 00 ] ;;
+    slow) [ $slow$real = 10 ] ;;
+    smollm2) [ $real = 1 ] ;;
+    all) true ;;
+    *) echo "run.sh: no set $set_name" >&2 && exit 2 ;;
+    esac
+}
+
+report() { # WORD NAME SECONDS [WHY]
+    printf '%-5s %-36s %7.1f s  %s\n' "$1" "$2" "$3" "${4:-}"
+}
+
+lacks() { # NEEDS - the first thing that is not here
+    local n
+    for n in $1; do
+        case $n in
+        slow) ;;
+        smollm2) [ -f "$model" ] || { echo "$model is not there: make model"; return; } ;;
+        *) command -v "$n" >/dev/null || { echo "no $n in PATH"; return; } ;;
+        esac
+    done
+}
+
+run_one() { # NAME LOG TIMEOUT COMMAND...
+    local name=$1 log=$2 limit=$3 begin end rc s
+    shift 3
+    begin=$(date +%s.%N)
+    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
+    rc=$?
+    end=$(date +%s.%N)
+    s=$(awk -v a="$begin" -v b="$end" 'BEGIN { print b - a }')
+    case $rc in
+    0) passed=$((passed + 1)) && report ok "$name" "$s" ;;
+    77) skipped=$((skipped + 1)) && report skip "$name" "$s" "$(tail -n 1 "$log")" ;;
+    *)
+        failed=$((failed + 1)) && bad="$bad $name"
+        [ $rc = 124 ] || [ $rc = 137 ] && s="$limit"
+        case $rc in
+        124) report FAIL "$name" "$s" "still running after $limit s" ;;
+        *) report FAIL "$name" "$s" "exit status $rc" ;;
+        esac
+        echo "---- $log"
+        if [ "$(wc -l <"$log")" -gt 120 ]; then
+            head -n 40 "$log" && echo "[...]" && tail -n 80 "$log"
+        else
+            cat "$log"
+        fi
+        echo "----"
+        ;;
+    esac
+}
+
+wanted() { # NAME
+    local n
+    [ ${#names[@]} = 0 ] && return 0
+    for n in "${names[@]}"; do [ "$n" = "$1" ] && return 0; done
+    return 1
+}
+
+for src in tests/unit_*.c tests/e2e_*.sh; do
+    [ -f "$src" ] || continue
+    name=$(basename "${src%.*}")
+    wanted "$name" || continue
+    line=$(test_line "$src")
+    needs=$(field "$line" needs)
+    in_set "$needs" || continue
+    if [ -z "$line" ] && ! sed -n 1,3p "$src" | grep -q TEST; then
+        failed=$((failed + 1)) bad="$bad $name"
+        report FAIL "$name" 0 "$src: no TEST in its first three lines"
+        continue
+    fi
+    why=$(lacks "$needs")
+    if [ -n "$why" ]; then
+        skipped=$((skipped + 1))
+        report skip "$name" 0 "$why"
+        continue
+    fi
+    limit=$(field "$line" timeout)
+    limit=$((${limit:-120} * patience))
+    case $src in
+    *.sh) cmd=(bash "$src") ;;
+    *) cmd=("$bin/$name") ;;
+    esac
+    np=$(field "$line" np)
+    if [ -z "$np" ]; then
+        run_one "$name" "$bin/$name.log" "$limit" "${cmd[@]}"
+        continue
+    fi
+    for n in $np; do
+        run_one "$name/$n" "$bin/$name.$n.log" "$limit" mpirun --oversubscribe -n "$n" "${cmd[@]}"
+    done
+done
+
+[ -z "$bad" ] || echo "failed:$bad"
+tests/sum.sh --add "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]
