@@ -21,7 +21,7 @@ jobs=$(nproc 2>/dev/null || echo 2)
 passed=0 failed=0 skipped=0
 
 # A room includes only rooms that stand before it.
-rooms='base job data text plan ops kv model engine comm stage'
+rooms='base job data text plan ops kv model engine comm stage cli'
 flags=$(make -s --no-print-directory -C "$here/.." print-flags 2>/dev/null)
 
 c_files() {
