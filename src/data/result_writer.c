@@ -131,6 +131,16 @@ static hid_t column_type(enum out_kind kind, size_t *out_element_bytes)
     }
 }
 
+/* Whole chunks are written, so a file of few rows gets small ones. */
+static hsize_t chunk_rows(const struct result_writer *writer, enum out_kind kind, uint64_t n_cols)
+{
+    const uint64_t n_rows = writer->args.rows_end - writer->args.rows_begin;
+    const uint64_t most = (kind == OUT_KIND_TEXT ? CHUNK_TEXTS : CHUNK_ELEMENTS) / n_cols;
+    const uint64_t few = 64 + n_rows;
+
+    return most < 1 ? 1 : most < few ? most : few;
+}
+
 static enum status make_column(struct result_writer *writer, int c, const char *name,
                                enum out_kind kind, int n_cols)
 {
@@ -144,8 +154,7 @@ static enum status make_column(struct result_writer *writer, int c, const char *
     column->type = column_type(kind, &column->element_bytes);
 
     const hsize_t dims[2] = {0, column->n_cols}, max_dims[2] = {H5S_UNLIMITED, column->n_cols};
-    hsize_t chunk[2] = {kind == OUT_KIND_TEXT ? CHUNK_TEXTS : CHUNK_ELEMENTS, column->n_cols};
-    chunk[0] = chunk[0] / column->n_cols > 0 ? chunk[0] / column->n_cols : 1;
+    const hsize_t chunk[2] = {chunk_rows(writer, kind, column->n_cols), column->n_cols};
     const hid_t space = H5Screate_simple(n_dims, dims, max_dims);
     const hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE), lcpl = H5Pcreate(H5P_LINK_CREATE);
     if (column->type >= 0 && space >= 0 && H5Pset_chunk(dcpl, n_dims, chunk) >= 0 &&
