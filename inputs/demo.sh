@@ -7,22 +7,21 @@ dir=build/demo
 mkdir -p "$dir"
 
 # The demo shows a whole run: what an earlier demo left is removed, or it would have nothing to do.
-rm -rf "$dir"/answers.h5*
+rm -rf "$dir"/results.h5*
 build/epidote import inputs/demo.jsonl "$dir/prompts.h5"
 echo "demo: $(wc -l <inputs/demo.jsonl) prompts of inputs/demo.jsonl are in $dir/prompts.h5; running jobs/demo.cfg"
 echo
-build/epidote run jobs/demo.cfg --set "model=$PWD/build/models/SmolLM2-135M-Instruct.Q4_1.gguf" \
-    --set "prompts=$PWD/$dir/prompts.h5" --set "results=$PWD/$dir/answers.h5"
-build/epidote export "$dir/answers.h5" "$dir/answers.jsonl"
+build/epidote run jobs/demo.cfg
+build/epidote export "$dir/results.h5" "$dir/answers.jsonl"
 echo
 inputs/show.sh inputs/demo.jsonl "$dir/answers.jsonl"
-build/epidote status "$dir/answers.h5"
+build/epidote status "$dir/results.h5"
 cat <<END
 
-The answers are in $dir/answers.h5 (and as text in $dir/answers.jsonl).  In Python:
+The answers are in $dir/results.h5 (and as text in $dir/answers.jsonl).  In Python:
 
     import h5py
-    f = h5py.File("$dir/answers.h5")
+    f = h5py.File("$dir/results.h5")
     print(f["text"].asstr()[:3], f["output_len"][:3])
 
 Your own prompts: README.md, "Your own data".

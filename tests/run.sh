@@ -39,7 +39,7 @@ passed=0 failed=0 skipped=0 bad=''
 
 # test_line SOURCE - what follows TEST in the head of a source.
 test_line() {
-    sed -n -e '1,3s|^\(/\*\|#\) TEST\(.*\)|\2|p' "$1" | sed 's|\*/.*||' | head -1
+    sed -nE '1,3s,^(/\*|#) TEST(.*),\2,p' "$1" | sed 's,\*/.*,,' | head -1
 }
 
 # field LINE NAME - the words after "NAME:" up to the next "word:".

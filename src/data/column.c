@@ -94,9 +94,10 @@ static enum status check_type(struct column *column, hid_t type)
         break;
     }
     if (!fits) {
+        const bool too_wide = column->type != COLUMN_TEXT && column->stored == H5T_INTEGER;
+
         log_error("%s: column %s holds %s; it has to hold %s", column->path, column->name,
-                  column->stored == H5T_INTEGER ? "integers of more than 64 bits"
-                                                : class_name(column->stored),
+                  too_wide ? "integers of more than 64 bits" : class_name(column->stored),
                   wanted(column->type));
         return ST_FORMAT;
     }

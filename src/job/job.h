@@ -14,7 +14,8 @@
 enum precision { PRECISION_BF16, PRECISION_F32, PRECISION_COUNT };
 enum row_order { ORDER_INPUT, ORDER_LONGEST, ORDER_COUNT };
 
-/* One field per row of the option table in job.c, where the meaning of each is written. */
+/* One field per row of the option table in options.c, where the meaning of each is written.  Paths
+ * are as given: relative ones are relative to the current directory. */
 struct job {
     char *path;                      /* of the job file; NULL when made of options only */
     char *model, *prompts, *results; /* owned */
@@ -48,7 +49,7 @@ struct job {
 };
 
 /*
- * job_load - read a job file, then apply `key=value` settings in order, then fill in defaults.
+ * job_load - the defaults, then what a job file says, then `key=value` settings in order.
  *   path      in   NULL = no file, settings only
  *   settings  in   [n_settings] "key=value"
  *   out_job   out  free with job_destroy
@@ -68,7 +69,9 @@ enum status job_print(const struct job *job, struct buf *out);
  * paths and without `rows` (a continued job may name its rows anew).  Local. */
 enum status job_identity(const struct job *job, struct buf *out);
 
-/* job_help - the option table as text for `epidote help job` and the manual page. */
+/* job_help - the option table as text for `epidote help job`.  job_man - the same as .TP items of a
+ * manual page, in which - and \ have yet to be escaped. */
 enum status job_help(struct buf *out);
+enum status job_man(struct buf *out);
 
 #endif

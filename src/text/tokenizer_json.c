@@ -128,41 +128,62 @@ done:
 /* ---- the parts of the file ---------------------------------------------------------------------
  */
 
-/* Null, or ByteLevel alone, or Digits then ByteLevel: sets spec.pre. */
-static enum status read_pre_tokenizer(struct loader *l)
+static enum status check_byte_level(const struct loader *l, json_t *step)
 {
-    static const char *const byte_keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
-                                            NULL};
-    static const char *const digit_keys[] = {"type", "individual_digits", NULL};
-    static const struct wanted_flag byte_flags[] = {
+    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
+                                       NULL};
+    static const struct wanted_flag flags[] = {
         {"add_prefix_space", false, true}, {"use_regex", true, false}, {NULL, false, false}};
-    static const struct wanted_flag digit_flags[] = {{"individual_digits", true, true},
-                                                     {NULL, false, false}};
-    json_t *pre = json_object_get(l->root, "pre_tokenizer");
-    json_t *steps =
-        strcmp(type_of(pre), "Sequence") == 0 ? json_object_get(pre, "pretokenizers") : NULL;
-    json_t *digits = json_array_size(steps) == 2 ? json_array_get(steps, 0) : NULL;
-    json_t *bytes = steps == NULL ? pre : json_array_get(steps, json_array_size(steps) - 1);
     enum status st = ST_OK;
 
-    if (json_array_size(steps) > 2 || strcmp(type_of(bytes), "ByteLevel") != 0 ||
-        (digits != NULL && strcmp(type_of(digits), "Digits") != 0)) {
-        const json_t *odd = digits != NULL && strcmp(type_of(digits), "Digits") != 0 ? digits
-                            : bytes != NULL                                          ? bytes
-                                                                                     : pre;
-        log_error("%s: pre_tokenizer %s is not supported in this place; this version has ByteLevel "
-                  "and Sequence [Digits, ByteLevel]",
-                  l->path, json_array_size(steps) > 2 ? "Sequence of more than 2" : type_of(odd));
-        return ST_UNSUPPORTED;
-    }
-    TRY(check_keys(l, bytes, "pre_tokenizer.ByteLevel", byte_keys), done);
-    TRY(check_flags(l, bytes, "pre_tokenizer.ByteLevel", byte_flags), done);
-    if (digits != NULL) {
-        TRY(check_keys(l, digits, "pre_tokenizer.Digits", digit_keys), done);
-        TRY(check_flags(l, digits, "pre_tokenizer.Digits", digit_flags), done);
-    }
-    l->spec.pre = digits != NULL ? "smollm" : "gpt-2";
+    TRY(check_keys(l, step, "pre_tokenizer.ByteLevel", keys), done);
+    TRY(check_flags(l, step, "pre_tokenizer.ByteLevel", flags), done);
 done:
+    return st;
+}
+
+static enum status check_digits(const struct loader *l, json_t *step)
+{
+    static const char *const keys[] = {"type", "individual_digits", NULL};
+    static const struct wanted_flag flags[] = {{"individual_digits", true, true},
+                                               {NULL, false, false}};
+    enum status st = ST_OK;
+
+    TRY(check_keys(l, step, "pre_tokenizer.Digits", keys), done);
+    TRY(check_flags(l, step, "pre_tokenizer.Digits", flags), done);
+done:
+    return st;
+}
+
+/* Sets spec.pre. */
+static enum status read_pre_tokenizer(struct loader *l)
+{
+    json_t *pre = json_object_get(l->root, "pre_tokenizer");
+    const json_t *steps = json_object_get(pre, "pretokenizers");
+    json_t *first = json_array_get(steps, 0), *second = json_array_get(steps, 1);
+    struct buf names = {0};
+    enum status st = ST_OK;
+
+    if (strcmp(type_of(pre), "ByteLevel") == 0) {
+        l->spec.pre = "gpt-2";
+        return check_byte_level(l, pre);
+    }
+    if (strcmp(type_of(pre), "Sequence") == 0 && json_array_size(steps) == 2 &&
+        strcmp(type_of(first), "Digits") == 0 && strcmp(type_of(second), "ByteLevel") == 0) {
+        l->spec.pre = "smollm";
+        TRY(check_digits(l, first), done);
+        TRY(check_byte_level(l, second), done);
+        return ST_OK;
+    }
+    for (size_t i = 0; i < json_array_size(steps); i++)
+        TRY(buf_printf(&names, "%s%s", i > 0 ? ", " : "", type_of(json_array_get(steps, i))), done);
+    log_error("%s: pre_tokenizer %s [%.*s] is not supported; this version has ByteLevel and "
+              "Sequence [Digits, ByteLevel]",
+              l->path, type_of(pre), (int)names.n_bytes,
+              names.n_bytes > 0 ? (const char *)names.data : "");
+    st = ST_UNSUPPORTED;
+done:
+    buf_free(&names);
     return st;
 }
 
