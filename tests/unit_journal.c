@@ -302,10 +302,8 @@ static void other_job(void)
     write_file(beside(".parts/notes.txt"), "x", 1);
     write_file(beside(".parts/02.log"), "x", 1);
     CHECK_INT(try_job(&args), ST_OK);
-    write_file(beside(".parts/2.log"),
-               "a file that somebody has put here, of more than a head's "
-               "bytes",
-               64);
+    static const char foreign[] = "what somebody has put here, of more bytes than a head has";
+    write_file(beside(".parts/2.log"), foreign, sizeof foreign);
     CHECK_INT(try_job(&args), ST_FORMAT);
     CHECK_HAS(log_last_error(), "2.log: byte 0: not a log of Epidote");
 }
