@@ -14,6 +14,7 @@
 
 #include "data/column_out.h"
 #include "data/jsonl.h"
+#include "data/replace.h"
 
 enum import_column {
     COL_ID,
@@ -66,7 +67,7 @@ static enum status need_column(struct import *import, enum import_column c)
     static const int64_t unset_int = -1;
     static const double unset_real = NAN;
     struct column_out_args args = {
-        .path = import->temp_path, .name = columns[c].name, .n_rows = UINT64_MAX};
+        .path = import->temp_path, .name = columns[c].name, .n_rows = 4096};
 
     if (import->columns[c].path != NULL)
         return ST_OK;
@@ -98,8 +99,7 @@ static enum status reach_row(struct import *import, enum import_column c)
     enum status st = ST_OK;
 
     TRY(need_column(import, c), err);
-    if (column_out_rows(&import->columns[c]) < import->n_rows)
-        st = column_out_pad(&import->columns[c], import->n_rows);
+    st = column_out_pad(&import->columns[c], import->n_rows);
 err:
     return st;
 }
@@ -207,7 +207,6 @@ static enum status read_lines(struct import *import, FILE *in, const char *in_pa
 static enum status finish(struct import *import)
 {
     enum status st = ST_OK;
-    const char *out_path = import->args->out_path;
     bool any = false;
 
     for (int c = 0; c < COL_COUNT; c++)
@@ -228,13 +227,8 @@ static enum status finish(struct import *import)
     import->file = H5I_INVALID_HID;
     if (H5Fclose(file) < 0)
         return column_out_failed(import->temp_path, "the file");
-    TRY(file_sync(import->temp_path), err);
-    if (rename(import->temp_path, out_path) != 0) {
-        log_error("%s: cannot rename to %s: %s", import->temp_path, out_path, strerror(errno));
-        return ST_IO;
-    }
+    TRY(replace_file(import->temp_path, import->args->out_path), err);
     import->made = false;
-    st = file_sync_dir(out_path);
 err:
     return st;
 }

@@ -270,7 +270,6 @@ static enum status no_source(const struct jsonl_row *row, const char *const *nam
                              struct row_error *error)
 {
     char wanted[160] = "", found[96] = "none";
-    const char *key = json_object_iter_key(json_object_iter(row->root));
     size_t used = 0;
 
     for (int i = 0; i < n_names; i++) {
@@ -280,12 +279,12 @@ static enum status no_source(const struct jsonl_row *row, const char *const *nam
     }
     for (void *at = json_object_iter(row->root); at != NULL && used < sizeof found;
          at = json_object_iter_next(row->root, at)) {
-        key = json_object_iter_key(at);
         used += (size_t)snprintf(found + used, sizeof found - used, "%s%.40s", used > 0 ? ", " : "",
-                                 key);
+                                 json_object_iter_key(at));
     }
-    return row_error_set(error, "no prompt: no field %s; found: %s; say which field it is", wanted,
-                         found);
+    return row_error_set(error,
+                         "no prompt: no field %s; found: %s; name it with --prompt or --messages",
+                         wanted, found);
 }
 
 static enum status take_sources(const struct import_args *args, struct jsonl_row *row,
