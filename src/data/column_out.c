@@ -3,6 +3,7 @@
  *
  * Callers: result_writer.c and import.c.
  */
+#include <assert.h>
 #include <stdio.h>
 
 #include "data/column_out.h"
@@ -42,6 +43,9 @@ enum status column_out_create(hid_t file, const struct column_out_args *args,
                                 .is_text = H5Tget_class(args->type) == H5T_STRING,
                                 .n_cols = args->n_cols > 0 ? args->n_cols : 1};
 
+    assert(args->fill == NULL || H5Tget_size(args->type) <= sizeof column.fill);
+    if (args->fill != NULL)
+        memcpy(column.fill, args->fill, H5Tget_size(args->type));
     column.element_bytes = column.is_text ? sizeof(uint64_t) : H5Tget_size(args->type);
     snprintf(column.name, sizeof column.name, "%s", args->name);
     const hsize_t dims[2] = {0, column.n_cols}, max_dims[2] = {H5S_UNLIMITED, column.n_cols};
@@ -49,7 +53,6 @@ enum status column_out_create(hid_t file, const struct column_out_args *args,
     const hid_t space = H5Screate_simple(n_dims, dims, max_dims);
     const hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE), lcpl = H5Pcreate(H5P_LINK_CREATE);
     if (column.type >= 0 && space >= 0 && H5Pset_chunk(dcpl, n_dims, chunk) >= 0 &&
-        (args->fill == NULL || H5Pset_fill_value(dcpl, column.type, args->fill) >= 0) &&
         H5Pset_create_intermediate_group(lcpl, 1) >= 0)
         column.dataset = H5Dcreate2(file, args->name, column.type, space, lcpl, dcpl, H5P_DEFAULT);
     const enum status st = column.dataset >= 0 ? ST_OK : column_out_failed(args->path, column.name);
@@ -137,15 +140,11 @@ err:
 enum status column_out_pad(struct column_out *column, uint64_t n_rows)
 {
     enum status st = ST_OK;
-    const hsize_t dims[2] = {n_rows, column->n_cols};
 
-    TRY(flush(column), err);
-    if (n_rows <= column->n_written)
-        return ST_OK;
-    if (H5Dset_extent(column->dataset, dims) < 0)
-        return column_out_failed(column->path, column->name);
-    column->n_written = n_rows;
-err:
+    assert(column->n_cols == 1);
+    while (st == ST_OK && column_out_rows(column) < n_rows)
+        st = column->is_text ? column_out_put_text(column, "", 0)
+                             : column_out_put(column, column->fill, 1);
     return st;
 }
 

@@ -14,6 +14,7 @@ struct column_out {
     char name[32];
     hid_t dataset, type; /* owned */
     bool is_text;
+    uint8_t fill[8];            /* one number */
     size_t element_bytes;       /* of one number; of a text's place in pending */
     uint64_t n_cols, n_written; /* elements a row; rows in the file */
     struct buf pending, texts;  /* numbers, or each text's offset in texts */
@@ -25,7 +26,7 @@ struct column_out_args {
     hid_t type;       /* taken over; of the file and of what is given */
     uint64_t n_cols;  /* 0: one dimension */
     uint64_t n_rows;  /* about as many will come: a file of few rows gets small chunks */
-    const void *fill; /* of `type`: what rows that column_out_pad adds hold; NULL: zero, "" */
+    const void *fill; /* one number: what column_out_pad adds; NULL: zero.  Texts: always "" */
 };
 
 /* column_out_create - an empty column.  Returns ST_OK, ST_IO (logged). */
@@ -35,8 +36,8 @@ enum status column_out_create(hid_t file, const struct column_out_args *args,
 enum status column_out_put(struct column_out *column, const void *data, uint64_t n_elements);
 /* column_out_put_text - one text, without a NUL inside.  Returns ST_OK, ST_IO, ST_NOMEM. */
 enum status column_out_put_text(struct column_out *column, const char *text, size_t n_bytes);
-/* column_out_pad - lengthen the column to n_rows rows, with its fill value.
- * Returns ST_OK, ST_IO. */
+/* column_out_pad - lengthen a column of one dimension to n_rows rows, with its fill value.
+ * Returns ST_OK, ST_IO, ST_NOMEM. */
 enum status column_out_pad(struct column_out *column, uint64_t n_rows);
 /* column_out_rows - rows given so far. */
 uint64_t column_out_rows(const struct column_out *column);

@@ -1,0 +1,36 @@
+/*
+ * cpu_avx512.c - the operations with AVX-512 (F, BW, DQ, VL).
+ *
+ * The bodies are shared with the other variants; lanes_avx512.h and tile_avx512.h say how 16 lanes
+ * and one matmul tile are computed here.  Reached through ops_find only.
+ */
+#include <assert.h>
+
+#include "ops/cpu/lanes_avx512.h"
+#include "ops/cpu/tile_avx512.h"
+
+#include "ops/cpu/exp_body.h"
+#include "ops/cpu/rows_body.h"
+#include "ops/cpu/matmul_body.h"
+#include "ops/cpu/attention_body.h"
+
+static bool cpu_usable(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+const struct ops ops_cpu_avx512 = {
+    .name = "avx512",
+    .numerics = "bf16chain/1",
+    .usable = cpu_usable,
+    .matmul = cpu_matmul,
+    .rmsnorm = cpu_rmsnorm,
+    .rope = cpu_rope,
+    .kv_store = cpu_kv_store,
+    .attention = cpu_attention,
+    .silu_mul = cpu_silu_mul,
+    .add = cpu_add,
+    .softmax_stats = cpu_softmax_stats,
+    .exp = cpu_exp,
+};

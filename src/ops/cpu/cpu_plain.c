@@ -1,0 +1,35 @@
+/*
+ * cpu_plain.c - the operations in plain C: the documentation of the numerics, and slow.
+ *
+ * The bodies are shared with the other variants; lanes_plain.h and tile_plain.h say how 16 lanes
+ * and one matmul tile are computed here.  Reached through ops_find only.
+ */
+#include <assert.h>
+
+#include "ops/cpu/lanes_plain.h"
+#include "ops/cpu/tile_plain.h"
+
+#include "ops/cpu/exp_body.h"
+#include "ops/cpu/rows_body.h"
+#include "ops/cpu/matmul_body.h"
+#include "ops/cpu/attention_body.h"
+
+static bool cpu_usable(void)
+{
+    return true;
+}
+
+const struct ops ops_cpu_plain = {
+    .name = "plain",
+    .numerics = "bf16chain/1",
+    .usable = cpu_usable,
+    .matmul = cpu_matmul,
+    .rmsnorm = cpu_rmsnorm,
+    .rope = cpu_rope,
+    .kv_store = cpu_kv_store,
+    .attention = cpu_attention,
+    .silu_mul = cpu_silu_mul,
+    .add = cpu_add,
+    .softmax_stats = cpu_softmax_stats,
+    .exp = cpu_exp,
+};

@@ -1,0 +1,45 @@
+/*
+ * tile.h - what a tile is: the one piece of code in which weights, keys and values meet inputs.
+ *
+ * A tile is a few rows of x times a few panels of 16 columns.  Every output has ONE accumulation
+ * chain, in ascending order of the summed index, so how rows and panels are grouped into tiles can
+ * be chosen for speed alone.  Each instruction set has its own tile_<set>.h with
+ *
+ *   enum { TILE_MAX_ROWS, TILE_MAX_PANELS };
+ *   int tile_panels(int rows)               panels that a tile of that many rows takes at once
+ *   void tile_run(kind, rows, panels, tile) 1 <= rows <= TILE_MAX_ROWS; panels is tile_panels(rows)
+ *                                           or 1
+ */
+#ifndef EPIDOTE_OPS_TILE_H
+#define EPIDOTE_OPS_TILE_H
+
+#include "ops/ctx.h"
+
+/* How the 16 columns of a panel lie in memory at one step of the chain. */
+enum tile_kind {
+    TILE_PAIRS_BF16,  /* [16][2] bf16: weights and keys, two of the summed index a step */
+    TILE_PAIRS_F32,   /* [16][2] float32 */
+    TILE_SINGLE_BF16, /* [16] bf16: values, one of the summed index a step */
+    TILE_SINGLE_F32,  /* [16] float32 */
+    TILE_KIND_COUNT
+};
+
+static inline bool tile_is_paired(enum tile_kind kind)
+{
+    return kind == TILE_PAIRS_BF16 || kind == TILE_PAIRS_F32;
+}
+
+enum { TILE_PANELS_LIMIT = 8 }; /* of every instruction set */
+
+struct tile {
+    const float *x; /* row r at x + r * ldx; [2 * n_steps] paired, else [n_steps] */
+    ptrdiff_t ldx;
+    const uint8_t *panel[TILE_PANELS_LIMIT]; /* first step of each panel */
+    ptrdiff_t step_bytes;                    /* from one step of a panel to the next */
+    int n_steps;
+    float *out; /* row r, panel c at out + r * ldo + c * 16 */
+    ptrdiff_t ldo;
+    bool carry; /* continue the chains that out holds; else they start at +0 */
+};
+
+#endif
