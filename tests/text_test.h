@@ -172,6 +172,72 @@ static inline struct tokenizer *load_variant_b(void)
     return t;
 }
 
+/* ---- conversations --------------------------------------------------------------------------- */
+
+static inline int64_t count_control(const struct tokenizer *t, const struct token_list *list)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < list->n_ids; i++)
+        n += t->kinds[list->ids[i]] == TOKEN_CONTROL;
+    return n;
+}
+
+/* One golden conversation; whether its contents spell special tokens. */
+static inline bool check_conversation(const struct tokenizer *t, const json_t *golden)
+{
+    const json_t *ids = json_object_get(golden, "ids");
+    const json_t *list = json_object_get(golden, "messages");
+    const char *name = json_string_value(json_object_get(golden, "template"));
+    const char *role = json_string_value(json_object_get(json_array_get(list, 0), "role"));
+    const bool adds_system = strcmp(name, "smollm2") == 0 && strcmp(role, "system") != 0;
+    const int64_t n_marks = 2 * ((int64_t)json_array_size(list) + adds_system) + 1;
+    char *text = json_dumps(list, 0);
+    const struct chat_template *chat = NULL;
+    struct token_list got = {0}, want = {0};
+    struct row_error err;
+
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const int32_t id = (int32_t)json_integer_value(json_array_get(ids, i));
+
+        CHECK(token_list_append(&want, &id, 1) == ST_OK);
+    }
+    CHECK(chat_template_find(name, NULL, t, &chat) == ST_OK);
+    CHECK(chat_encode_messages(chat, t, text, strlen(text), NULL, ENCODE_PARSE_SPECIAL, &got,
+                               &err) == ST_OK);
+    CHECK(same_ids(&got, &want));
+    const bool injects = count_control(t, &want) != n_marks;
+
+    /* Without the flag: the marks of the template and no others, whatever the contents spell. */
+    got.n_ids = 0;
+    CHECK(chat_encode_messages(chat, t, text, strlen(text), NULL, 0, &got, &err) == ST_OK);
+    CHECK_INT(count_control(t, &got), n_marks);
+    CHECK(same_ids(&got, &want) == !injects);
+    token_list_free(&got);
+    token_list_free(&want);
+    free(text);
+    return injects;
+}
+
+/* All conversations of a file; returns how many there are. */
+static inline int check_conversations(const struct tokenizer *t, const char *path,
+                                      int *out_n_injections)
+{
+    struct lines lines;
+    char *line = NULL;
+    int n = 0, n_injections = 0;
+
+    for (lines_open(&lines, path); lines_next(&lines, &line, 1); n++) {
+        json_t *golden = json_loads(line, JSON_ALLOW_NUL, NULL);
+
+        n_injections += check_conversation(t, golden);
+        json_decref(golden);
+    }
+    buf_free(&lines.file);
+    *out_n_injections = n_injections;
+    return n;
+}
+
 /* Begin and end with an empty folder for write_changed. */
 static inline void tmp_begin(void)
 {
