@@ -158,13 +158,16 @@ format:
 	@$$(command -v clang-format-14 || echo clang-format) -i $$(find src tests -name '*.[ch]' -not -path '*/golden/*')
 print-flags: # what lint.sh needs to compile a file alone
 	@echo '$(CPPFLAGS)'
+# All unit tests, and the end-to-end tests that are about bad luck rather than about numbers.
+sanitized := $(basename $(notdir $(wildcard tests/unit_*.c))) e2e_bad_input e2e_durable
 asan: deps-tools
-	@$(again) BUILD=debug SAN=address test-fast
+	@$(again) BUILD=debug SAN=address test-fast TESTS="$(sanitized)"
 ubsan: deps-tools
-	@$(again) BUILD=debug SAN=undefined test-fast
-# Only the tests where two threads meet: the I/O thread, the journal it writes, the pool of threads.
+	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
+# Only the tests where threads meet.
+threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c)))
 tsan: deps-tools
-	@$(again) BUILD=debug SAN=thread test-fast TESTS="unit_base unit_io unit_journal unit_threads unit_loop"
+	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
 fuzz: deps-tools
 	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
