@@ -279,8 +279,7 @@ static void bounded_writing(void)
     buf_free(&payload);
 }
 
-/* ---- errors ------------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* A disk that is full while the loop goes on: it is told by put or next, and whole rows are kept.
  */

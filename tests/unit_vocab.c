@@ -164,6 +164,42 @@ static void bad_tokenizer_json_is_refused(void)
     }
 }
 
+#define ORDERED(id, content, special, normalized)                                                  \
+    "{\"id\": " #id ", \"content\": \"" content "\", \"special\": " #special                       \
+    ", \"normalized\": " #normalized "}"
+
+/* Added tokens that overlap are refused where the reference would look for them in another order,
+ * and only there. */
+static void overlapping_added_tokens_are_refused(void)
+{
+    static const struct {
+        const char *token;
+        enum status st;
+    } cases[] = {
+        {ORDERED(1024, "<|im_start|>user", true, false), ST_OK}, /* one search, longest first */
+        {ORDERED(1024, "<|im_start|>user", false, false), ST_UNSUPPORTED}, /* holds one */
+        {ORDERED(1024, "<|im_start|>user", false, true), ST_OK}, /* both look for it last */
+        {ORDERED(1024, "im_start", false, false), ST_OK},        /* the longer one leads anyway */
+        {ORDERED(1024, "im_start", false, true), ST_OK},
+        {ORDERED(1024, "im_start", true, true), ST_OK},
+        {ORDERED(1024, "x<|im", false, false), ST_UNSUPPORTED}, /* begins before */
+        {ORDERED(1024, "x<|im", true, true), ST_UNSUPPORTED},
+        {ORDERED(1024, "x<|im", false, true), ST_OK},
+        {ORDERED(1024, "|>x", false, false), ST_OK}, /* begins after */
+        {ORDERED(1024, "<think>", false, false), ST_OK},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct change changes[] = {{"added_tokens/+", cases[i].token}, {NULL, NULL}};
+        struct tokenizer *t = NULL;
+
+        CHECK_INT(tokenizer_load_json(write_changed(changes, NULL), &t), cases[i].st);
+        if (cases[i].st != ST_OK)
+            CHECK_HAS(log_last_error(), "overlap");
+        tokenizer_destroy(t);
+    }
+}
+
 /* What is understood: merges as strings, no model type, BOS and EOS by template, a null dropout. */
 static void odd_tokenizer_json_is_read(void)
 {
@@ -245,6 +281,7 @@ int main(void)
     tmp_begin();
     bad_vocabularies_are_refused();
     bad_tokenizer_json_is_refused();
+    overlapping_added_tokens_are_refused();
     odd_tokenizer_json_is_read();
     bad_files_are_refused();
     tmp_end();

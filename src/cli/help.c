@@ -1,6 +1,7 @@
 /*
  * help.c - help, manual page and version, printed from the table of commands and that of options.
  */
+#include <gnu/libc-version.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,16 +127,20 @@ int cli_help(const struct cli *cli)
     return OUTCOME_JOB;
 }
 
-/* One shared library in use, by its file's name: that is where its version stands. */
+/* One shared library of those that the program asks for itself, by the name of its file: that is
+ * where its version stands. */
 static int put_library(struct dl_phdr_info *info, size_t n_bytes, void *text)
 {
+    static const char *const asked[] = {"libhdf5",    "libconfig",   "libjansson",
+                                        "libpcre2-8", "libutf8proc", "libxxhash"};
     char *path = info->dlpi_name[0] == '/' ? realpath(info->dlpi_name, NULL) : NULL;
     const char *slash = path != NULL ? strrchr(path, '/') : NULL;
     enum status st = ST_OK;
 
     (void)n_bytes;
-    if (slash != NULL)
-        st = buf_printf(text, "  %s\n", slash + 1);
+    for (size_t i = 0; slash != NULL && i < sizeof asked / sizeof *asked; i++)
+        if (strncmp(slash + 1, asked[i], strlen(asked[i])) == 0)
+            st = buf_printf(text, "  %s\n", slash + 1);
     free(path);
     return st != ST_OK;
 }
@@ -151,9 +156,10 @@ int cli_version(const struct cli_program *program)
         "gcc ";
 #endif
 
-    TRY(buf_printf(&text, "epidote %s%s%s%s\ncompiled by %s%s, with the libraries\n",
+    TRY(buf_printf(&text, "epidote %s%s%s%s\ncompiled by %s%s, running with glibc %s\n",
                    program->version, program->commit[0] != '\0' ? " (" : "", program->commit,
-                   program->commit[0] != '\0' ? ")" : "", compiler, __VERSION__),
+                   program->commit[0] != '\0' ? ")" : "", compiler, __VERSION__,
+                   gnu_get_libc_version()),
         err);
     if (dl_iterate_phdr(put_library, &text) != 0)
         st = ST_NOMEM;

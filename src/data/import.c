@@ -67,7 +67,7 @@ static enum status need_column(struct import *import, enum import_column c)
     static const int64_t unset_int = -1;
     static const double unset_real = NAN;
     struct column_out_args args = {
-        .path = import->temp_path, .name = columns[c].name, .n_rows = 4096};
+        .path = import->temp_path, .name = columns[c].name, .n_rows = 1024};
 
     if (import->columns[c].path != NULL)
         return ST_OK;

@@ -68,8 +68,7 @@ struct io {
     bool status_failed;
 };
 
-/* ---- reading
- * ------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static size_t prompt_bytes(const struct prompt_row *row)
 {
@@ -210,8 +209,7 @@ static void read_rows(struct io *io)
     io->n_ready += window->n_rows;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void results_free(struct result *first)
 {
@@ -270,8 +268,7 @@ static void write_status(struct io *io)
     }
 }
 
-/* ---- the thread
- * ------------------------------------------------------------------------------------ */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void wait_until(struct io *io, double due_s)
 {
@@ -402,8 +399,7 @@ enum status io_stop(struct io *io)
     return st;
 }
 
-/* ---- the loop's side
- * --------------------------------------------------------------------------------- */
+/* ---- the loop's side ------------------------------------------------------------------------- */
 
 enum status io_next(struct io *io, const struct prompt_row **out_row)
 {

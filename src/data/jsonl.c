@@ -60,8 +60,8 @@ static enum status next_raw(struct jsonl_lines *lines, const char **out_line, si
     size_t searched = 0; /* a long line is not searched again from its start */
 
     for (;;) {
-        const char *line = (const char *)lines->buffer.data + lines->at;
         const size_t n = lines->buffer.n_bytes - lines->at;
+        const char *line = n > 0 ? (const char *)lines->buffer.data + lines->at : "";
         const char *end = n > searched ? memchr(line + searched, '\n', n - searched) : NULL;
 
         if (end != NULL || (lines->at_end && n > 0)) {

@@ -36,8 +36,7 @@ struct lock {
     struct lock_owner owner; /* us */
 };
 
-/* ---- who ----------------------------------------------------------------------------------------
- */
+/* ---- who ------------------------------------------------------------------------------------- */
 
 /* When process pid began, in clock ticks since boot; 0 if there is none. */
 static uint64_t process_started(int64_t pid)
@@ -118,8 +117,7 @@ static void owner_print(const struct lock_owner *owner, char *out, size_t cap)
                  owner->since, owner->job[0] != '\0' ? ", job " : "", owner->job, owner->command);
 }
 
-/* ---- the file
- * ------------------------------------------------------------------------------------ */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void copy_string(const json_t *object, const char *key, char *out, size_t cap)
 {
@@ -217,8 +215,7 @@ static enum status cannot_open(const char *path)
     return ST_IO;
 }
 
-/* ---- with flock
- * ----------------------------------------------------------------------------------- */
+/* ---- with flock ------------------------------------------------------------------------------ */
 
 /* Whether fd is still the file that path names. */
 static bool still_named(int fd, const char *path)
@@ -284,8 +281,7 @@ err:
     return st;
 }
 
-/* ---- by content
- * ------------------------------------------------------------------------------------ */
+/* ---- by content ------------------------------------------------------------------------------ */
 
 /* Returns also ST_AGAIN: the file vanished or appeared meanwhile. */
 static enum status take_content(struct lock *lock)
@@ -352,8 +348,7 @@ err:
     return st;
 }
 
-/* ---- public
- * ---------------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 enum status lock_take(const char *path, enum lock_mode mode, struct lock **out_lock)
 {

@@ -493,7 +493,7 @@ static enum status place_tensors(struct gguf *g, struct tensor_list *list, const
         }
         if (offsets[i] > n_data || t->n_bytes > n_data - offsets[i]) {
             log_error(
-                "%s: tensor %s ends %zu bytes after byte %llu of the data, but the file holds "
+                "%s: tensor %s takes %zu bytes from byte %llu of the data, but the file holds "
                 "%zu bytes of data; %s",
                 g->origin, t->name, t->n_bytes, (unsigned long long)offsets[i], n_data, again);
             return ST_FORMAT;

@@ -34,6 +34,7 @@ struct machine {
 
 /* Figures of a run, for its summary. */
 struct figures {
+    bool begun; /* the job was right: from here on only the machine can be to blame */
     double load_s, run_s, merge_s;
     struct engine_stats engine;
     uint64_t n_messages;
@@ -203,6 +204,7 @@ static enum status run_rows(const struct session *session, struct journal *journ
                      1048576,
                  session->n_blocks, session->kv.P, (double)machine.kv_bytes / 1048576,
                  session->ops->name, session->n_threads);
+        figures->begun = true;
         st = loop_run(machine.world, machine.stages, machine.n_stages, &stop_signal);
         figures->run_s = clock_now_s() - loaded_s;
         figures->engine = machine.engine->stats;
@@ -242,16 +244,13 @@ static void print_summary(const struct session *session, const struct figures *f
     printf("results   %s\n", session->job->results);
 }
 
-/* What a failed run is called.  Before the first row the job is to blame, later the machine. */
-static enum outcome outcome_of(enum status st, bool running, const struct journal_counts *counts)
+static enum outcome outcome_of(enum status st, const struct figures *figures)
 {
     if (st == ST_OK)
-        return counts->n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
+        return figures->counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
     if (st == ST_STOPPED)
         return OUTCOME_BROKEN;
-    if (st == ST_NOMEM || running)
-        return OUTCOME_MACHINE;
-    return OUTCOME_JOB;
+    return st == ST_NOMEM || figures->begun ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
 /* Say how it ended: to the log, and beside RESULTS. */
@@ -282,7 +281,6 @@ enum outcome stage_run(const struct job *job)
 {
     enum status st;
     enum outcome outcome;
-    bool running = false;
     struct session session;
     struct figures figures = {0};
     struct journal *journal = NULL;
@@ -305,7 +303,6 @@ enum outcome stage_run(const struct job *job)
                  (unsigned long long)session.rows_begin, (unsigned long long)session.rows_end,
                  job->prompts, (unsigned long long)(figures.counts.n_rows - figures.counts.n_kept),
                  (unsigned long long)figures.counts.n_kept);
-        running = true;
         if (figures.counts.n_kept < figures.counts.n_rows) {
             st = run_rows(&session, journal, &figures);
             journal_counts(journal, &figures.counts);
@@ -322,12 +319,13 @@ enum outcome stage_run(const struct job *job)
             .seed = job->seed,
         };
         const double merge_from_s = clock_now_s();
+        figures.begun = true;
         TRY(journal_merge(journal, session.prompts, &meta), err);
         figures.merge_s = clock_now_s() - merge_from_s;
         print_summary(&session, &figures);
     }
 err:
-    outcome = outcome_of(st, running, &figures.counts);
+    outcome = outcome_of(st, &figures);
     if (stop_signal != 0 && st == ST_STOPPED)
         log_warn("stopped by signal %d: %llu of %llu rows are done; the same command goes on",
                  (int)stop_signal, (unsigned long long)figures.counts.n_done,
