@@ -24,7 +24,7 @@
  */
 
 /* What this build calls itself, in result files too. */
-static const char program[] = "epidote " EPIDOTE_VERSION;
+static const char program_name[] = "epidote " EPIDOTE_VERSION;
 
 static enum outcome load_job(const struct cli *cli, struct job **out_job)
 {
@@ -40,7 +40,7 @@ static int cmd_run(const struct cli *cli)
     enum outcome outcome = load_job(cli, &job);
 
     if (job != NULL)
-        outcome = stage_run(job, program);
+        outcome = stage_run(job, program_name);
     job_destroy(job);
     printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
     if (fflush(stdout) != 0)
