@@ -1,8 +1,8 @@
 /*
  * source.c - an open model file: what kind it is, and what it answers once it is read and checked.
  *
- * Reading is in gguf.c and gguf_config.c, safetensors.c and hf_config.c; model_source_row is in
- * dequant.c, model_inspect in inspect.c.
+ * Reading is in gguf.c and gguf_config.c, or hf_dir.c, hf_config.c and safetensors.c;
+ * model_source_row is in dequant.c, model_inspect in inspect.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -104,7 +104,7 @@ enum status model_open(const char *path, struct model_source **out_source)
         return ST_IO;
     }
     TRY(source_begin(path, &source), err);
-    TRY(S_ISDIR(info.st_mode) ? hf_load(source) : load_file(source), err);
+    TRY(S_ISDIR(info.st_mode) ? hf_dir_load(source) : load_file(source), err);
     *out_source = source;
     return ST_OK;
 err:
