@@ -10,8 +10,7 @@
 
 enum { V = 26, EOS = 25, N_ROWS = 60, P = 16 };
 
-/* ---- an engine that knows only what it was told -----------------------------------------------
- */
+/* ---- an engine that knows only what it was told --------------------------------------------- */
 
 struct toy_engine {
     struct engine base;
@@ -76,8 +75,7 @@ static enum status toy_poll(struct engine *engine, enum engine_event *out_event,
 
 static const struct engine_ops toy_ops = {toy_submit, toy_poll, NULL};
 
-/* ---- rows and what they must give ---------------------------------------------------------------
- */
+/* ---- rows and what they must give ----------------------------------------------------------- */
 
 struct want {
     int32_t prompt[64], out[64];
@@ -137,8 +135,7 @@ static struct tokenizer *letters(void)
     return tokenizer;
 }
 
-/* ---- one run
- * -------------------------------------------------------------------------------------- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 struct setting {
     int n_slots, n_blocks, max_tok, max_seqs, batch;

@@ -36,8 +36,7 @@ struct figures {
     struct journal_counts counts;
 };
 
-/* ---- signals ------------------------------------------------------------------------------------
- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 /* A signal handler has no argument; this is the only state outside structs in this room. */
 static volatile sig_atomic_t stop_signal;
@@ -59,8 +58,7 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- set-up -------------------------------------------------------------------------------------
- */
+/* ---- set-up --------------------------------------------------------------------------------- */
 
 static enum status machine_stages(const struct session *session, struct journal *journal,
                                   struct machine *machine)
@@ -177,8 +175,7 @@ static void machine_destroy(struct machine *machine)
     *machine = (struct machine){0};
 }
 
-/* ---- the run
- * -------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 /* Compute every row of the range that the journal does not hold. */
 static enum status run_rows(const struct session *session, struct journal *journal,

@@ -66,8 +66,7 @@ struct intake_row {
 enum status intake_row_make(const struct intake *intake, const struct prompt_row *prompt,
                             struct arena *arena, struct intake_row *out_row, struct row_error *err);
 
-/* ---- progress (progress.c) --------------------------------------------------------------------
- */
+/* ---- progress (progress.c) ------------------------------------------------------------------ */
 
 struct progress {
     double elapsed_s;
@@ -117,8 +116,7 @@ struct decode_args {
 };
 enum status decode_create(const struct decode_args *args, struct stage **out_stage);
 
-/* ---- run and check -----------------------------------------------------------------------------
- */
+/* ---- run and check -------------------------------------------------------------------------- */
 
 /* stage_run - the whole of `epidote run`.  Everything is logged; the outcome stands beside RESULTS.
  *   program  in  name and version, for the result file */
