@@ -333,20 +333,20 @@ static void broken_off(struct tokenizer *tokenizer)
 
 static void progress_text(void)
 {
-    const struct progress prev = {.elapsed_s = 110, .prefill_tok = 1000, .decode_tok = 500};
+    const struct progress prev = {.elapsed_s = 110, .prompt_tok = 1000, .answer_tok = 500};
     const struct progress now = {
         .elapsed_s = 120,
         .n_rows = 1000,
         .n_done = 412,
         .n_failed = 2,
         .n_kept = 12,
-        .prefill_tok = 183000,
-        .decode_tok = 31500,
+        .prompt_tok = 183000,
+        .answer_tok = 31500,
     };
     char buf[256];
 
     CHECK_STR(progress_line(buf, sizeof buf, &now, &prev),
-              "412/1000 rows, 2 failed  prefill 18.2k tok/s  decode 3.10k tok/s  eta 176 s");
+              "412/1000 rows, 2 failed  prompts 18.2k tok/s  answers 3.10k tok/s  eta 176 s");
     CHECK_STR(units_si(buf, sizeof buf, 0), "0.00");
     CHECK_STR(units_si(buf, sizeof buf, 999), "999");
     CHECK_STR(units_si(buf, sizeof buf, 999.6), "1.00k");

@@ -263,8 +263,8 @@ static void report(struct coordinator *self, double now_s)
         .n_kept = counts.n_kept,
     };
     if (self->args.engine != NULL) {
-        now.prefill_tok = self->args.engine->stats.n_prefill_tok;
-        now.decode_tok = self->args.engine->stats.n_decode_tok;
+        now.prompt_tok = self->args.engine->stats.n_prompt_tok;
+        now.answer_tok = self->args.engine->stats.n_answer_tok;
     }
     log_info("%s", progress_line(line, sizeof line, &now, &self->last));
     self->last = now;

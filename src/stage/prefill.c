@@ -167,7 +167,7 @@ static int compose(struct prefill *self)
         };
         left_tok -= n_tok;
     }
-    self->step = (struct step){.n_seqs = n_seqs, .seqs = self->seqs};
+    self->step = (struct step){.of_prompts = true, .n_seqs = n_seqs, .seqs = self->seqs};
     return n_seqs;
 }
 
