@@ -61,7 +61,7 @@ LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
 # What this build calls itself: the version of CHANGELOG.md and, in a clone, the commit.
 version := $(shell sed -n 's/^\#\# \([0-9][^ ]*\).*/\1/p' CHANGELOG.md 2>/dev/null | head -1)
 commit  := $(shell git describe --always --dirty 2>/dev/null)
-$(out)/src/main.o: CPPFLAGS += -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_COMMIT='"$(commit)"'
+$(out)/src/main.o: DEFS := -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_COMMIT='"$(commit)"'
 
 # Numeric files of one instruction set each; chosen at run time.
 $(out)/src/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
@@ -102,7 +102,7 @@ $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 
 $(out)/%.o: %.c $(out)/flags
 	@mkdir -p $(@D)
-	$(CC_SAYS)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+	$(CC_SAYS)$(CC) $(CPPFLAGS) $(DEFS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
@@ -154,15 +154,20 @@ test-real-run: $(tests) $(out)/epidote
 lint: deps-tools
 	@$(again) all
 	@tests/lint.sh
+format:
+	@$$(command -v clang-format-14 || echo clang-format) -i $$(find src tests -name '*.[ch]' -not -path '*/golden/*')
 print-flags: # what lint.sh needs to compile a file alone
 	@echo '$(CPPFLAGS)'
+# All unit tests, and the end-to-end tests that are about bad luck rather than about numbers.
+sanitized := $(basename $(notdir $(wildcard tests/unit_*.c))) e2e_bad_input e2e_durable
 asan: deps-tools
-	@$(again) BUILD=debug SAN=address test-fast
+	@$(again) BUILD=debug SAN=address test-fast TESTS="$(sanitized)"
 ubsan: deps-tools
-	@$(again) BUILD=debug SAN=undefined test-fast
-# Only the tests where two threads meet: the I/O thread, the journal it writes, the pool of threads.
+	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
+# Only the tests where threads meet.
+threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c)))
 tsan: deps-tools
-	@$(again) BUILD=debug SAN=thread test-fast TESTS="unit_base unit_io unit_journal unit_threads unit_loop"
+	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
 fuzz: deps-tools
 	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
@@ -187,10 +192,9 @@ bench-run: $(benches) $(out)/epidote
 	@for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
 
 man: build/epidote.1
-build/epidote.1: src/epidote.1.in build/epidote
-	@build/epidote help job | sed 's/\\/\\e/g; s/^\./\\\&./' > $@.options
-	@sed -e 's/@VERSION@/$(or $(version),0)/' -e '/^@OPTIONS@$$/{' -e 'r $@.options' -e 'd' -e '}' $< > $@.tmp
-	@mv $@.tmp $@ && rm -f $@.options
+build/epidote.1: build/epidote
+	build/epidote help man > $@.tmp
+	@mv $@.tmp $@
 
 install: build/epidote build/epidote.1
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/epidote/jobs
@@ -208,7 +212,7 @@ help:
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
 	@echo 'make ci           test, lint, asan, ubsan, tsan, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
-	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy'
+	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer'
 	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
 	@echo 'make bench        speeds beside the floors they must reach'
@@ -218,6 +222,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help print-flags libraries-missing FORCE
+        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

@@ -17,6 +17,7 @@ bad() {
     same "$what" $? 2
     has "$what" "$dir/a.log" "$text"
     check "$what: no results" test ! -e "$dir/a.out.h5"
+    clear a
 }
 
 bad "unknown option" "max_token" --set max_token=3
@@ -26,7 +27,7 @@ bad "no model" "no-model.gguf" --set 'model="no-model.gguf"'
 bad "no prompts" "none.h5" --set 'prompts="none.h5"'
 bad "rows beyond the file" "rows" --set 'rows="2:9"'
 bad "a context beyond the model's" "context" --set context=100000000
-bad "a pool too small for a row" "kv_memory_mib" --set kv_memory_mib=1 --set context=512 --set kv_block_tok=64
+bad "a pool too small for a row" "kv_memory_mib" --set kv_memory_mib=1 --set precision=f32
 bad "an unknown backend" "cuda" --set 'backend="cuda"'
 bad "an unknown link" "nccl" --set 'link="nccl"'
 bad "an unknown template" "nosuch" --set chat=true --set 'chat_template="nosuch"'

@@ -76,8 +76,7 @@ static void wrong_rows(void)
     buf_free(&payload);
 }
 
-/* ---- cut and damaged ---------------------------------------------------------------------------
- */
+/* ---- cut and damaged ------------------------------------------------------------------------- */
 
 enum { N_RECORDS = 4 };
 
@@ -220,8 +219,7 @@ static void right_sum_wrong_content(void)
     buf_free(&file);
 }
 
-/* ---- twice -------------------------------------------------------------------------------------
- */
+/* ---- twice ----------------------------------------------------------------------------------- */
 
 static enum status two_logs(const struct test_record *first, const struct test_record *second)
 {
@@ -267,8 +265,7 @@ static void found_twice(void)
     journal_close(journal);
 }
 
-/* ---- other jobs --------------------------------------------------------------------------------
- */
+/* ---- other jobs ------------------------------------------------------------------------------ */
 
 static void other_job(void)
 {
@@ -302,10 +299,8 @@ static void other_job(void)
     write_file(beside(".parts/notes.txt"), "x", 1);
     write_file(beside(".parts/02.log"), "x", 1);
     CHECK_INT(try_job(&args), ST_OK);
-    write_file(beside(".parts/2.log"),
-               "a file that somebody has put here, of more than a head's "
-               "bytes",
-               64);
+    static const char foreign[] = "what somebody has put here, of more bytes than a head has";
+    write_file(beside(".parts/2.log"), foreign, sizeof foreign);
     CHECK_INT(try_job(&args), ST_FORMAT);
     CHECK_HAS(log_last_error(), "2.log: byte 0: not a log of Epidote");
 }
@@ -332,8 +327,7 @@ static void dry(void)
     CHECK_INT(try_job(&args), ST_CONFIG);
 }
 
-/* ---- folders and disks that refuse
- * --------------------------------------------------------------- */
+/* ---- folders and disks that refuse ----------------------------------------------------------- */
 
 static void as_nobody(void *arg)
 {

@@ -180,8 +180,7 @@ static void removed_by_hand(void)
     CHECK_INT(dir_entries(test_dir), 0);
 }
 
-/* ---- many at once
- * --------------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 struct shared {
     int n_inside, n_taken, n_refused, n_wrong;

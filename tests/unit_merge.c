@@ -2,6 +2,7 @@
 /* RESULTS from the logs: killed after any step, continued from RESULTS, refused where it must be.
  */
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "data/result_file.h"
 #include "journal_test.h"
@@ -87,8 +88,7 @@ static void any_order(void)
     CHECK_INT(dir_entries(test_dir), 1);
 }
 
-/* ---- killed -------------------------------------------------------------------------------------
- */
+/* ---- killed ---------------------------------------------------------------------------------- */
 
 struct stop {
     struct journal_args args;
@@ -150,8 +150,73 @@ static void killed_at_each_step(void)
     CHECK(digest_of(results) == want);
 }
 
-/* ---- RESULTS is there
- * -------------------------------------------------------------------------------- */
+/* ---- killed at any moment -------------------------------------------------------------------- */
+
+enum { KILL_ROWS = 150, N_KILLS = 60 };
+
+/* A whole run: what is missing, in an order of its own, then the merge. */
+static void run_job(const struct journal_args *args)
+{
+    struct journal *journal = NULL;
+
+    if (journal_open(args, &journal) != ST_OK)
+        _exit(1);
+    for (uint64_t i = 0; i < KILL_ROWS; i++) {
+        const uint64_t row = i * 47 % KILL_ROWS;
+
+        if (!journal_row_done(journal, row))
+            append_rows(journal, row, row + 1);
+    }
+    if (journal_merge(journal, NULL, &meta) != ST_OK)
+        _exit(1);
+    journal_close(journal);
+    _exit(test_n_failed > 0);
+}
+
+/* Killed and started again until one comes through, round after round. */
+static void killed_at_random(void)
+{
+    const uint64_t want = undisturbed(0, KILL_ROWS);
+    const struct journal_args args = job(0, KILL_ROWS);
+    const uint32_t key[2] = {20260131, 3};
+    int n_kills = 0;
+
+    fprintf(stderr, "seed %u %u\n", key[0], key[1]);
+    for (uint32_t round = 0; n_kills < N_KILLS; round++) {
+        uint64_t n_done = 0;
+        int status = -1;
+
+        dir_renew();
+        for (uint32_t start = 0; start == 0 || WIFSIGNALED(status); start++) {
+            const uint32_t counter[4] = {round, start};
+            uint32_t draw[4];
+
+            const pid_t pid = fork();
+            if (pid == 0)
+                run_job(&args);
+            philox4x32(key, counter, draw);
+            clock_sleep_us((int)(draw[0] % (1000 * (1 + start)))); /* so that one gets through */
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            n_kills += WIFSIGNALED(status);
+
+            /* What was finished stays finished, and no row was computed twice. */
+            struct journal_args dry = args;
+            dry.dry = true;
+            struct journal *journal = open_job(&dry);
+            CHECK(counts_of(journal).n_done >= n_done);
+            n_done = counts_of(journal).n_done;
+            if (!journal_complete(journal))
+                CHECK_INT(counts_of(journal).n_records, n_done);
+            journal_close(journal);
+        }
+        CHECK_INT(WEXITSTATUS(status), 0);
+        CHECK(digest_of(results) == want);
+        CHECK_INT(dir_entries(test_dir), 1);
+    }
+}
+
+/* ---- RESULTS is there ------------------------------------------------------------------------ */
 
 static void refused(void)
 {
@@ -257,8 +322,7 @@ static void retry(void)
     CHECK_INT(dir_entries(test_dir), 1);
 }
 
-/* ---- large, empty, damaged
- * ------------------------------------------------------------------------- */
+/* ---- large, empty, damaged ------------------------------------------------------------------- */
 
 /* Records that come to more than a window, scattered over two logs. */
 static void windows(void)
@@ -334,16 +398,42 @@ static void changed_meanwhile(void)
     CHECK(exists(beside(".parts/1.log")));
 }
 
+/* No room for RESULTS.tmp: the logs stay, and the same job merges when there is. */
+static void no_room(void *arg)
+{
+    const struct journal_args args = job(0, 300);
+    struct rlimit limit;
+
+    (void)arg;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    struct journal *journal = open_job(&args);
+    append_rows(journal, 0, 300);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){20000, limit.rlim_max});
+    CHECK_INT(journal_merge(journal, NULL, &meta), ST_IO);
+    CHECK_HAS(log_last_error(), "r.h5.tmp");
+    CHECK(exists(beside(".parts/1.log")));
+    CHECK(!exists(results));
+    CHECK(!exists(beside(".tmp")));
+    setrlimit(RLIMIT_FSIZE, &limit);
+    CHECK_INT(journal_merge(journal, NULL, &meta), ST_OK);
+    journal_close(journal);
+    CHECK_INT(dir_entries(test_dir), 1);
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
     any_order();
     killed_at_each_step();
+    killed_at_random();
     refused();
     more_rows();
     retry();
     windows();
     no_rows();
     changed_meanwhile();
+    dir_renew();
+    CHECK_INT(in_child(no_room, NULL), 0);
     TEST_END();
 }

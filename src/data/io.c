@@ -22,6 +22,7 @@
 
 enum {
     BATCH_ROWS = 128,     /* rows asked of the file at once, at most */
+    WINDOWS = 4,          /* of full size that a queue holds */
     FIRST_BATCH_ROWS = 8, /* while nothing is known of their size */
     ARENA_CHUNK_BYTES = 1 << 18,
 };
@@ -68,8 +69,7 @@ struct io {
     bool status_failed;
 };
 
-/* ---- reading
- * ------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static size_t prompt_bytes(const struct prompt_row *row)
 {
@@ -137,7 +137,7 @@ static enum status read_window(struct io *io, struct window **out_window)
     enum status st = ST_OK;
     struct window *window = NULL;
     const uint64_t rows_end = io->args.journal->rows_end;
-    const size_t most_bytes = io->args.queue_bytes / 2;
+    const size_t most_bytes = io->args.queue_bytes / WINDOWS;
 
     *out_window = NULL;
     while (io->next_row < rows_end && journal_row_done(io->args.journal, io->next_row))
@@ -185,7 +185,8 @@ static bool wants_to_read(const struct io *io)
 {
     return io->read_st == ST_OK && io->write_st == ST_OK && !io->stopping &&
            io->n_ready < io->args.window_rows &&
-           (io->oldest == NULL || io->windows_bytes <= io->args.queue_bytes / 2);
+           (io->oldest == NULL ||
+            io->windows_bytes <= io->args.queue_bytes - io->args.queue_bytes / WINDOWS);
 }
 
 /* Called with the mutex; lets go of it meanwhile. */
@@ -210,8 +211,7 @@ static void read_rows(struct io *io)
     io->n_ready += window->n_rows;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void results_free(struct result *first)
 {
@@ -270,8 +270,7 @@ static void write_status(struct io *io)
     }
 }
 
-/* ---- the thread
- * ------------------------------------------------------------------------------------ */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void wait_until(struct io *io, double due_s)
 {
@@ -402,8 +401,7 @@ enum status io_stop(struct io *io)
     return st;
 }
 
-/* ---- the loop's side
- * --------------------------------------------------------------------------------- */
+/* ---- the loop's side ------------------------------------------------------------------------- */
 
 enum status io_next(struct io *io, const struct prompt_row **out_row)
 {

@@ -33,8 +33,7 @@ static char *path_join(const char *path, const char *suffix)
     return joined;
 }
 
-/* ---- files and places --------------------------------------------------------------------------
- */
+/* ---- files and places ------------------------------------------------------------------------ */
 
 enum status journal_add_file(struct journal *journal, uint64_t attempt)
 {
@@ -118,8 +117,7 @@ void journal_set_place(struct journal *journal, uint64_t row, struct journal_pla
     *old = place;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------
- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static enum status create(const char *results_path, struct journal **out_journal)
 {
@@ -278,8 +276,7 @@ enum status journal_remove_logs(struct journal *journal)
     return ST_OK;
 }
 
-/* ---- append -----------------------------------------------------------------------------------
- */
+/* ---- append ---------------------------------------------------------------------------------- */
 
 /* All bytes, or the reason why not in errno. */
 static bool write_all(int fd, const void *data, size_t n_bytes)

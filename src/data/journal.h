@@ -68,8 +68,7 @@ struct journal_log_tail {
 };
 struct journal_log_tail journal_log_tail(const struct journal_log *log);
 
-/* ---- lock (lock.c) ----------------------------------------------------------------------------
- */
+/* ---- lock (lock.c) --------------------------------------------------------------------------- */
 
 /* Who holds, or held, a lock. */
 struct lock_owner {
@@ -99,8 +98,7 @@ enum lock_state { LOCK_FREE, LOCK_HELD, LOCK_DEAD };
 /* lock_look - who holds the lock, without taking it.  out_owner is filled unless LOCK_FREE. */
 enum lock_state lock_look(const char *path, struct lock_owner *out_owner);
 
-/* ---- journal (journal.c) ----------------------------------------------------------------------
- */
+/* ---- journal (journal.c) --------------------------------------------------------------------- */
 
 /* Where a finished row is: 16 bytes a row, in a mapped scratch file. */
 struct journal_place {
@@ -172,8 +170,7 @@ void journal_set_place(struct journal *journal, uint64_t row, struct journal_pla
 /* journal_note_columns - the columns that this row has will be needed. */
 void journal_note_columns(struct journal *journal, const struct result_row *row);
 
-/* ---- reading rows back (journal_rows.c) --------------------------------------------------------
- */
+/* ---- reading rows back (journal_rows.c) ------------------------------------------------------ */
 
 /* journal_read_record - the record at `place` of a log that is open as fd, checked again.
  *   memory   in   [journal_log_record_bytes(place->n_bytes)], 8-byte aligned; out_row views it
@@ -192,8 +189,7 @@ enum status journal_rows(struct journal *journal, journal_rows_fn fn, void *arg)
 /* journal_remove_logs - after RESULTS holds all they say.  Returns ST_OK, ST_IO. */
 enum status journal_remove_logs(struct journal *journal);
 
-/* ---- merge (merge.c) --------------------------------------------------------------------------
- */
+/* ---- merge (merge.c) ------------------------------------------------------------------------- */
 
 /* The steps of journal_merge; a process may end after any of them. */
 enum merge_step {

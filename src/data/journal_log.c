@@ -48,8 +48,7 @@ static uint64_t round_up_8(uint64_t n_bytes)
     return (n_bytes + 7) & ~UINT64_C(7);
 }
 
-/* ---- as bytes ---------------------------------------------------------------------------------
- */
+/* ---- as bytes -------------------------------------------------------------------------------- */
 
 enum status journal_log_head_pack(struct journal_log_head *head, struct buf *out)
 {
@@ -131,8 +130,7 @@ enum status journal_log_record_unpack(uint64_t head_hash, const void *data, size
     return ST_OK;
 }
 
-/* ---- reader -----------------------------------------------------------------------------------
- */
+/* ---- reader ---------------------------------------------------------------------------------- */
 
 struct journal_log {
     char *path; /* owned */

@@ -18,8 +18,7 @@
 
 enum { READ_ROWS = 1024, VALUE_CUT = 100, DIFFERENCES_CUT = 1200 };
 
-/* ---- identity ---------------------------------------------------------------------------------
- */
+/* ---- identity -------------------------------------------------------------------------------- */
 
 /* One "name = value\n" of an identity; views. */
 struct line {
@@ -140,8 +139,7 @@ err:
     return st;
 }
 
-/* ---- what is there ----------------------------------------------------------------------------
- */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static int compare_attempts(const void *a, const void *b)
 {
@@ -213,8 +211,7 @@ static enum status check_files(struct journal *journal)
     return ST_OK;
 }
 
-/* ---- records ----------------------------------------------------------------------------------
- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static enum status refuse_record(const struct journal_file *file,
                                  const struct journal_record *record, const char *what)

@@ -36,8 +36,7 @@ struct lock {
     struct lock_owner owner; /* us */
 };
 
-/* ---- who ----------------------------------------------------------------------------------------
- */
+/* ---- who ------------------------------------------------------------------------------------- */
 
 /* When process pid began, in clock ticks since boot; 0 if there is none. */
 static uint64_t process_started(int64_t pid)
@@ -118,8 +117,7 @@ static void owner_print(const struct lock_owner *owner, char *out, size_t cap)
                  owner->since, owner->job[0] != '\0' ? ", job " : "", owner->job, owner->command);
 }
 
-/* ---- the file
- * ------------------------------------------------------------------------------------ */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void copy_string(const json_t *object, const char *key, char *out, size_t cap)
 {
@@ -171,9 +169,10 @@ static enum status owner_write(int fd, const char *path, const struct lock_owner
         goto err;
     }
     const size_t n = strlen(text);
+    errno = ENOSPC; /* what a short write means */
     if (ftruncate(fd, 0) != 0 || pwrite(fd, text, n, 0) != (ssize_t)n || fsync(fd) != 0) {
         log_error("%s: cannot write: %s; free space there and run the same command again", path,
-                  errno != 0 ? strerror(errno) : "no space");
+                  strerror(errno));
         st = ST_IO;
         goto err;
     }
@@ -217,8 +216,7 @@ static enum status cannot_open(const char *path)
     return ST_IO;
 }
 
-/* ---- with flock
- * ----------------------------------------------------------------------------------- */
+/* ---- with flock ------------------------------------------------------------------------------ */
 
 /* Whether fd is still the file that path names. */
 static bool still_named(int fd, const char *path)
@@ -276,16 +274,17 @@ static enum status take_flock(struct lock *lock)
     if (before.pid != 0)
         say_taken_over(lock->path, &before);
     owner_self(true, &lock->owner);
-    TRY(owner_write(fd, lock->path, &lock->owner), err);
+    TRY(owner_write(fd, lock->path, &lock->owner), err_unlink);
     lock->fd = fd;
     return ST_OK;
+err_unlink:
+    unlink(lock->path); /* ours: it is still held */
 err:
     close(fd);
     return st;
 }
 
-/* ---- by content
- * ------------------------------------------------------------------------------------ */
+/* ---- by content ------------------------------------------------------------------------------ */
 
 /* Returns also ST_AGAIN: the file vanished or appeared meanwhile. */
 static enum status take_content(struct lock *lock)
@@ -352,8 +351,7 @@ err:
     return st;
 }
 
-/* ---- public
- * ---------------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 enum status lock_take(const char *path, enum lock_mode mode, struct lock **out_lock)
 {

@@ -33,10 +33,9 @@ enum status result_writer_create(const struct result_writer_args *args,
                                  struct result_writer **out_writer);
 /*
  * result_writer_append - add the next n_rows rows to every column.
- *   rows  in  in order of row number, without a gap to what was appended before (else ST_FORMAT);
- *             texts end in a NUL, as result_unpack and result_file_read give them
- * Everything in rows is written or copied when this returns; extra memory does not grow with
- * n_rows beyond 16 bytes a row.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
+ *   rows  in  in order of row number, without a gap to what was appended before (else ST_FORMAT)
+ * Everything in rows is written or copied when this returns; a column keeps at most about 2 MiB.
+ * Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status result_writer_append(struct result_writer *writer, const struct result_row *rows,
                                  uint64_t n_rows);

@@ -1,9 +1,6 @@
 /*
  * result_writer.c - writes RESULTS.tmp: every column, window by window, then the attributes.
  *
- *   rows ──► texts:   written at once, straight from the caller's memory
- *        └─► numbers: gathered until a column has about 1 MiB, then written as one slab
- *
  * Hashes what it writes, so that the file can be read again and compared before it is renamed to
  * RESULTS (by journal_merge, the only caller).  Does not sync or rename.
  */
@@ -12,17 +9,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "data/column_out.h"
 #include "data/digest.h"
-#include "data/h5.h"
 #include "data/prompts.h"
 #include "data/result_file.h"
 
-enum {
-    FLUSH_BYTES = 1 << 20,
-    CHUNK_ELEMENTS = 16384, /* of a chunk of numbers: 64 KiB of float32 */
-    CHUNK_TEXTS = 4096,     /* 64 KiB of references to texts */
-    TEXTS_AT_ONCE = 4096
-};
+enum { IDS_AT_ONCE = 1024 };
 
 /* In the order of names, which is that of the digest. */
 enum out_column {
@@ -62,40 +54,20 @@ static const struct {
     [OUT_TOP_LOGPROBS] = {"top_logprobs/values", OUT_KIND_F32},
 };
 
-struct out_dataset {
-    bool used;
-    char name[32];
-    hid_t dataset, type; /* owned */
-    size_t element_bytes;
-    uint64_t n_cols, n_written; /* elements a row; rows in the file */
-    struct buf pending;
-    struct digest digest;
-};
-
 struct result_writer {
     struct result_writer_args args;
     char *path; /* owned */
     hid_t file; /* owned */
-    struct out_dataset columns[OUT_COUNT];
+    bool used[OUT_COUNT];
+    struct column_out columns[OUT_COUNT];
+    struct digest digests[OUT_TIMING];
     uint64_t n_rows, n_by_reason[FINISH_COUNT];
     uint64_t n_token_values, n_logprob_values; /* so far: the next offsets */
-    struct arena *ids;                         /* owned; reset for every slice of texts */
-    const char *texts[TEXTS_AT_ONCE];
-    bool made, finished; /* the file is there; it is whole */
+    struct arena *ids;                         /* owned; reset for every slice of ids */
+    bool made, finished;                       /* the file is there; it is whole */
 };
 
-static enum status write_failed(const struct result_writer *writer, const char *what)
-{
-    char reason[H5_REASON_BYTES];
-
-    log_error("%s: cannot write %s: %s; make room there and start the same command again: finished "
-              "rows are kept",
-              writer->path, what, h5_reason(reason));
-    return ST_IO;
-}
-
-/* ---- making the file --------------------------------------------------------------------------
- */
+/* ---- making the file ------------------------------------------------------------------------ */
 
 /* An HDF5 enum of int8, so that h5py shows names beside codes. */
 static hid_t reason_type(void)
@@ -110,63 +82,37 @@ static hid_t reason_type(void)
     return type;
 }
 
-static hid_t column_type(enum out_kind kind, size_t *out_element_bytes)
+static hid_t column_type(enum out_kind kind)
 {
     switch (kind) {
     case OUT_KIND_TEXT:
-        *out_element_bytes = sizeof(char *);
         return h5_text_type();
     case OUT_KIND_REASON:
-        *out_element_bytes = 1;
         return reason_type();
     case OUT_KIND_U64:
-        *out_element_bytes = 8;
         return H5Tcopy(H5T_STD_U64LE);
     case OUT_KIND_F32:
-        *out_element_bytes = 4;
         return H5Tcopy(H5T_IEEE_F32LE);
     default:
-        *out_element_bytes = 4;
         return H5Tcopy(H5T_STD_I32LE);
     }
-}
-
-/* Whole chunks are written, so a file of few rows gets small ones. */
-static hsize_t chunk_rows(const struct result_writer *writer, enum out_kind kind, uint64_t n_cols)
-{
-    const uint64_t n_rows = writer->args.rows_end - writer->args.rows_begin;
-    const uint64_t most = (kind == OUT_KIND_TEXT ? CHUNK_TEXTS : CHUNK_ELEMENTS) / n_cols;
-    const uint64_t few = 64 + n_rows;
-
-    return most < 1 ? 1 : most < few ? most : few;
 }
 
 static enum status make_column(struct result_writer *writer, int c, const char *name,
                                enum out_kind kind, int n_cols)
 {
-    struct out_dataset *column = &writer->columns[c];
-    const int n_dims = n_cols > 0 ? 2 : 1;
+    const struct column_out_args args = {
+        .path = writer->path,
+        .name = name,
+        .type = column_type(kind),
+        .n_cols = (uint64_t)n_cols,
+        .n_rows = writer->args.rows_end - writer->args.rows_begin,
+    };
 
-    *column = (struct out_dataset){.used = true, .n_cols = n_cols > 0 ? (uint64_t)n_cols : 1};
-    column->dataset = H5I_INVALID_HID;
-    snprintf(column->name, sizeof column->name, "%s", name);
-    digest_begin(&column->digest);
-    column->type = column_type(kind, &column->element_bytes);
-
-    const hsize_t dims[2] = {0, column->n_cols}, max_dims[2] = {H5S_UNLIMITED, column->n_cols};
-    const hsize_t chunk[2] = {chunk_rows(writer, kind, column->n_cols), column->n_cols};
-    const hid_t space = H5Screate_simple(n_dims, dims, max_dims);
-    const hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE), lcpl = H5Pcreate(H5P_LINK_CREATE);
-    if (column->type >= 0 && space >= 0 && H5Pset_chunk(dcpl, n_dims, chunk) >= 0 &&
-        H5Pset_create_intermediate_group(lcpl, 1) >= 0)
-        column->dataset =
-            H5Dcreate2(writer->file, name, column->type, space, lcpl, dcpl, H5P_DEFAULT);
-    const enum status st = column->dataset >= 0 ? ST_OK : write_failed(writer, name);
-
-    h5_close(lcpl);
-    h5_close(dcpl);
-    h5_close(space);
-    return st;
+    if (c < OUT_TIMING)
+        digest_begin(&writer->digests[c]);
+    writer->used[c] = true;
+    return column_out_create(writer->file, &args, &writer->columns[c]);
 }
 
 static enum status make_columns(struct result_writer *writer)
@@ -195,58 +141,26 @@ err:
     return st;
 }
 
-/* ---- columns ----------------------------------------------------------------------------------
- */
-
-/* n_rows rows of data at the end of the column. */
-static enum status write_slab(struct result_writer *writer, struct out_dataset *column,
-                              uint64_t n_rows, const void *data)
-{
-    const hsize_t start[2] = {column->n_written, 0}, count[2] = {n_rows, column->n_cols};
-    const hsize_t dims[2] = {column->n_written + n_rows, column->n_cols};
-
-    if (n_rows == 0)
-        return ST_OK;
-    if (H5Dset_extent(column->dataset, dims) < 0)
-        return write_failed(writer, column->name);
-    const hid_t file_space = H5Dget_space(column->dataset);
-    const hid_t mem_space = H5Screate_simple(H5Sget_simple_extent_ndims(file_space), count, NULL);
-    const bool ok =
-        H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-        H5Dwrite(column->dataset, column->type, mem_space, file_space, H5P_DEFAULT, data) >= 0;
-    const enum status st = ok ? ST_OK : write_failed(writer, column->name);
-
-    h5_close(mem_space);
-    h5_close(file_space);
-    column->n_written += n_rows;
-    return st;
-}
-
-static enum status flush_pending(struct result_writer *writer, struct out_dataset *column)
-{
-    const uint64_t n_rows = column->pending.n_bytes / (column->element_bytes * column->n_cols);
-    const enum status st = write_slab(writer, column, n_rows, column->pending.data);
-
-    buf_reset(&column->pending);
-    return st;
-}
+/* ---- columns -------------------------------------------------------------------------------- */
 
 static enum status put(struct result_writer *writer, enum out_column c, const void *data,
                        uint64_t n_elements)
 {
-    struct out_dataset *column = &writer->columns[c];
-    const enum status st = buf_put(&column->pending, data, n_elements * column->element_bytes);
+    return column_out_put(&writer->columns[c], data, n_elements);
+}
 
-    if (st != ST_OK || column->pending.n_bytes < FLUSH_BYTES)
-        return st;
-    return flush_pending(writer, column);
+static enum status put_text(struct result_writer *writer, enum out_column c, const char *text,
+                            size_t n_bytes)
+{
+    digest_text(&writer->digests[c], text, n_bytes);
+    return column_out_put_text(&writer->columns[c], text, n_bytes);
 }
 
 static enum status put_i32s(struct result_writer *writer, enum out_column c, const int32_t *values,
                             uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++)
-        digest_int(&writer->columns[c].digest, values[i], NUMBER_SET);
+        digest_int(&writer->digests[c], values[i], NUMBER_SET);
     return put(writer, c, values, n);
 }
 
@@ -254,7 +168,7 @@ static enum status put_f32s(struct result_writer *writer, enum out_column c, con
                             uint64_t n)
 {
     for (uint64_t i = 0; i < n; i++)
-        digest_real(&writer->columns[c].digest, (double)values[i]);
+        digest_real(&writer->digests[c], (double)values[i]);
     return put(writer, c, values, n);
 }
 
@@ -263,11 +177,11 @@ static enum status put_offset(struct result_writer *writer, enum out_column c, u
                               uint64_t *inout_end)
 {
     *inout_end += n;
-    digest_int(&writer->columns[c].digest, (int64_t)n, NUMBER_SET);
+    digest_int(&writer->digests[c], (int64_t)n, NUMBER_SET);
     return put(writer, c, inout_end, 1);
 }
 
-static enum status put_numbers(struct result_writer *writer, const struct result_row *row)
+static enum status put_row(struct result_writer *writer, const struct result_row *row)
 {
     enum status st = ST_OK;
     const uint64_t n_tokens = (uint64_t)row->n_tokens;
@@ -277,7 +191,9 @@ static enum status put_numbers(struct result_writer *writer, const struct result
         row->timing.prefill_s,     row->timing.exposed_transfer_s,
         row->timing.first_token_s, row->timing.decode_s};
 
-    digest_int(&writer->columns[OUT_FINISH_REASON].digest, reason, NUMBER_SET);
+    TRY(put_text(writer, OUT_TEXT, row->text, row->text_bytes), err);
+    TRY(put_text(writer, OUT_ERROR, row->error, row->error_bytes), err);
+    digest_int(&writer->digests[OUT_FINISH_REASON], reason, NUMBER_SET);
     TRY(put(writer, OUT_FINISH_REASON, &reason, 1), err);
     TRY(put_i32s(writer, OUT_PROMPT_LEN, &row->prompt_len, 1), err);
     TRY(put_i32s(writer, OUT_OUTPUT_LEN, &row->n_tokens, 1), err);
@@ -301,8 +217,7 @@ err:
     return st;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* Whether a row continues what was written and has the columns that this file has. */
 static enum status check_row(const struct result_writer *writer, const struct result_row *row,
@@ -310,7 +225,6 @@ static enum status check_row(const struct result_writer *writer, const struct re
 {
     const int n_top = row->n_tokens > 0 && row->has_logprobs ? row->n_top : writer->args.n_top;
 
-    assert(row->text[row->text_bytes] == '\0' && row->error[row->error_bytes] == '\0');
     if (row->row != want || want >= writer->args.rows_end) {
         log_error("%s: row %llu came where row %llu was due", writer->path,
                   (unsigned long long)row->row, (unsigned long long)want);
@@ -329,9 +243,11 @@ static enum status check_row(const struct result_writer *writer, const struct re
 /* An id with every byte that is not UTF-8, and every NUL, replaced by U+FFFD; NULL: no memory. */
 static const char *clean_id(struct arena *arena, const char *id, size_t n_bytes)
 {
-    char *out = arena_alloc(arena, n_bytes * 3 + 1);
     size_t n = 0;
 
+    if (utf8_valid(id, n_bytes, NULL) && memchr(id, '\0', n_bytes) == NULL)
+        return id;
+    char *out = arena_alloc(arena, n_bytes * 3 + 1);
     if (out == NULL)
         return NULL;
     while (n_bytes > 0) {
@@ -354,54 +270,25 @@ static const char *clean_id(struct arena *arena, const char *id, size_t n_bytes)
     return out;
 }
 
-/* The writer's slice of texts becomes rows of a column of texts. */
-static enum status put_texts(struct result_writer *writer, enum out_column c, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        digest_text(&writer->columns[c].digest, writer->texts[i], strlen(writer->texts[i]));
-    return write_slab(writer, &writer->columns[c], n, writer->texts);
-}
-
-static enum status put_ids(struct result_writer *writer, uint64_t first, uint64_t n)
+static enum status put_ids(struct result_writer *writer, uint64_t first, uint64_t n_rows)
 {
     enum status st = ST_OK;
-    size_t bytes[TEXTS_AT_ONCE];
+    const char *ids[IDS_AT_ONCE];
+    size_t bytes[IDS_AT_ONCE];
 
-    arena_reset(writer->ids);
-    TRY(prompts_read_ids(writer->args.prompts, first, n, writer->ids, writer->texts, bytes), err);
-    for (uint64_t i = 0; i < n; i++) {
-        if (memchr(writer->texts[i], '\0', bytes[i]) == NULL &&
-            utf8_valid(writer->texts[i], bytes[i], NULL))
-            continue;
-        writer->texts[i] = clean_id(writer->ids, writer->texts[i], bytes[i]);
-        if (writer->texts[i] == NULL)
-            return ST_NOMEM;
+    for (uint64_t at = 0; at < n_rows; at += IDS_AT_ONCE) {
+        const uint64_t left = n_rows - at, n = left < IDS_AT_ONCE ? left : IDS_AT_ONCE;
+
+        arena_reset(writer->ids);
+        TRY(prompts_read_ids(writer->args.prompts, first + at, n, writer->ids, ids, bytes), err);
+        for (uint64_t i = 0; i < n; i++) {
+            const char *id = clean_id(writer->ids, ids[i], bytes[i]);
+
+            if (id == NULL)
+                return ST_NOMEM;
+            TRY(put_text(writer, OUT_ID, id, strlen(id)), err);
+        }
     }
-    st = put_texts(writer, OUT_ID, n);
-err:
-    return st;
-}
-
-/* At most TEXTS_AT_ONCE rows. */
-static enum status append_slice(struct result_writer *writer, const struct result_row *rows,
-                                uint64_t n_rows)
-{
-    enum status st = ST_OK;
-
-    for (uint64_t i = 0; i < n_rows; i++) {
-        TRY(check_row(writer, &rows[i], writer->args.rows_begin + writer->n_rows + i), err);
-        TRY(put_numbers(writer, &rows[i]), err);
-        writer->n_by_reason[rows[i].reason]++;
-    }
-    for (uint64_t i = 0; i < n_rows; i++)
-        writer->texts[i] = rows[i].text;
-    TRY(put_texts(writer, OUT_TEXT, n_rows), err);
-    for (uint64_t i = 0; i < n_rows; i++)
-        writer->texts[i] = rows[i].error;
-    TRY(put_texts(writer, OUT_ERROR, n_rows), err);
-    if (writer->columns[OUT_ID].used)
-        TRY(put_ids(writer, writer->args.rows_begin + writer->n_rows, n_rows), err);
-    writer->n_rows += n_rows;
 err:
     return st;
 }
@@ -410,18 +297,22 @@ enum status result_writer_append(struct result_writer *writer, const struct resu
                                  uint64_t n_rows)
 {
     enum status st = ST_OK;
+    const uint64_t first = writer->args.rows_begin + writer->n_rows;
 
     h5_quiet();
-    for (uint64_t at = 0; at < n_rows && st == ST_OK; at += TEXTS_AT_ONCE) {
-        const uint64_t left = n_rows - at;
-
-        st = append_slice(writer, rows + at, left < TEXTS_AT_ONCE ? left : TEXTS_AT_ONCE);
+    for (uint64_t i = 0; i < n_rows; i++) {
+        TRY(check_row(writer, &rows[i], first + i), err);
+        TRY(put_row(writer, &rows[i]), err);
+        writer->n_by_reason[rows[i].reason]++;
     }
+    if (writer->used[OUT_ID])
+        TRY(put_ids(writer, first, n_rows), err);
+    writer->n_rows += n_rows;
+err:
     return st;
 }
 
-/* ---- begin and end ----------------------------------------------------------------------------
- */
+/* ---- begin and end -------------------------------------------------------------------------- */
 
 enum status result_writer_create(const struct result_writer_args *args,
                                  struct result_writer **out_writer)
@@ -498,8 +389,8 @@ static void digest_all(const struct result_writer *writer, uint64_t *out_digest)
 
     digest_results_begin(&whole, writer->args.rows_begin, writer->args.rows_end);
     for (int c = 0; c < OUT_TIMING; c++)
-        if (writer->columns[c].used)
-            digest_end(&writer->columns[c].digest, writer->columns[c].name, &whole);
+        if (writer->used[c])
+            digest_end(&writer->digests[c], writer->columns[c].name, &whole);
     *out_digest = hash_end(&whole);
 }
 
@@ -516,25 +407,16 @@ enum status result_writer_finish(struct result_writer *writer, uint64_t *out_dig
                   (unsigned long long)(writer->args.rows_begin + writer->n_rows));
         return ST_FORMAT;
     }
-    for (int c = 0; c < OUT_COUNT; c++) {
-        struct out_dataset *column = &writer->columns[c];
-
-        if (!column->used)
-            continue;
-        TRY(flush_pending(writer, column), err);
-        /* Closing writes what HDF5 still holds, so it can fail like any write. */
-        const hid_t dataset = column->dataset;
-        column->dataset = H5I_INVALID_HID;
-        if (H5Dclose(dataset) < 0)
-            return write_failed(writer, column->name);
-    }
+    for (int c = 0; c < OUT_COUNT; c++)
+        if (writer->used[c])
+            TRY(column_out_finish(&writer->columns[c]), err);
     TRY(put_attributes(writer), err);
     if (H5Fflush(writer->file, H5F_SCOPE_LOCAL) < 0)
-        return write_failed(writer, "the file");
+        return column_out_failed(writer->path, "the file");
     const hid_t file = writer->file;
     writer->file = H5I_INVALID_HID;
     if (H5Fclose(file) < 0)
-        return write_failed(writer, "the end of the file");
+        return column_out_failed(writer->path, "the end of the file");
     writer->finished = true;
     digest_all(writer, out_digest);
 err:
@@ -545,13 +427,8 @@ void result_writer_close(struct result_writer *writer)
 {
     if (writer == NULL)
         return;
-    for (int c = 0; c < OUT_COUNT; c++) {
-        if (!writer->columns[c].used)
-            continue;
-        h5_close(writer->columns[c].dataset);
-        h5_close(writer->columns[c].type);
-        buf_free(&writer->columns[c].pending);
-    }
+    for (int c = 0; c < OUT_COUNT; c++)
+        column_out_close(&writer->columns[c]);
     h5_close(writer->file);
     if (writer->made && !writer->finished && unlink(writer->path) != 0)
         log_warn("%s: cannot remove: %s", writer->path, strerror(errno));

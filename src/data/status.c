@@ -44,8 +44,7 @@ static enum status side_path(const char *results_path, const char *suffix, char 
     return ST_OK;
 }
 
-/* ---- RESULTS.status
- * -------------------------------------------------------------------------------- */
+/* ---- RESULTS.status -------------------------------------------------------------------------- */
 
 enum status status_write(const char *results_path, const struct run_status *status)
 {
@@ -127,8 +126,7 @@ err:
     return st;
 }
 
-/* ---- all of it
- * ---------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 /* Counts from RESULTS and the logs.  *out_finished: RESULTS alone says it all.
  * Returns ST_OK, ST_END (neither is there), ST_IO, ST_FORMAT, ST_NOMEM. */

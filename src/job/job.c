@@ -279,42 +279,18 @@ err:
     return st;
 }
 
-/* Text in which roff sees no commands. */
-static enum status put_roff(struct buf *out, const char *text, size_t n_bytes)
-{
-    enum status st = ST_OK;
-
-    for (size_t i = 0; i < n_bytes; i++) {
-        if (text[i] == '\\')
-            TRY(buf_puts(out, "\\e"), err);
-        else if (text[i] == '-')
-            TRY(buf_puts(out, "\\-"), err);
-        else if (text[i] == '"')
-            TRY(buf_puts(out, "\\(dq"), err);
-        else
-            TRY(buf_put(out, text + i, 1), err);
-    }
-err:
-    return st;
-}
-
 enum status job_man(struct buf *out)
 {
-    struct buf meaning = {0};
     enum status st = ST_OK;
 
     for (int i = 0; i < job_n_options; i++) {
         const struct job_option *opt = &job_options[i];
 
-        buf_reset(&meaning);
-        TRY(put_meaning(opt, &meaning), err);
-        TRY(buf_puts(out, ".TP\n.B "), err);
-        TRY(put_roff(out, opt->path, strlen(opt->path)), err);
-        TRY(buf_puts(out, opt->flags & OPT_RESULTS ? " *\n" : "\n"), err);
-        TRY(put_roff(out, (const char *)meaning.data, meaning.n_bytes), err);
+        TRY(buf_printf(out, ".TP\n.B %s%s\n", opt->path, opt->flags & OPT_RESULTS ? " *" : ""),
+            err);
+        TRY(put_meaning(opt, out), err);
         TRY(buf_puts(out, "\n"), err);
     }
 err:
-    buf_free(&meaning);
     return st;
 }

@@ -69,8 +69,8 @@ enum status job_print(const struct job *job, struct buf *out);
  * paths and without `rows` (a continued job may name its rows anew).  Local. */
 enum status job_identity(const struct job *job, struct buf *out);
 
-/* job_help - the option table as text for `epidote help job`.  job_man - the same as roff, a list
- * of .TP items for the manual page. */
+/* job_help - the option table as text for `epidote help job`.  job_man - the same as .TP items of a
+ * manual page, in which - and \ have yet to be escaped. */
 enum status job_help(struct buf *out);
 enum status job_man(struct buf *out);
 

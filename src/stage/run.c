@@ -5,15 +5,10 @@
  *                                                                                            │
  *   outcome beside RESULTS ◄─ merge of the logs into RESULTS ◄───────────────────────────────┘
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include "stage/session.h"
-
-#ifndef EPIDOTE_VERSION
-#define EPIDOTE_VERSION "0.1.0"
-#endif
 
 enum { IO_QUEUE_BYTES = 64 << 20, IO_WINDOW_ROWS = 1024 };
 
@@ -34,14 +29,14 @@ struct machine {
 
 /* Figures of a run, for its summary. */
 struct figures {
+    bool begun; /* the job was right: from here on only the machine can be to blame */
     double load_s, run_s, merge_s;
     struct engine_stats engine;
     uint64_t n_messages;
     struct journal_counts counts;
 };
 
-/* ---- signals ------------------------------------------------------------------------------------
- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 /* A signal handler has no argument; this is the only state outside structs in this room. */
 static volatile sig_atomic_t stop_signal;
@@ -63,8 +58,7 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- set-up -------------------------------------------------------------------------------------
- */
+/* ---- set-up --------------------------------------------------------------------------------- */
 
 static enum status machine_stages(const struct session *session, struct journal *journal,
                                   struct machine *machine)
@@ -181,8 +175,7 @@ static void machine_destroy(struct machine *machine)
     *machine = (struct machine){0};
 }
 
-/* ---- the run
- * -------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 /* Compute every row of the range that the journal does not hold. */
 static enum status run_rows(const struct session *session, struct journal *journal,
@@ -203,6 +196,7 @@ static enum status run_rows(const struct session *session, struct journal *journ
                      1048576,
                  session->n_blocks, session->kv.P, (double)machine.kv_bytes / 1048576,
                  session->ops->name, session->n_threads);
+        figures->begun = true;
         st = loop_run(machine.world, machine.stages, machine.n_stages, &stop_signal);
         figures->run_s = clock_now_s() - loaded_s;
         figures->engine = machine.engine->stats;
@@ -233,25 +227,22 @@ static void print_summary(const struct session *session, const struct figures *f
     printf("time      %.2f s load, %.2f s run (engine busy %.0f %%), %.2f s merge\n",
            figures->load_s, figures->run_s, 100 * figures->engine.busy_s / run_s, figures->merge_s);
     printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
-           (unsigned long long)figures->engine.n_prefill_tok,
-           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prefill_tok / run_s),
-           (unsigned long long)figures->engine.n_decode_tok,
-           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_decode_tok / run_s),
+           (unsigned long long)figures->engine.n_prompt_tok,
+           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prompt_tok / run_s),
+           (unsigned long long)figures->engine.n_answer_tok,
+           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_answer_tok / run_s),
            (unsigned long long)figures->engine.n_steps, (unsigned long long)figures->n_messages);
     printf("memory    %.0f MiB resident at most\n", (double)host_memory_peak_bytes() / 1048576);
     printf("results   %s\n", session->job->results);
 }
 
-/* What a failed run is called.  Before the first row the job is to blame, later the machine. */
-static enum outcome outcome_of(enum status st, bool running, const struct journal_counts *counts)
+static enum outcome outcome_of(enum status st, const struct figures *figures)
 {
     if (st == ST_OK)
-        return counts->n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
+        return figures->counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
     if (st == ST_STOPPED)
         return OUTCOME_BROKEN;
-    if (st == ST_NOMEM || running)
-        return OUTCOME_MACHINE;
-    return OUTCOME_JOB;
+    return st == ST_NOMEM || figures->begun ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
 /* Say how it ended: to the log, and beside RESULTS. */
@@ -278,11 +269,10 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         log_warn("the outcome could not be written beside %s", job->results);
 }
 
-enum outcome stage_run(const struct job *job)
+enum outcome stage_run(const struct job *job, const char *program)
 {
     enum status st;
     enum outcome outcome;
-    bool running = false;
     struct session session;
     struct figures figures = {0};
     struct journal *journal = NULL;
@@ -305,7 +295,6 @@ enum outcome stage_run(const struct job *job)
                  (unsigned long long)session.rows_begin, (unsigned long long)session.rows_end,
                  job->prompts, (unsigned long long)(figures.counts.n_rows - figures.counts.n_kept),
                  (unsigned long long)figures.counts.n_kept);
-        running = true;
         if (figures.counts.n_kept < figures.counts.n_rows) {
             st = run_rows(&session, journal, &figures);
             journal_counts(journal, &figures.counts);
@@ -313,7 +302,7 @@ enum outcome stage_run(const struct job *job)
                 goto err;
         }
         const struct result_meta meta = {
-            .program = "epidote " EPIDOTE_VERSION,
+            .program = program,
             .job = (const char *)session.effective_job.data,
             .identity = (const char *)session.identity.data,
             .numerics = session.ops->numerics,
@@ -322,12 +311,13 @@ enum outcome stage_run(const struct job *job)
             .seed = job->seed,
         };
         const double merge_from_s = clock_now_s();
+        figures.begun = true;
         TRY(journal_merge(journal, session.prompts, &meta), err);
         figures.merge_s = clock_now_s() - merge_from_s;
         print_summary(&session, &figures);
     }
 err:
-    outcome = outcome_of(st, running, &figures.counts);
+    outcome = outcome_of(st, &figures);
     if (stop_signal != 0 && st == ST_STOPPED)
         log_warn("stopped by signal %d: %llu of %llu rows are done; the same command goes on",
                  (int)stop_signal, (unsigned long long)figures.counts.n_done,
@@ -336,8 +326,5 @@ err:
         tell(job, outcome, &figures); /* while the lock is still ours */
     journal_close(journal);
     session_close(&session);
-    printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
-    if (fflush(stdout) != 0)
-        log_warn("standard output: %s", strerror(errno));
     return outcome;
 }

@@ -113,10 +113,9 @@ static enum status make_identity(struct session *session)
     TRY(job_identity(session->job, out), err);
     TRY(buf_printf(out,
                    "model_fingerprint = %016llx\nprompts_fingerprint = %016llx\n"
-                   "context_tok = %d\nnumerics = %s\n",
+                   "numerics = %s\n",
                    (unsigned long long)session->model_fingerprint,
-                   (unsigned long long)session->prompts_fingerprint, session->context,
-                   session->ops->numerics),
+                   (unsigned long long)session->prompts_fingerprint, session->ops->numerics),
         err);
     TRY(buf_put(out, "", 1), err);
     TRY(job_print(session->job, &session->effective_job), err);

@@ -26,13 +26,20 @@ enum status token_list_reserve(struct token_list *list, size_t n)
     return ST_OK;
 }
 
+enum status token_list_append(struct token_list *list, const int32_t *ids, int64_t n_ids)
+{
+    const enum status st = token_list_reserve(list, (size_t)n_ids);
+
+    if (st == ST_OK && n_ids > 0) {
+        memcpy(list->ids + list->n_ids, ids, (size_t)n_ids * sizeof *ids);
+        list->n_ids += n_ids;
+    }
+    return st;
+}
+
 static enum status token_list_add(struct token_list *list, int32_t id)
 {
-    const enum status st = token_list_reserve(list, 1);
-
-    if (st == ST_OK)
-        list->ids[list->n_ids++] = id;
-    return st;
+    return token_list_append(list, &id, 1);
 }
 
 void token_list_free(struct token_list *list)
@@ -41,8 +48,7 @@ void token_list_free(struct token_list *list)
     *list = (struct token_list){0};
 }
 
-/* ---- from large to small -----------------------------------------------------------------------
- */
+/* ---- from large to small -------------------------------------------------------------------- */
 
 struct encoder {
     const struct tokenizer *tokenizer;
@@ -111,8 +117,7 @@ done:
     return st;
 }
 
-/* ---- the public way in --------------------------------------------------------------------------
- */
+/* ---- the public way in ---------------------------------------------------------------------- */
 
 enum status encode_check(const char *text, size_t n_bytes, unsigned flags, struct buf *lossy,
                          struct text_span *out_text, struct row_error *err)

@@ -5,105 +5,12 @@
  * The file can describe far more than byte-level BPE.  Whatever would change ids or text and is not
  * understood here is refused by name; nothing is ignored that the reference would obey.
  */
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 
-#include "text/internal.h"
+#include "text/tokenizer_json.h"
 
 enum { FILE_LIMIT_BYTES = 256 << 20 };
-
-struct loader {
-    const char *path;
-    json_t *root, *config; /* owned; config NULL if there is no such file */
-    struct arena *arena;   /* owned; spellings and merges until the tokeniser is made */
-    struct text_span *tokens, *merges;
-    uint8_t *kinds; /* [spec.n_tokens] */
-    struct vocab_spec spec;
-    bool has_unk, has_template;
-};
-
-/* ---- small helpers --------------------------------------------------------------------------- */
-
-static enum status bad_type(const struct loader *l, const char *where, const char *what)
-{
-    log_error("%s: %s must be %s", l->path, where, what);
-    return ST_FORMAT;
-}
-
-/* Refuse keys that are not in names, a NULL-terminated list. */
-static enum status check_keys(const struct loader *l, json_t *object, const char *where,
-                              const char *const *names)
-{
-    const char *key = NULL;
-    json_t *value = NULL;
-
-    json_object_foreach(object, key, value)
-    {
-        const char *const *name = names;
-
-        while (*name != NULL && strcmp(*name, key) != 0)
-            name++;
-        if (*name == NULL) {
-            log_error("%s: %s has the key \"%s\", which this version does not know", l->path, where,
-                      key);
-            return ST_UNSUPPORTED;
-        }
-    }
-    return ST_OK;
-}
-
-/* A flag that must have one value: what the other would do is not supported. */
-struct wanted_flag {
-    const char *key;
-    bool value, required; /* not required: absent means the value wanted */
-};
-
-static enum status check_flags(const struct loader *l, const json_t *object, const char *where,
-                               const struct wanted_flag *flags)
-{
-    for (; flags->key != NULL; flags++) {
-        const json_t *value = json_object_get(object, flags->key);
-
-        if (value == NULL && !flags->required)
-            continue;
-        if (!json_is_boolean(value)) {
-            log_error("%s: %s.%s must be true or false", l->path, where, flags->key);
-            return ST_FORMAT;
-        }
-        if (json_is_true(value) != flags->value) {
-            log_error("%s: %s.%s = %s is not supported", l->path, where, flags->key,
-                      flags->value ? "false" : "true");
-            return ST_UNSUPPORTED;
-        }
-    }
-    return ST_OK;
-}
-
-/* Keys whose only supported value is null (or, in old files, an empty string). */
-static enum status check_nulls(const struct loader *l, const json_t *object, const char *where,
-                               const char *const *names)
-{
-    for (; *names != NULL; names++) {
-        const json_t *value = json_object_get(object, *names);
-
-        if (value == NULL || json_is_null(value) ||
-            (json_is_string(value) && json_string_length(value) == 0))
-            continue;
-        const char *type = json_string_value(json_object_get(value, "type"));
-        log_error("%s: %s%s%s%s%s is not supported; only null is", l->path, where, *names,
-                  type != NULL ? " (" : "", type != NULL ? type : "", type != NULL ? ")" : "");
-        return ST_UNSUPPORTED;
-    }
-    return ST_OK;
-}
-
-static const char *type_of(const json_t *object)
-{
-    const char *type = json_string_value(json_object_get(object, "type"));
-
-    return type != NULL ? type : "(no type)";
-}
 
 static enum status read_json(const char *path, json_t **out_json)
 {
@@ -125,192 +32,7 @@ done:
     return st;
 }
 
-/* ---- the parts of the file ---------------------------------------------------------------------
- */
-
-static enum status check_byte_level(const struct loader *l, json_t *step)
-{
-    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
-                                       NULL};
-    static const struct wanted_flag flags[] = {
-        {"add_prefix_space", false, true}, {"use_regex", true, false}, {NULL, false, false}};
-    enum status st = ST_OK;
-
-    TRY(check_keys(l, step, "pre_tokenizer.ByteLevel", keys), done);
-    TRY(check_flags(l, step, "pre_tokenizer.ByteLevel", flags), done);
-done:
-    return st;
-}
-
-static enum status check_digits(const struct loader *l, json_t *step)
-{
-    static const char *const keys[] = {"type", "individual_digits", NULL};
-    static const struct wanted_flag flags[] = {{"individual_digits", true, true},
-                                               {NULL, false, false}};
-    enum status st = ST_OK;
-
-    TRY(check_keys(l, step, "pre_tokenizer.Digits", keys), done);
-    TRY(check_flags(l, step, "pre_tokenizer.Digits", flags), done);
-done:
-    return st;
-}
-
-/* Sets spec.pre. */
-static enum status read_pre_tokenizer(struct loader *l)
-{
-    json_t *pre = json_object_get(l->root, "pre_tokenizer");
-    const json_t *steps = json_object_get(pre, "pretokenizers");
-    json_t *first = json_array_get(steps, 0), *second = json_array_get(steps, 1);
-    struct buf names = {0};
-    enum status st = ST_OK;
-
-    if (strcmp(type_of(pre), "ByteLevel") == 0) {
-        l->spec.pre = "gpt-2";
-        return check_byte_level(l, pre);
-    }
-    if (strcmp(type_of(pre), "Sequence") == 0 && json_array_size(steps) == 2 &&
-        strcmp(type_of(first), "Digits") == 0 && strcmp(type_of(second), "ByteLevel") == 0) {
-        l->spec.pre = "smollm";
-        TRY(check_digits(l, first), done);
-        TRY(check_byte_level(l, second), done);
-        return ST_OK;
-    }
-    for (size_t i = 0; i < json_array_size(steps); i++)
-        TRY(buf_printf(&names, "%s%s", i > 0 ? ", " : "", type_of(json_array_get(steps, i))), done);
-    log_error("%s: pre_tokenizer %s [%.*s] is not supported; this version has ByteLevel and "
-              "Sequence [Digits, ByteLevel]",
-              l->path, type_of(pre), (int)names.n_bytes,
-              names.n_bytes > 0 ? (const char *)names.data : "");
-    st = ST_UNSUPPORTED;
-done:
-    buf_free(&names);
-    return st;
-}
-
-/* One element of TemplateProcessing.single: NULL for the text itself, else the special token. */
-static enum status read_template_piece(const struct loader *l, const json_t *processor,
-                                       const json_t *piece, int *out_id)
-{
-    const json_t *sequence = json_object_get(piece, "Sequence");
-    const json_t *special = json_object_get(piece, "SpecialToken");
-
-    if (sequence != NULL) {
-        const char *which = json_string_value(json_object_get(sequence, "id"));
-
-        *out_id = -1;
-        return which != NULL && strcmp(which, "A") == 0
-                   ? ST_OK
-                   : bad_type(l, "post_processor.single.Sequence.id", "\"A\"");
-    }
-    const char *name = json_string_value(json_object_get(special, "id"));
-    const json_t *entry =
-        name != NULL ? json_object_get(json_object_get(processor, "special_tokens"), name) : NULL;
-    const json_t *ids = json_object_get(entry, "ids");
-    const json_int_t id = json_integer_value(json_array_get(ids, 0));
-
-    if (!json_is_integer(json_array_get(ids, 0)) || id < 0 || id > INT_MAX)
-        return bad_type(l, "post_processor.single", "a list of Sequence and known SpecialToken");
-    if (json_array_size(ids) != 1) {
-        log_error("%s: post_processor token %s of %zu ids is not supported", l->path, name,
-                  json_array_size(ids));
-        return ST_UNSUPPORTED;
-    }
-    *out_id = (int)id;
-    return ST_OK;
-}
-
-/* TemplateProcessing: at most one token before the text (BOS) and one after it (EOS). */
-static enum status read_template(struct loader *l, json_t *processor)
-{
-    static const char *const keys[] = {"type", "single", "pair", "special_tokens", NULL};
-    const json_t *single = json_object_get(processor, "single");
-    const size_t n = json_array_size(single);
-    int ids[3] = {-1, -1, -1};
-    size_t n_text = 0, text_at = 0;
-    enum status st = ST_OK;
-
-    TRY(check_keys(l, processor, "post_processor.TemplateProcessing", keys), done);
-    for (size_t i = 0; i < n && n <= 3; i++) {
-        TRY(read_template_piece(l, processor, json_array_get(single, i), &ids[i]), done);
-        if (ids[i] < 0) {
-            n_text++;
-            text_at = i;
-        }
-    }
-    if (n_text != 1 || text_at > 1 || n - text_at > 2 || l->has_template) {
-        log_error("%s: post_processor TemplateProcessing is supported only as [BOS] text [EOS]",
-                  l->path);
-        return ST_UNSUPPORTED;
-    }
-    l->has_template = true;
-    l->spec.add_bos = text_at == 1;
-    l->spec.bos_id = text_at == 1 ? ids[0] : -1;
-    l->spec.add_eos = n == text_at + 2;
-    l->spec.eos_id = l->spec.add_eos ? ids[text_at + 1] : -1;
-done:
-    return st;
-}
-
-static enum status read_post_processor(struct loader *l, json_t *processor)
-{
-    const char *type = type_of(processor);
-    enum status st = ST_OK;
-
-    if (processor == NULL || json_is_null(processor) || strcmp(type, "ByteLevel") == 0)
-        return ST_OK; /* ByteLevel moves offsets only */
-    if (strcmp(type, "TemplateProcessing") == 0)
-        return read_template(l, processor);
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *steps = json_object_get(processor, "processors");
-
-        for (size_t i = 0; i < json_array_size(steps); i++) {
-            json_t *step = json_array_get(steps, i);
-
-            if (strcmp(type_of(step), "Sequence") == 0)
-                return bad_type(l, "post_processor.processors", "a flat list");
-            TRY(read_post_processor(l, step), done);
-        }
-        return ST_OK;
-    }
-    log_error("%s: post_processor %s is not supported; this version has ByteLevel and "
-              "TemplateProcessing",
-              l->path, type);
-    return ST_UNSUPPORTED;
-done:
-    return st;
-}
-
-/* Everything but the model and its tokens. */
-static enum status read_pipeline(struct loader *l)
-{
-    static const char *const keys[] = {
-        "version",       "truncation",     "padding", "added_tokens", "normalizer",
-        "pre_tokenizer", "post_processor", "decoder", "model",        NULL};
-    static const char *const nulls[] = {"normalizer", "truncation", "padding", NULL};
-    const char *version = json_string_value(json_object_get(l->root, "version"));
-    const json_t *decoder = json_object_get(l->root, "decoder");
-    enum status st = ST_OK;
-
-    TRY(check_keys(l, l->root, "the file", keys), done);
-    if (version == NULL || strcmp(version, "1.0") != 0) {
-        log_error("%s: version %s is not supported; this version reads 1.0", l->path,
-                  version != NULL ? version : "(none)");
-        return ST_UNSUPPORTED;
-    }
-    TRY(check_nulls(l, l->root, "", nulls), done);
-    if (strcmp(type_of(decoder), "ByteLevel") != 0) {
-        log_error("%s: decoder %s is not supported; this version has ByteLevel", l->path,
-                  type_of(decoder));
-        return ST_UNSUPPORTED;
-    }
-    TRY(read_pre_tokenizer(l), done);
-    TRY(read_post_processor(l, json_object_get(l->root, "post_processor")), done);
-done:
-    return st;
-}
-
-/* ---- model and tokens --------------------------------------------------------------------------
- */
+/* ---- model and tokens ----------------------------------------------------------------------- */
 
 static enum status check_model(struct loader *l, json_t *model)
 {
@@ -333,15 +55,16 @@ static enum status check_model(struct loader *l, json_t *model)
     enum status st = ST_OK;
 
     if (!json_is_object(model))
-        return bad_type(l, "model", "an object");
+        return loader_bad_type(l, "model", "an object");
     /* Files of the first versions name no type. */
-    if (json_object_get(model, "type") != NULL && strcmp(type_of(model), "BPE") != 0) {
-        log_error("%s: model %s is not supported; this version has BPE", l->path, type_of(model));
+    if (json_object_get(model, "type") != NULL && strcmp(loader_type(model), "BPE") != 0) {
+        log_error("%s: model %s is not supported; this version has BPE", l->path,
+                  loader_type(model));
         return ST_UNSUPPORTED;
     }
-    TRY(check_keys(l, model, "model", keys), done);
-    TRY(check_nulls(l, model, "model.", nulls), done);
-    TRY(check_flags(l, model, "model", flags), done);
+    TRY(loader_check_keys(l, model, "model", keys), done);
+    TRY(loader_check_nulls(l, model, "model.", nulls), done);
+    TRY(loader_check_flags(l, model, "model", flags), done);
     if (dropout != NULL && !json_is_null(dropout) &&
         !(json_is_number(dropout) && json_number_value(dropout) <= 0)) {
         log_error("%s: model.dropout is not supported: it makes ids random; set it to null",
@@ -350,9 +73,9 @@ static enum status check_model(struct loader *l, json_t *model)
     }
     l->has_unk = unk != NULL && !json_is_null(unk);
     if (!json_is_object(json_object_get(model, "vocab")))
-        return bad_type(l, "model.vocab", "an object");
+        return loader_bad_type(l, "model.vocab", "an object");
     if (!json_is_array(json_object_get(model, "merges")))
-        return bad_type(l, "model.merges", "a list");
+        return loader_bad_type(l, "model.merges", "a list");
 done:
     return st;
 }
@@ -381,8 +104,6 @@ static enum status read_added_token(struct loader *l, json_t *added)
 {
     static const char *const keys[] = {"id",     "content",    "single_word", "lstrip",
                                        "rstrip", "normalized", "special",     NULL};
-    /* `normalized` orders the search for added tokens; without a normaliser that only matters when
-     * two of them overlap. */
     static const struct wanted_flag flags[] = {{"single_word", false, false},
                                                {"lstrip", false, false},
                                                {"rstrip", false, false},
@@ -392,9 +113,9 @@ static enum status read_added_token(struct loader *l, json_t *added)
     enum status st = ST_OK;
 
     if (!json_is_integer(id) || !json_is_string(text) || !json_is_boolean(special))
-        return bad_type(l, "each of added_tokens", "an object with id, content and special");
-    TRY(check_keys(l, added, "added_tokens", keys), done);
-    TRY(check_flags(l, added, json_string_value(text), flags), done);
+        return loader_bad_type(l, "each of added_tokens", "an object with id, content and special");
+    TRY(loader_check_keys(l, added, "added_tokens", keys), done);
+    TRY(loader_check_flags(l, added, json_string_value(text), flags), done);
     TRY(set_token(l, "added token", json_integer_value(id), json_string_value(text),
                   json_string_length(text),
                   json_is_true(special) ? TOKEN_CONTROL : TOKEN_USER_DEFINED),
@@ -411,13 +132,13 @@ static enum status read_tokens(struct loader *l, json_t *vocab, const json_t *ad
     enum status st = ST_OK;
 
     if (added != NULL && !json_is_array(added))
-        return bad_type(l, "added_tokens", "a list");
+        return loader_bad_type(l, "added_tokens", "a list");
     for (size_t i = 0; i < json_array_size(added); i++) {
         text = json_string_value(json_object_get(json_array_get(added, i), "content"));
         n_tokens += text == NULL || json_object_get(vocab, text) == NULL;
     }
     if (n_tokens > INT_MAX / 2)
-        return bad_type(l, "model.vocab", "smaller");
+        return loader_bad_type(l, "model.vocab", "smaller");
     l->spec.n_tokens = (int)n_tokens;
     l->tokens = host_zalloc(n_tokens * sizeof *l->tokens);
     l->kinds = host_zalloc(n_tokens);
@@ -427,11 +148,12 @@ static enum status read_tokens(struct loader *l, json_t *vocab, const json_t *ad
     json_object_foreach(vocab, text, id)
     {
         if (!json_is_integer(id))
-            return bad_type(l, "each id in model.vocab", "a number");
+            return loader_bad_type(l, "each id in model.vocab", "a number");
         TRY(set_token(l, "token", json_integer_value(id), text, strlen(text), TOKEN_NORMAL), done);
     }
     for (size_t i = 0; i < json_array_size(added); i++)
         TRY(read_added_token(l, json_array_get(added, i)), done);
+    TRY(loader_check_order(l, added), done);
 done:
     return st;
 }
@@ -442,7 +164,7 @@ static enum status read_merges(struct loader *l, const json_t *merges)
     const size_t n_merges = json_array_size(merges);
 
     if (n_merges > INT_MAX / 2)
-        return bad_type(l, "model.merges", "shorter");
+        return loader_bad_type(l, "model.merges", "shorter");
     l->spec.n_merges = (int)n_merges;
     l->merges = host_zalloc(n_merges * sizeof *l->merges);
     if (l->merges == NULL)
@@ -457,7 +179,8 @@ static enum status read_merges(struct loader *l, const json_t *merges)
             continue;
         }
         if (json_array_size(merge) != 2 || !json_is_string(left) || !json_is_string(right))
-            return bad_type(l, "each of model.merges", "\"left right\" or [\"left\", \"right\"]");
+            return loader_bad_type(l, "each of model.merges",
+                                   "\"left right\" or [\"left\", \"right\"]");
         char *text = arena_alloc(l->arena, n_left + 1 + n_right);
         if (text == NULL)
             return ST_NOMEM;
@@ -469,8 +192,7 @@ static enum status read_merges(struct loader *l, const json_t *merges)
     return ST_OK;
 }
 
-/* ---- tokenizer_config.json ----------------------------------------------------------------------
- */
+/* ---- tokenizer_config.json ------------------------------------------------------------------ */
 
 /* The id of config[key], a token's text or an object with it; keeps *id if there is none. */
 static enum status read_config_token(const struct loader *l, const char *key, int *id)
@@ -568,7 +290,7 @@ static enum status load(struct loader *l, struct tokenizer **out_tokenizer)
     TRY(read_json(l->path, &l->root), done);
     TRY(load_config(l), done);
     json_t *model = json_object_get(l->root, "model");
-    TRY(read_pipeline(l), done);
+    TRY(loader_read_pipeline(l), done);
     TRY(check_model(l, model), done);
     TRY(read_tokens(l, json_object_get(model, "vocab"), json_object_get(l->root, "added_tokens")),
         done);

@@ -1,0 +1,421 @@
+/*
+ * main.c - the table of commands, and what each does with its arguments.
+ *
+ * The work is elsewhere: run and check in stage/, the files in data/ and model/, text to ids in
+ * text/, the command line in cli/.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "stage/stage.h"
+
+#ifndef EPIDOTE_VERSION
+#define EPIDOTE_VERSION "0.1.0"
+#endif
+#ifndef EPIDOTE_COMMIT
+#define EPIDOTE_COMMIT ""
+#endif
+
+/* ---- run, check, status --------------------------------------------------------------------- */
+
+/* What this build calls itself, in result files too. */
+static const char program_name[] = "epidote " EPIDOTE_VERSION;
+
+static enum outcome load_job(const struct cli *cli, struct job **out_job)
+{
+    if (!cli_readable(cli->args[0]))
+        return OUTCOME_JOB;
+    const enum status st = job_load(cli->args[0], cli->settings, cli->n_settings, out_job);
+    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
+}
+
+static int cmd_run(const struct cli *cli)
+{
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_run(job, program_name);
+    job_destroy(job);
+    printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
+    if (fflush(stdout) != 0)
+        log_warn("standard output: %s", strerror(errno));
+    return (int)outcome;
+}
+
+static int cmd_check(const struct cli *cli)
+{
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_check(job);
+    job_destroy(job);
+    return (int)outcome;
+}
+
+static int cmd_status(const struct cli *cli)
+{
+    struct buf text = {0};
+    struct run_status status;
+
+    if (status_report(cli->args[0], &status, &text) != ST_OK) {
+        buf_free(&text);
+        return OUTCOME_JOB; /* not 4: that would be the outcome of a run */
+    }
+    const int shown = cli_finish(ST_OK, &text);
+    return shown != 0 ? shown : (int)status.outcome;
+}
+
+/* ---- inspect, import, export ----------------------------------------------------------------- */
+
+/* A GGUF file, or a directory that is not a journal's. */
+static bool is_model(const char *path)
+{
+    char magic[4] = {0}, config[4096];
+    struct stat facts;
+    FILE *file;
+
+    if (stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) {
+        snprintf(config, sizeof config, "%s/config.json", path);
+        return access(config, F_OK) == 0;
+    }
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    const bool gguf = fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    fclose(file);
+    return gguf;
+}
+
+static enum status inspect_model(const char *path, bool digest, struct buf *text)
+{
+    struct model_source *source = NULL;
+    enum status st;
+
+    TRY(model_open(path, &source), err);
+    if (digest)
+        st = buf_printf(text, "%016llx\n", (unsigned long long)model_source_fingerprint(source));
+    else
+        st = model_inspect(source, text);
+err:
+    model_close(source);
+    return st;
+}
+
+static enum status inspect_data(const char *path, bool digest, struct buf *text)
+{
+    uint64_t hash;
+    enum status st;
+
+    if (digest) {
+        TRY(data_digest(path, &hash), err);
+        return buf_printf(text, "%016llx\n", (unsigned long long)hash);
+    }
+    st = data_inspect(path, text);
+    if (st == ST_UNSUPPORTED)
+        log_error("%s: not a model (GGUF file, directory with config.json), prompt file, result "
+                  "file or journal",
+                  path);
+err:
+    return st;
+}
+
+static int cmd_inspect(const struct cli *cli)
+{
+    const char *path = cli->args[0];
+    const bool digest = cli_given(cli, "--digest");
+    struct buf text = {0};
+
+    if (!cli_readable(path))
+        return OUTCOME_JOB;
+    return cli_finish(is_model(path) ? inspect_model(path, digest, &text)
+                                     : inspect_data(path, digest, &text),
+                      &text);
+}
+
+static int cmd_import(const struct cli *cli)
+{
+    const struct import_args args = {
+        .in_path = cli->args[0],
+        .out_path = cli->args[1],
+        .lines = cli_given(cli, "--lines"),
+        .field_prompt = cli_value(cli, "--prompt"),
+        .field_messages = cli_value(cli, "--messages"),
+        .field_id = cli_value(cli, "--id"),
+    };
+
+    if (args.lines && (args.field_prompt != NULL || args.field_messages != NULL || args.field_id)) {
+        log_error("import: --lines has no fields: leave out --prompt, --messages and --id");
+        return OUTCOME_JOB;
+    }
+    if (strcmp(args.in_path, "-") != 0 && !cli_readable(args.in_path))
+        return OUTCOME_JOB;
+    return cli_exit(data_import(&args));
+}
+
+static int cmd_export(const struct cli *cli)
+{
+    const bool partial = cli_given(cli, "--partial");
+
+    if (!partial && !cli_readable(cli->args[0])) {
+        log_error("%s is not there; finished rows of a run that was broken off: export --partial",
+                  cli->args[0]);
+        return OUTCOME_JOB;
+    }
+    return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
+}
+
+/* ---- tokenize -------------------------------------------------------------------------------- */
+
+/* What `tokenize` turns into what, one piece of input after the other. */
+struct tokenize {
+    const struct tokenizer *tokenizer;
+    unsigned flags;       /* of tokenizer_encode */
+    bool decode, special; /* special: also show special tokens when decoding */
+    bool whole;
+    const char *name; /* of the input, for messages */
+    uint64_t line;
+    struct token_list list;
+};
+
+/* Text to a line of ids. */
+static enum status encode_piece(struct tokenize *t, const char *text, size_t n_bytes)
+{
+    struct row_error why;
+    enum status st;
+
+    t->list.n_ids = 0;
+    st = tokenizer_encode(t->tokenizer, text, n_bytes, t->flags, &t->list, &why);
+    if (st == ST_ROW)
+        log_error("%s:%llu: %s", t->name, (unsigned long long)t->line, why.text);
+    if (st != ST_OK)
+        return st;
+    for (int64_t i = 0; i < t->list.n_ids; i++)
+        printf("%s%d", i > 0 ? " " : "", (int)t->list.ids[i]);
+    return cli_write("\n", 1);
+}
+
+/* Ids, parted by white space, to the bytes that they stand for. */
+static enum status decode_piece(struct tokenize *t, const char *text)
+{
+    const long n_tokens = tokenizer_n_tokens(t->tokenizer);
+    enum status st = ST_OK;
+
+    for (const char *at = text; st == ST_OK;) {
+        at += strspn(at, " \t\r\n");
+        if (*at == '\0')
+            break;
+        char *end;
+        errno = 0;
+        const long id = strtol(at, &end, 10);
+        if (end == at || (*end != '\0' && strchr(" \t\r\n", *end) == NULL) || errno != 0 ||
+            id < 0 || id >= n_tokens) {
+            log_error("%s:%llu: %.*s is not a token id (0 to %ld)", t->name,
+                      (unsigned long long)t->line, (int)strcspn(at, " \t\r\n"), at, n_tokens - 1);
+            return ST_FORMAT;
+        }
+        const struct text_span bytes = tokenizer_token_bytes(t->tokenizer, (int32_t)id, t->special);
+        st = cli_write(bytes.data, bytes.n_bytes);
+        at = end;
+    }
+    if (st == ST_OK && !t->whole)
+        st = cli_write("\n", 1);
+    return st;
+}
+
+static enum status tokenize_piece(struct tokenize *t, const char *text, size_t n_bytes)
+{
+    return t->decode ? decode_piece(t, text) : encode_piece(t, text, n_bytes);
+}
+
+/* The input, cut after each newline or not at all. */
+static enum status tokenize_input(struct tokenize *t, FILE *input)
+{
+    struct buf all = {0};
+    enum status st = ST_OK;
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+
+    while (st == ST_OK && (n = getline(&line, &cap, input)) >= 0) {
+        t->line++;
+        if (t->whole)
+            st = buf_put(&all, line, (size_t)n);
+        else {
+            if (n > 0 && line[n - 1] == '\n')
+                line[--n] = '\0';
+            st = tokenize_piece(t, line, (size_t)n);
+        }
+    }
+    if (st == ST_OK && ferror(input)) {
+        log_error("%s: cannot read: %s", t->name, strerror(errno));
+        st = ST_IO;
+    }
+    if (st == ST_OK && t->whole) {
+        t->line = 1;
+        st = buf_put(&all, "", 1);
+        if (st == ST_OK)
+            st = tokenize_piece(t, (const char *)all.data, all.n_bytes - 1);
+    }
+    free(line);
+    buf_free(&all);
+    return st;
+}
+
+/* The tokeniser of a model, or of a tokenizer.json alone. */
+static enum status open_tokenizer(const char *path, struct tokenizer **out_tokenizer)
+{
+    const char *dot = strrchr(path, '.');
+    struct model_source *source = NULL;
+    enum status st;
+
+    if (dot != NULL && strcmp(dot, ".json") == 0)
+        return tokenizer_load_json(path, out_tokenizer);
+    TRY(model_open(path, &source), err);
+    st = model_source_tokenizer(source, out_tokenizer);
+err:
+    model_close(source);
+    return st;
+}
+
+static int cmd_tokenize(const struct cli *cli)
+{
+    const char *model = cli_value(cli, "--model");
+    const bool from_file = cli->n_args > 0 && strcmp(cli->args[0], "-") != 0;
+    struct tokenizer *tokenizer = NULL;
+    FILE *input = stdin;
+    enum status st = ST_CONFIG;
+
+    if (model == NULL) {
+        log_error("tokenize: whose ids? give --model FILE");
+        return OUTCOME_JOB;
+    }
+    if (!cli_readable(model) || (from_file && !cli_readable(cli->args[0])))
+        return OUTCOME_JOB;
+    TRY(open_tokenizer(model, &tokenizer), err);
+    if (from_file)
+        input = fopen(cli->args[0], "re");
+    if (input == NULL) {
+        log_error("%s: cannot open: %s", cli->args[0], strerror(errno));
+        st = ST_IO;
+        goto err;
+    }
+    struct tokenize t = {
+        .tokenizer = tokenizer,
+        .flags = (cli_given(cli, "--special") ? ENCODE_SPECIAL : 0u) |
+                 (cli_given(cli, "--parse-special") ? ENCODE_PARSE_SPECIAL : 0u),
+        .decode = cli_given(cli, "--decode"),
+        .special = cli_given(cli, "--special"),
+        .whole = cli_given(cli, "--whole"),
+        .name = from_file ? cli->args[0] : "standard input",
+    };
+    st = tokenize_input(&t, input);
+    token_list_free(&t.list);
+    if (from_file)
+        fclose(input);
+err:
+    tokenizer_destroy(tokenizer);
+    return cli_exit(st);
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+#define FLAG_SET                                                                                   \
+    {                                                                                              \
+        "--set", "NAME=VALUE", "set an option of the job after its file; may stand several times"  \
+    }
+
+static const struct cli_command commands[] = {
+    {"run",
+     "JOB.cfg",
+     1,
+     1,
+     cmd_run,
+     {FLAG_SET},
+     "serve the rows of a job",
+     "The same command continues a run that was broken off.  `epidote help job` lists the options "
+     "of a job."},
+    {"check",
+     "JOB.cfg",
+     1,
+     1,
+     cmd_check,
+     {FLAG_SET},
+     "read all that run would read, print layout, memory and the effective job, change nothing",
+     NULL},
+    {"status",
+     "RESULTS",
+     1,
+     1,
+     cmd_status,
+     {{NULL, NULL, NULL}},
+     "say how far a run is, and return its outcome",
+     "Rows done, failed and left, also while it runs.  The exit status is the run's outcome, 5 "
+     "while it runs, and 2 when there is no run."},
+    {"inspect",
+     "FILE",
+     1,
+     1,
+     cmd_inspect,
+     {{"--digest", NULL, "print a hash of the content only; equal answers give equal digests"}},
+     "say what a model, prompt file, result file or journal holds",
+     NULL},
+    {"import",
+     "IN OUT",
+     2,
+     2,
+     cmd_import,
+     {{"--lines", NULL, "IN is text, one prompt a line, instead of JSON objects, one a line"},
+      {"--prompt", "FIELD", "JSON field that is the prompt; default prompt"},
+      {"--messages", "FIELD", "JSON field that is the chat; default messages"},
+      {"--id", "FIELD", "JSON field that is the row's id; default id"}},
+     "make a prompt file of JSON lines or of text",
+     "IN may be - for standard input."},
+    {"export",
+     "RESULTS [OUT]",
+     1,
+     2,
+     cmd_export,
+     {{"--partial", NULL, "the rows that are finished, of a run that was broken off"}},
+     "write a result file as JSON lines",
+     "OUT is a file or -, standard output, which is the default."},
+    {"tokenize",
+     "[FILE]",
+     0,
+     1,
+     cmd_tokenize,
+     {{"--model", "MODEL", "GGUF file, directory or tokenizer.json; required"},
+      {"--whole", NULL, "the input is one text, not a text a line"},
+      {"--special", NULL, "add BOS and EOS as the model asks; with --decode, show special tokens"},
+      {"--parse-special", NULL, "special tokens written in the text become those tokens"},
+      {"--decode", NULL, "from ids to text"}},
+     "print the token ids of each line of a text, a line of ids per line, or the way back",
+     "Without FILE, or with -, standard input is read."},
+    {"help",
+     "[COMMAND | job]",
+     0,
+     1,
+     cli_help,
+     {{NULL, NULL, NULL}},
+     "describe all commands, one command, or the options of a job",
+     NULL},
+};
+
+int main(int argc, char **argv)
+{
+    const struct cli_program program = {
+        .commands = commands,
+        .n_commands = sizeof commands / sizeof *commands,
+        .about = "Epidote runs large offline batches of LLM prompts: a prompt file in, a result "
+                 "file out.",
+        .version = EPIDOTE_VERSION,
+        .commit = EPIDOTE_COMMIT,
+    };
+
+    return cli_main(&program, argc, argv);
+}

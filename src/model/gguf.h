@@ -1,0 +1,66 @@
+/*
+ * gguf.h - the container of a GGUF file: its keys and its tensors.  For gguf.c and gguf_config.c.
+ */
+#ifndef EPIDOTE_MODEL_GGUF_H
+#define EPIDOTE_MODEL_GGUF_H
+
+#include "model/source.h"
+
+/* Types of values, as numbered in the file. */
+enum gguf_type {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPE_COUNT
+};
+
+struct gguf_value {
+    const char *key; /* in arena */
+    size_t at;       /* of the key in the file, for messages */
+    enum gguf_type type, elem;
+    uint64_t n;          /* elements of an array, else 1 */
+    const uint8_t *data; /* the first element; strings have their length before them */
+    bool used;           /* somebody asked for it */
+};
+
+struct gguf {
+    const char *origin; /* file name for messages; borrowed */
+    const uint8_t *data;
+    size_t n_bytes, at; /* at: how far it has been read */
+    uint32_t version;
+    uint64_t n_tensors;
+    struct arena *arena; /* borrowed */
+    struct gguf_value *values;
+    int n_values; /* sorted by key */
+};
+
+/* gguf_read_values - header and key-value section.  gguf_read_tensors - what follows: appends to
+ * list.  Return ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status gguf_read_values(struct gguf *gguf);
+enum status gguf_read_tensors(struct gguf *gguf, struct tensor_list *list);
+
+/* gguf_find - NULL if the key is not there; marks it used. */
+struct gguf_value *gguf_find(struct gguf *gguf, const char *key);
+/* gguf_get_x - the value of a key, which must be of that kind; keeps *out where it is absent.
+ * Integers may have any width but must be 0 .. INT_MAX.  Return ST_OK, ST_FORMAT. */
+enum status gguf_get_int(struct gguf *gguf, const char *key, int *out);
+enum status gguf_get_double(struct gguf *gguf, const char *key, double *out);
+enum status gguf_get_bool(struct gguf *gguf, const char *key, bool *out);
+/* A view without a NUL at its end. */
+enum status gguf_get_string(struct gguf *gguf, const char *key, struct text_span *out);
+/* gguf_get_strings - an array of strings as views in arena.  Also ST_NOMEM; ST_FORMAT if there are
+ * more than max. */
+enum status gguf_get_strings(struct gguf *gguf, const char *key, int max,
+                             const struct text_span **out_spans, int *out_n);
+
+#endif

@@ -1,0 +1,394 @@
+/*
+ * gguf_config.c - what the keys of a GGUF file mean: hyper-parameters, vocabulary, chat template.
+ *
+ * A key of the model's family that is not known here could change the arithmetic and is refused by
+ * name.  Keys of other kinds (authors, licences, sampling advice) are not looked at.
+ */
+#include <stddef.h>
+
+#include "model/gguf.h"
+
+enum { MAX_TOKENS = 1 << 24, MAX_MERGES = 1 << 26, MAX_TEMPLATE_BYTES = 1 << 20 };
+
+/* ---- hyper-parameters ----------------------------------------------------------------------- */
+
+struct llama_keys {
+    int L, D, F, H, K, V, context, rope_dims, key_length, value_length, n_experts, n_used_experts;
+    double eps, rope_base, rope_factor, rope_scale;
+    bool causal;
+    struct text_span rope_scaling;
+};
+
+#define FIELD(f) offsetof(struct llama_keys, f)
+static const struct {
+    const char *key;
+    size_t field; /* an int, -1 where the key is absent */
+    bool required;
+} int_keys[] = {
+    {"llama.block_count", FIELD(L), true},
+    {"llama.embedding_length", FIELD(D), true},
+    {"llama.feed_forward_length", FIELD(F), true},
+    {"llama.attention.head_count", FIELD(H), true},
+    {"llama.attention.head_count_kv", FIELD(K), false},
+    {"llama.vocab_size", FIELD(V), false},
+    {"llama.context_length", FIELD(context), true},
+    {"llama.rope.dimension_count", FIELD(rope_dims), false},
+    {"llama.attention.key_length", FIELD(key_length), false},
+    {"llama.attention.value_length", FIELD(value_length), false},
+    {"llama.expert_count", FIELD(n_experts), false},
+    {"llama.expert_used_count", FIELD(n_used_experts), false},
+};
+#undef FIELD
+
+/* Say nothing about the arithmetic once RoPE scaling is known to be off. */
+static const char *const harmless_keys[] = {
+    "llama.rope.scaling.original_context_length",
+    "llama.rope.scaling.finetuned",
+    "llama.tensor_data_layout",
+};
+
+static enum status missing_key(const struct gguf *g, const char *key)
+{
+    log_error("%s: key %s is missing; the file was badly converted, get another", g->origin, key);
+    return ST_FORMAT;
+}
+
+static enum status unsupported(const struct gguf *g, const char *key, const char *what)
+{
+    log_error("%s: key %s: %s is not supported in this version", g->origin, key, what);
+    return ST_UNSUPPORTED;
+}
+
+/* A file of another family, a part of a model, or something else than a model. */
+static enum status check_kind(struct gguf *g)
+{
+    struct text_span family = {0}, type = {0};
+    int n_parts = 1, quantization = 2;
+    enum status st;
+
+    TRY(gguf_get_string(g, "general.architecture", &family), err);
+    if (family.data == NULL)
+        return missing_key(g, "general.architecture");
+    if (family.n_bytes != 5 || memcmp(family.data, "llama", 5) != 0) {
+        log_error("%s: key general.architecture: family %.*s is not supported; this version has: "
+                  "llama",
+                  g->origin, (int)(family.n_bytes < 64 ? family.n_bytes : 64), family.data);
+        return ST_UNSUPPORTED;
+    }
+    TRY(gguf_get_string(g, "general.type", &type), err);
+    if (type.data != NULL && (type.n_bytes != 5 || memcmp(type.data, "model", 5) != 0)) {
+        log_error("%s: key general.type: the file holds a %.*s, not a model; name the model's own "
+                  "file",
+                  g->origin, (int)(type.n_bytes < 64 ? type.n_bytes : 64), type.data);
+        return ST_UNSUPPORTED;
+    }
+    TRY(gguf_get_int(g, "split.count", &n_parts), err);
+    if (n_parts > 1) {
+        log_error("%s: key split.count: a model split into %d files is not supported in this "
+                  "version; merge them with llama-gguf-split --merge",
+                  g->origin, n_parts);
+        return ST_UNSUPPORTED;
+    }
+    TRY(gguf_get_int(g, "general.quantization_version", &quantization), err);
+    if (quantization != 2) {
+        log_error("%s: key general.quantization_version is %d, this version reads 2; convert the "
+                  "model anew",
+                  g->origin, quantization);
+        return ST_UNSUPPORTED;
+    }
+err:
+    return st;
+}
+
+static enum status read_keys(struct gguf *g, struct llama_keys *k)
+{
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < sizeof int_keys / sizeof int_keys[0]; i++) {
+        int *field = (int *)(void *)((char *)k + int_keys[i].field);
+
+        *field = -1;
+        const struct gguf_value *v = gguf_find(g, int_keys[i].key);
+        if (v == NULL && int_keys[i].required)
+            return missing_key(g, int_keys[i].key);
+        if (v != NULL && v->type == GGUF_ARRAY)
+            return unsupported(g, int_keys[i].key, "a number for each layer");
+        TRY(gguf_get_int(g, int_keys[i].key, field), err);
+    }
+    if (gguf_find(g, "llama.attention.layer_norm_rms_epsilon") == NULL)
+        return missing_key(g, "llama.attention.layer_norm_rms_epsilon");
+    TRY(gguf_get_double(g, "llama.attention.layer_norm_rms_epsilon", &k->eps), err);
+    k->rope_base = 10000.0;
+    TRY(gguf_get_double(g, "llama.rope.freq_base", &k->rope_base), err);
+    k->rope_factor = k->rope_scale = 1.0;
+    TRY(gguf_get_double(g, "llama.rope.scaling.factor", &k->rope_factor), err);
+    TRY(gguf_get_double(g, "llama.rope.scale_linear", &k->rope_scale), err);
+    TRY(gguf_get_string(g, "llama.rope.scaling.type", &k->rope_scaling), err);
+    k->causal = true;
+    TRY(gguf_get_bool(g, "llama.attention.causal", &k->causal), err);
+err:
+    return st;
+}
+
+/* What is well-formed but computes something else. */
+static enum status check_keys(struct gguf *g, const struct llama_keys *k)
+{
+    const struct text_span *scaling = &k->rope_scaling;
+
+    if (scaling->data != NULL && (scaling->n_bytes != 4 || memcmp(scaling->data, "none", 4) != 0)) {
+        log_error("%s: key llama.rope.scaling.type: RoPE scaling %.*s is not supported in this "
+                  "version",
+                  g->origin, (int)(scaling->n_bytes < 64 ? scaling->n_bytes : 64), scaling->data);
+        return ST_UNSUPPORTED;
+    }
+    if (scaling->data == NULL && k->rope_factor != 1.0)
+        return unsupported(g, "llama.rope.scaling.factor", "RoPE scaling");
+    if (k->rope_scale != 1.0)
+        return unsupported(g, "llama.rope.scale_linear", "RoPE scaling");
+    if (k->n_experts > 0 || k->n_used_experts > 0)
+        return unsupported(g, "llama.expert_count", "mixture of experts");
+    if (!k->causal)
+        return unsupported(g, "llama.attention.causal", "attention to later tokens");
+    for (size_t i = 0; i < sizeof harmless_keys / sizeof harmless_keys[0]; i++)
+        gguf_find(g, harmless_keys[i]);
+    for (int i = 0; i < g->n_values; i++) {
+        const struct gguf_value *v = &g->values[i];
+
+        if (!v->used && strncmp(v->key, "llama.", 6) == 0) {
+            log_error("%s: byte %zu: key %s may change what the model computes and is not known to "
+                      "this version; such models are not supported",
+                      g->origin, v->at, v->key);
+            return ST_UNSUPPORTED;
+        }
+    }
+    return ST_OK;
+}
+
+static enum status check_heads(const struct gguf *g, const struct llama_keys *k, int E)
+{
+    if (k->H == 0 || (k->key_length < 0 && k->D % k->H != 0)) {
+        log_error("%s: key llama.attention.head_count: %d heads do not divide the width %d; the "
+                  "file is damaged, get it again",
+                  g->origin, k->H, k->D);
+        return ST_FORMAT;
+    }
+    if (k->value_length >= 0 && k->value_length != E) {
+        log_error("%s: key llama.attention.value_length: values of %d elements beside keys of %d "
+                  "are not supported in this version",
+                  g->origin, k->value_length, E);
+        return ST_UNSUPPORTED;
+    }
+    if (k->rope_dims >= 0 && k->rope_dims != E) {
+        log_error("%s: key llama.rope.dimension_count: rotating %d of %d elements of a head is not "
+                  "supported in this version",
+                  g->origin, k->rope_dims, E);
+        return ST_UNSUPPORTED;
+    }
+    return ST_OK;
+}
+
+static enum status read_config(struct gguf *g, struct model_config *c)
+{
+    struct llama_keys k = {0};
+    enum status st;
+
+    TRY(check_kind(g), err);
+    TRY(read_keys(g, &k), err);
+    TRY(check_keys(g, &k), err);
+    const int E = k.key_length >= 0 ? k.key_length : k.H > 0 ? k.D / k.H : 0;
+    TRY(check_heads(g, &k, E), err);
+    *c = (struct model_config){.family = "llama",
+                               .L = k.L,
+                               .D = k.D,
+                               .F = k.F,
+                               .H = k.H,
+                               .K = k.K >= 0 ? k.K : k.H,
+                               .E = E,
+                               .V = k.V, /* -1: as many as there are tokens */
+                               .context = k.context,
+                               .eps = (float)k.eps,
+                               .rope_base = k.rope_base};
+err:
+    return st;
+}
+
+/* ---- vocabulary and template ---------------------------------------------------------------- */
+
+/* An id key; *out stays -1 if it is absent. */
+static enum status read_id(struct gguf *g, const char *key, int V, int *out)
+{
+    int id = -1;
+    const enum status st = gguf_get_int(g, key, &id);
+
+    if (st != ST_OK)
+        return st;
+    if (id >= V) {
+        log_error("%s: key %s is %d, but there are only %d tokens; the file was badly converted, "
+                  "get another",
+                  g->origin, key, id, V);
+        return ST_FORMAT;
+    }
+    *out = id;
+    return ST_OK;
+}
+
+static enum status read_kinds(struct gguf *g, struct vocab_spec *vocab)
+{
+    static const uint8_t kind_of[] = {
+        /* 0 and the unknown token, 2, are never meant to be found in a text. */
+        TOKEN_CONTROL,      TOKEN_NORMAL, TOKEN_CONTROL, TOKEN_CONTROL,
+        TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE};
+    const struct gguf_value *v = gguf_find(g, "tokenizer.ggml.token_type");
+
+    if (v == NULL)
+        return ST_OK;
+    if (v->type != GGUF_ARRAY || (v->elem != GGUF_I32 && v->elem != GGUF_U32) ||
+        v->n != (uint64_t)vocab->n_tokens) {
+        log_error("%s: byte %zu: key tokenizer.ggml.token_type must be an array of %d int32, one "
+                  "for each token; the file was badly converted, get another",
+                  g->origin, v->at, vocab->n_tokens);
+        return ST_FORMAT;
+    }
+    uint8_t *kinds = arena_alloc(g->arena, (size_t)vocab->n_tokens);
+    if (kinds == NULL)
+        return ST_NOMEM;
+    for (int i = 0; i < vocab->n_tokens; i++) {
+        uint32_t kind;
+
+        memcpy(&kind, v->data + 4 * (size_t)i, sizeof kind);
+        if (kind >= sizeof kind_of) {
+            log_error("%s: key tokenizer.ggml.token_type: token %d is of unknown kind %u; the file "
+                      "is damaged, get it again",
+                      g->origin, i, kind);
+            return ST_FORMAT;
+        }
+        kinds[i] = kind_of[kind];
+    }
+    vocab->kinds = kinds;
+    return ST_OK;
+}
+
+/* A short string key as text of its own, dflt where it is absent. */
+static enum status read_word(struct gguf *g, const char *key, const char *dflt, const char **out)
+{
+    struct text_span span = {dflt, strlen(dflt)};
+    const enum status st = gguf_get_string(g, key, &span);
+
+    if (st != ST_OK)
+        return st;
+    *out = arena_copy(g->arena, span.data, span.n_bytes < 64 ? span.n_bytes : 64);
+    return *out != NULL ? ST_OK : ST_NOMEM;
+}
+
+static enum status read_vocab(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
+{
+    const char *model = NULL;
+    enum status st;
+
+    vocab->origin = g->origin;
+    TRY(read_word(g, "tokenizer.ggml.model", "(none)", &model), err);
+    vocab->model = strcmp(model, "gpt2") == 0 ? "bpe" : model;
+    TRY(read_word(g, "tokenizer.ggml.pre", "(none)", &vocab->pre), err);
+    TRY(gguf_get_strings(g, "tokenizer.ggml.tokens", MAX_TOKENS, &vocab->tokens, &vocab->n_tokens),
+        err);
+    if (vocab->n_tokens == 0)
+        return missing_key(g, "tokenizer.ggml.tokens");
+    TRY(gguf_get_strings(g, "tokenizer.ggml.merges", MAX_MERGES, &vocab->merges, &vocab->n_merges),
+        err);
+    if (c->V < 0)
+        c->V = vocab->n_tokens;
+    if (vocab->n_tokens > c->V) {
+        log_error("%s: key tokenizer.ggml.tokens has %d tokens where llama.vocab_size is %d; the "
+                  "file was badly converted, get another",
+                  g->origin, vocab->n_tokens, c->V);
+        return ST_FORMAT;
+    }
+    TRY(read_kinds(g, vocab), err);
+    TRY(gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &vocab->add_bos), err);
+    TRY(gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &vocab->add_eos), err);
+err:
+    return st;
+}
+
+/* BOS, and every token that ends an answer: of the text, of the turn, of the message. */
+static enum status read_ids(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
+{
+    static const char *const end_keys[] = {"tokenizer.ggml.eos_token_id",
+                                           "tokenizer.ggml.eot_token_id",
+                                           "tokenizer.ggml.eom_token_id"};
+    int ids[] = {-1, -1, -1};
+    enum status st;
+
+    c->bos_id = -1;
+    TRY(read_id(g, "tokenizer.ggml.bos_token_id", vocab->n_tokens, &c->bos_id), err);
+    for (int i = 0; i < 3; i++) {
+        bool seen = false;
+
+        TRY(read_id(g, end_keys[i], vocab->n_tokens, &ids[i]), err);
+        for (int j = 0; j < c->n_eos; j++)
+            seen = seen || c->eos_ids[j] == ids[i];
+        if (ids[i] >= 0 && !seen)
+            c->eos_ids[c->n_eos++] = ids[i];
+    }
+    vocab->bos_id = c->bos_id;
+    vocab->eos_id = ids[0];
+err:
+    return st;
+}
+
+static enum status read_template(struct gguf *g, const char **out_template)
+{
+    struct text_span text = {0};
+    size_t bad = 0;
+    enum status st;
+
+    TRY(gguf_get_string(g, "tokenizer.chat_template", &text), err);
+    if (text.data == NULL)
+        return ST_OK;
+    if (text.n_bytes > MAX_TEMPLATE_BYTES || !utf8_valid(text.data, text.n_bytes, &bad) ||
+        memchr(text.data, '\0', text.n_bytes) != NULL) {
+        log_error(
+            "%s: key tokenizer.chat_template (%zu bytes) must be UTF-8 without NUL, at most %d "
+            "bytes; the file is damaged, get it again",
+            g->origin, text.n_bytes, MAX_TEMPLATE_BYTES);
+        return ST_FORMAT;
+    }
+    *out_template = arena_copy(g->arena, text.data, text.n_bytes);
+    st = *out_template != NULL ? ST_OK : ST_NOMEM;
+err:
+    return st;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool has_tensor(const struct tensor_list *list, const char *name)
+{
+    for (int64_t i = 0; i < list->n_tensors; i++)
+        if (strcmp(list->tensors[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n_bytes,
+                      const char *origin)
+{
+    struct gguf g = {.origin = origin, .data = data, .n_bytes = n_bytes, .arena = source->arena};
+    struct tensor_list list = {0};
+    struct model_config *c = &source->config;
+    enum status st;
+
+    TRY(gguf_read_values(&g), done);
+    TRY(read_config(&g, c), done);
+    TRY(read_vocab(&g, c, &source->vocab), done);
+    TRY(read_ids(&g, c, &source->vocab), done);
+    TRY(source_check_config(c, origin), done);
+    TRY(read_template(&g, &source->chat_template), done);
+    TRY(gguf_read_tensors(&g, &list), done);
+    c->tied = !has_tensor(&list, weight_naming_gguf.names[WEIGHT_HEAD]);
+    TRY(source_bind(source, &weight_naming_gguf, &list), done);
+    source->permuted = true;
+    source->format = g.version == 2 ? "GGUF v2" : "GGUF v3";
+done:
+    tensor_list_free(&list);
+    return st;
+}

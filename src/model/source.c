@@ -1,0 +1,206 @@
+/*
+ * source.c - an open model file: what kind it is, and what it answers once it is read and checked.
+ *
+ * Reading is in gguf.c and gguf_config.c, or hf_dir.c, hf_config.c and safetensors.c;
+ * model_source_row is in dequant.c, model_inspect in inspect.c.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "model/source.h"
+
+/* ---- checks for all formats ----------------------------------------------------------------- */
+
+enum status source_check_config(const struct model_config *c, const char *origin)
+{
+    /* Far above any real model; products of two of them are far below 2^63. */
+    const struct {
+        const char *what;
+        int value, max;
+    } sizes[] = {
+        {"layers", c->L, 1 << 16},     {"width", c->D, 1 << 20},
+        {"ffn width", c->F, 1 << 24},  {"query heads", c->H, 1 << 16},
+        {"kv heads", c->K, 1 << 16},   {"head size", c->E, 1 << 16},
+        {"vocabulary", c->V, 1 << 24}, {"context", c->context, 1 << 30},
+    };
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].value < 1 || sizes[i].value > sizes[i].max) {
+            log_error("%s: %s is %d, not 1 to %d; the configuration is damaged, get it again",
+                      origin, sizes[i].what, sizes[i].value, sizes[i].max);
+            return ST_FORMAT;
+        }
+    }
+    if (c->H % c->K != 0) {
+        log_error("%s: %d query heads cannot share %d kv heads evenly; the configuration is "
+                  "damaged, get it again",
+                  origin, c->H, c->K);
+        return ST_FORMAT;
+    }
+    if (!(c->eps >= 0.0f && c->eps < 1.0f) || !(c->rope_base >= 1.0 && isfinite(c->rope_base))) {
+        log_error("%s: RMSNorm epsilon is %g (0 to 1) and RoPE base %g (1 or more); the "
+                  "configuration is damaged, get it again",
+                  origin, (double)c->eps, c->rope_base);
+        return ST_FORMAT;
+    }
+    if (c->E % 16 != 0 || c->E > 256) {
+        log_error("%s: head size %d is not supported; this version has multiples of 16, at most "
+                  "256",
+                  origin, c->E);
+        return ST_UNSUPPORTED;
+    }
+    return ST_OK;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+enum status source_begin(const char *path, struct model_source **out_source)
+{
+    enum status st = ST_NOMEM;
+    struct model_source *source = host_zalloc(sizeof *source);
+
+    if (source == NULL)
+        return ST_NOMEM;
+    source->path = host_strdup(path);
+    if (source->path == NULL)
+        goto err;
+    TRY(arena_create(64 << 10, &source->arena), err);
+    *out_source = source;
+    return ST_OK;
+err:
+    model_close(source);
+    return st;
+}
+
+static enum status load_file(struct model_source *source)
+{
+    enum status st;
+
+    source->maps = host_zalloc(sizeof *source->maps);
+    if (source->maps == NULL)
+        return ST_NOMEM;
+    TRY(file_map_open(source->path, &source->maps[0]), err);
+    source->n_maps = 1;
+    TRY(gguf_load(source, source->maps[0].data, source->maps[0].n_bytes, source->path), err);
+err:
+    return st;
+}
+
+enum status model_open(const char *path, struct model_source **out_source)
+{
+    enum status st;
+    struct stat info;
+    struct model_source *source = NULL;
+
+    if (stat(path, &info) != 0) {
+        log_error(
+            "%s: cannot open the model: %s; name a .gguf file or a directory with config.json",
+            path, strerror(errno));
+        return ST_IO;
+    }
+    TRY(source_begin(path, &source), err);
+    TRY(S_ISDIR(info.st_mode) ? hf_dir_load(source) : load_file(source), err);
+    *out_source = source;
+    return ST_OK;
+err:
+    model_close(source);
+    return st;
+}
+
+void model_close(struct model_source *source)
+{
+    if (source == NULL)
+        return;
+    for (int i = 0; i < source->n_maps; i++)
+        file_map_close(&source->maps[i]);
+    host_free(source->maps);
+    host_free(source->views);
+    arena_destroy(source->arena);
+    host_free(source->path);
+    host_free(source);
+}
+
+/* ---- questions ------------------------------------------------------------------------------ */
+
+const struct model_config *model_source_config(const struct model_source *source)
+{
+    return &source->config;
+}
+
+/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
+static int n_views(const struct model_source *source)
+{
+    return WEIGHT_ATTN_NORM + source->config.L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
+}
+
+const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
+                                              int layer)
+{
+    assert((unsigned)id < WEIGHT_COUNT);
+    assert(id < WEIGHT_ATTN_NORM || (layer >= 0 && layer < source->config.L));
+    const int at =
+        id < WEIGHT_ATTN_NORM ? (int)id : layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id;
+    const struct tensor_view *view = &source->views[at];
+
+    return view->data != NULL ? view : NULL;
+}
+
+const char *model_source_chat_template(const struct model_source *source)
+{
+    return source->chat_template;
+}
+
+enum status model_source_tokenizer(const struct model_source *source,
+                                   struct tokenizer **out_tokenizer)
+{
+    char path[4096];
+
+    if (source->vocab.n_tokens > 0)
+        return tokenizer_create(&source->vocab, out_tokenizer);
+    if (snprintf(path, sizeof path, "%s/tokenizer.json", source->path) >= (int)sizeof path) {
+        log_error("%s: path too long", source->path);
+        return ST_IO;
+    }
+    return tokenizer_load_json(path, out_tokenizer);
+}
+
+/* ---- fingerprint ---------------------------------------------------------------------------- */
+
+static void hash_config(struct hash_state *state, const struct model_config *c)
+{
+    const int32_t numbers[] = {c->L, c->D,       c->F,    c->H,      c->K,    c->E,
+                               c->V, c->context, c->tied, c->bos_id, c->n_eos};
+
+    hash_add(state, c->family, strlen(c->family));
+    hash_add(state, numbers, sizeof numbers);
+    hash_add(state, c->eos_ids, (size_t)c->n_eos * sizeof c->eos_ids[0]);
+    hash_add(state, &c->eps, sizeof c->eps);
+    hash_add(state, &c->rope_base, sizeof c->rope_base);
+}
+
+uint64_t model_source_fingerprint(const struct model_source *source)
+{
+    struct hash_state state;
+    struct tokenizer *tokenizer = NULL;
+    uint64_t of_tokenizer = 0;
+
+    if (model_source_tokenizer(source, &tokenizer) == ST_OK)
+        of_tokenizer = tokenizer_fingerprint(tokenizer);
+    tokenizer_destroy(tokenizer);
+
+    hash_begin(&state, 1); /* the seed is the version of this list */
+    hash_config(&state, &source->config);
+    hash_add(&state, &of_tokenizer, sizeof of_tokenizer);
+    for (int i = 0; i < n_views(source); i++) {
+        const struct tensor_view *view = &source->views[i];
+        const int32_t kind[] = {view->data != NULL, (int32_t)view->type, source->permuted};
+
+        hash_add(&state, kind, sizeof kind);
+        if (view->data != NULL)
+            hash_add(&state, view->data, (size_t)view->n_rows * view->row_bytes);
+    }
+    return hash_end(&state);
+}

@@ -1,0 +1,128 @@
+/*
+ * source.h - what the files that read models share with each other.
+ *
+ *   model_open (source.c)
+ *     FILE.gguf: gguf.c (container), gguf_config.c (keys) ────────────────┐
+ *     DIR: hf_dir.c (files), hf_config.c (keys), safetensors.c (tensors) ─┤
+ *                                                                         ▼
+ *                                                     struct model_config, struct tensor_list
+ *     bind.c (names and shapes): a struct tensor_view for each weight_id and layer
+ *
+ * A new tensor type is a row in dequant.c, a new family a naming in bind.c and its keys in the two
+ * config files, a new container one file that fills a tensor_list.
+ *
+ * Everything that comes from a file is checked before it is believed.  Parsers take (data, n_bytes,
+ * origin), so that tests and fuzzers feed them from memory; origin is the file name for messages.
+ */
+#ifndef EPIDOTE_MODEL_SOURCE_H
+#define EPIDOTE_MODEL_SOURCE_H
+
+#include <jansson.h>
+
+#include "model/model.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are little-endian");
+
+/* ---- tensor types (dequant.c) ---------------------------------------------------------------- */
+
+struct tensor_type_info {
+    const char *name;
+    int block_elems, block_bytes; /* a row is whole blocks */
+    /* n_blocks blocks as float32 [n_blocks * block_elems]; data has no alignment. */
+    void (*dequantize)(const uint8_t *data, int64_t n_blocks, float *out);
+};
+const struct tensor_type_info *tensor_type_info(enum tensor_type type);
+
+/* ---- tensors as a container lists them (bind.c) --------------------------------------------- */
+
+enum { TENSOR_MAX_DIMS = 4, TENSOR_MAX_NAME = 255 };
+
+struct source_tensor {
+    const char *name;   /* owned by the source's arena */
+    const char *origin; /* the file it is in; borrowed */
+    enum tensor_type type;
+    int n_dims;
+    int64_t dims[TENSOR_MAX_DIMS]; /* outermost first; unused ones are 1 */
+    const uint8_t *data;           /* view into the mapped file */
+    size_t n_bytes;
+    bool bound; /* is a weight of the model */
+};
+
+struct tensor_list {
+    struct source_tensor *tensors; /* owned */
+    int64_t n_tensors, cap_tensors;
+};
+
+/* tensor_list_add - append a copy of *tensor.  Returns ST_OK, ST_NOMEM. */
+enum status tensor_list_add(struct tensor_list *list, const struct source_tensor *tensor);
+void tensor_list_free(struct tensor_list *list);
+/* tensor_name_ok - printable ASCII, 1 to TENSOR_MAX_NAME bytes. */
+bool tensor_name_ok(const char *name, size_t n_bytes);
+/* tensor_measure - fill n_bytes of a tensor from its type and dims.  Returns ST_OK, ST_FORMAT (no
+ * elements, rows that are not whole blocks, more than 2^62 bytes; logged). */
+enum status tensor_measure(struct source_tensor *tensor);
+/* tensor_list_check_places - that tensors from index `first` on, all in one file whose tensor data
+ * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
+enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
+
+/* ---- an open model -------------------------------------------------------------------------- */
+
+struct model_source {
+    char *path;         /* owned */
+    const char *format; /* "GGUF v3", "safetensors" */
+    struct arena *arena;
+    struct file_map *maps; /* owned */
+    int n_maps;
+    struct model_config config;
+    bool permuted;             /* q and k rows are as llama GGUFs hold them */
+    struct tensor_view *views; /* owned; see model_source_tensor; data NULL = absent */
+    const char *chat_template; /* in arena, NULL if none */
+    struct vocab_spec vocab;   /* of a GGUF file; n_tokens 0 for directories */
+};
+
+/* source_begin - an empty source for path.  Returns ST_OK, ST_NOMEM.  End with model_close. */
+enum status source_begin(const char *path, struct model_source **out_source);
+/* source_check_config - sizes that fit together and that this version can compute.
+ * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED; logged with origin. */
+enum status source_check_config(const struct model_config *config, const char *origin);
+
+/* How one kind of file names the weights. */
+struct weight_naming {
+    const char *layer_prefix;        /* "blk." */
+    const char *names[WEIGHT_COUNT]; /* of layers: what follows "blk.7." */
+    const char *layers_key;          /* where the file says how many layers there are */
+};
+extern const struct weight_naming weight_naming_gguf, weight_naming_hf;
+
+/* source_bind - find every weight of source->config in the list, with the right shape and nothing
+ * left over.  Sorts the list.  Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status source_bind(struct model_source *source, const struct weight_naming *naming,
+                        struct tensor_list *list);
+
+/* ---- formats -------------------------------------------------------------------------------- */
+
+/* gguf_load - fill source from a GGUF file in memory; data must outlive it.
+ * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n_bytes,
+                      const char *origin);
+
+/* safetensors_list - append the tensors of one file in memory to list, names in arena.
+ * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status safetensors_list(const uint8_t *data, size_t n_bytes, const char *origin,
+                             struct arena *arena, struct tensor_list *list);
+/* hf_config_parse - hyper-parameters from the text of a config.json.
+ * hf_config_parse_generation - the ids that end an answer from the text of a
+ * generation_config.json; config keeps its own if there are none.
+ * Return ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *origin,
+                            struct model_config *config);
+enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
+                                       struct model_config *config);
+/* hf_dir_load - fill source from its directory.  Also ST_IO. */
+enum status hf_dir_load(struct model_source *source);
+
+/* json_file_parse - one JSON object; duplicate keys are refused.  Returns ST_OK, ST_FORMAT. */
+enum status json_file_parse(const uint8_t *data, size_t n_bytes, const char *origin,
+                            json_t **out_object);
+
+#endif

@@ -1,0 +1,89 @@
+#!/bin/bash
+# TEST
+# The commands that are no runs: ids of a text and back, JSON lines in and out, what a file holds,
+# help, and output that goes nowhere.
+. "$(dirname "$0")/e2e.bash"
+
+# Text to ids and back, byte for byte: spaces, CRLF, digits, several scripts, emoji, no last newline.
+printf 'Hello 123  world\r\n\n  caf\303\251 \346\227\245\346\234\254 \360\237\230\200\t<|im_end|>\nlast' >"$dir/text"
+tok() { "$epidote" tokenize --model "$model" "$@"; }
+tok "$dir/text" >"$dir/ids" || fail "tokenize"
+same "a line of ids per line" "$(wc -l <"$dir/ids")" 4
+same "an empty line has no ids" "$(sed -n 2p "$dir/ids")" ""
+tok --decode "$dir/ids" >"$dir/back" || fail "tokenize --decode"
+{ cat "$dir/text"; echo; } >"$dir/want"
+check "lines come back" cmp -s "$dir/back" "$dir/want"
+tok --whole <"$dir/text" >"$dir/ids" || fail "tokenize --whole"
+same "one line of ids" "$(wc -l <"$dir/ids")" 1
+tok --whole --decode - <"$dir/ids" >"$dir/back" || fail "tokenize --whole --decode"
+check "the whole text comes back" cmp -s "$dir/back" "$dir/text"
+
+printf 'good\nbad \377\n' | tok >"$dir/out" 2>"$dir/log"
+same "invalid UTF-8" $? 2
+has "names line and place" "$dir/log" "standard input:2:"
+for ids in 'x' '1 2x' '-1' '1 999999999' '99999999999999999999'; do
+    echo "$ids" | tok --decode >"$dir/out" 2>"$dir/log"
+    same "ids $ids" $? 2
+    has "names the id" "$dir/log" "is not a token id (0 to"
+done
+tok "$dir/nothing" 2>"$dir/log"
+same "no such input" $? 2
+has "names the input" "$dir/log" "$dir/nothing"
+"$epidote" tokenize "$dir/text" 2>"$dir/log"
+same "tokenize without a model" $? 2
+has "says what is missing" "$dir/log" "--model"
+
+# JSON lines in, answers out; fields of other names; a prompt a line; - for the standard streams.
+printf '{"question": "one", "key": "a"}\n{"question": "two", "key": "b"}\n' >"$dir/in.jsonl"
+"$epidote" import --prompt question --id key "$dir/in.jsonl" "$dir/p.h5" 2>"$dir/log" ||
+    fail "import of chosen fields"
+printf 'one\ntwo\n' | "$epidote" import --lines - "$dir/lines.h5" 2>"$dir/log" || fail "import of lines"
+job a "$dir/p.h5" max_tokens=3
+check "a job on them" run a
+"$epidote" export "$dir/a.out.h5" >"$dir/a.jsonl" || fail "export to standard output"
+same "exported rows" "$(wc -l <"$dir/a.jsonl")" 2
+has "their ids" "$dir/a.jsonl" '"b"'
+"$epidote" export "$dir/a.out.h5" "$dir/b.jsonl" 2>"$dir/log" || fail "export to a file"
+check "is the same" cmp -s "$dir/a.jsonl" "$dir/b.jsonl"
+"$epidote" import --lines --id key "$dir/in.jsonl" "$dir/x.h5" 2>"$dir/log"
+same "--lines with a field" $? 2
+"$epidote" export "$dir/nothing" 2>"$dir/log"
+same "export of nothing" $? 2
+has "says what there is for broken runs" "$dir/log" "--partial"
+"$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a finished run"
+
+# What files hold.
+for file in "$model" "$dir/p.h5" "$dir/a.out.h5"; do
+    "$epidote" inspect "$file" >"$dir/out" 2>"$dir/log" || fail "inspect $file: $(cat "$dir/log")"
+    check "inspect $file says something" test -s "$dir/out"
+    same "digest of $file" "$("$epidote" inspect --digest "$file" | grep -cE '^[0-9a-f]{16}$')" 1
+done
+"$epidote" inspect "$dir/text" >"$dir/out" 2>"$dir/log"
+same "inspect of a text" $? 2
+has "names the file" "$dir/log" "$dir/text"
+
+# check prints the effective job, which is a job file again.
+"$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" >"$dir/check" 2>"$dir/log" || fail "check"
+sed -n '/^# a GGUF file/,$p' "$dir/check" >"$dir/again.cfg"
+check "the effective job can be checked" "$epidote" check "$dir/again.cfg" >"$dir/check2" 2>"$dir/log"
+sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above tells free memory
+check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
+check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
+
+# Help and version; output that cannot be written is an error.
+"$epidote" help >"$dir/out" || fail "help"
+for command in run check status inspect import export tokenize help; do
+    has "help" "$dir/out" "epidote $command"
+    "$epidote" help $command >"$dir/one" || fail "help $command"
+    has "help $command" "$dir/one" "usage: epidote $command"
+done
+"$epidote" --version >"$dir/out" || fail "--version"
+has "--version" "$dir/out" "libhdf5"
+for command in help "help job" --version "inspect $dir/p.h5" "export $dir/a.out.h5"; do
+    $epidote $command >/dev/full 2>"$dir/log"
+    same "$command to a full device" $? 4
+done
+seq 20000 | { tok 2>"$dir/log"; echo $? >"$dir/code"; } | head -n 1 >"$dir/out"
+same "a reader that has gone" "$(cat "$dir/code")" 4
+has "is told" "$dir/log" "Broken pipe"
+end

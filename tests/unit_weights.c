@@ -1,0 +1,131 @@
+/* TEST */
+/*
+ * unit_weights.c - packing: every row of every tensor lands where the decoder looks for it,
+ * whatever the number of threads; tied models hold one matrix; NaN and infinity are refused by
+ * name.
+ */
+#include "checkpoint.h"
+#include "model/weights.h"
+
+#define GOLDEN "tests/golden/"
+
+/* Rows first .. of a matrix are the tensor's, rounded. */
+static void check_rows(const struct model_source *source, enum weight_id id, int layer,
+                       const struct ops_matrix *w, int first)
+{
+    const struct tensor_view *tensor = model_source_tensor(source, id, layer);
+    float in_file[512], packed[512];
+    int n_wrong = 0;
+
+    CHECK_INT(w->n_in, tensor->n_cols);
+    for (int r = 0; r < (int)tensor->n_rows; r++) {
+        model_source_row(source, id, layer, r, in_file);
+        ops_matrix_get_row(w, first + r, packed);
+        for (int i = 0; i < w->n_in; i++) {
+            const float want =
+                w->type == OPS_BF16 ? f32_from_bf16(bf16_from_f32(in_file[i])) : in_file[i];
+
+            n_wrong += bits_from_f32(packed[i]) != bits_from_f32(want);
+        }
+    }
+    CHECK_INT(n_wrong, 0);
+}
+
+static void every_row(const char *path, enum ops_type type, int n_threads)
+{
+    struct threads *threads;
+    struct model_source *source;
+    struct weights *w;
+
+    RIG_OK(threads_create(n_threads, &threads));
+    RIG_OK(model_open(path, &source));
+    RIG_OK(weights_create(source, type, threads, &w));
+    const struct model_config *c = model_source_config(source);
+    for (int l = 0; l < c->L; l++) {
+        const struct layer_weights *layer = &w->layers[l];
+        float norm[512];
+
+        check_rows(source, WEIGHT_Q, l, &layer->qkv, 0);
+        check_rows(source, WEIGHT_K, l, &layer->qkv, c->H * c->E);
+        check_rows(source, WEIGHT_V, l, &layer->qkv, (c->H + c->K) * c->E);
+        check_rows(source, WEIGHT_O, l, &layer->o, 0);
+        check_rows(source, WEIGHT_GATE, l, &layer->gate_up, 0);
+        check_rows(source, WEIGHT_UP, l, &layer->gate_up, c->F);
+        check_rows(source, WEIGHT_DOWN, l, &layer->down, 0);
+        model_source_row(source, WEIGHT_ATTN_NORM, l, 0, norm);
+        CHECK(memcmp(norm, layer->attn_norm, (size_t)c->D * sizeof *norm) == 0);
+        model_source_row(source, WEIGHT_FFN_NORM, l, 0, norm);
+        CHECK(memcmp(norm, layer->ffn_norm, (size_t)c->D * sizeof *norm) == 0);
+    }
+    check_rows(source, WEIGHT_EMBED, 0, &w->embed, 0);
+    if (c->tied)
+        CHECK(w->head.data == w->embed.data);
+    else
+        check_rows(source, WEIGHT_HEAD, 0, &w->head, 0);
+    CHECK_INT(w->pages_bytes, weights_bytes(c, type));
+    weights_destroy(w);
+    model_close(source);
+    threads_destroy(threads);
+}
+
+/* weights_create of a checkpoint with one element of one tensor set to these bits. */
+static enum status create_spoilt(const char *model, const char *tensor, size_t at, uint32_t bits,
+                                 enum ops_type type)
+{
+    struct threads *threads;
+    struct model_source *source;
+    struct weights *w = NULL;
+    struct checkpoint cp = checkpoint_read(model);
+    const struct checkpoint_tensor t = checkpoint_tensor(&cp, tensor);
+
+    checkpoint_set(&t, at, bits);
+    RIG_OK(threads_create(2, &threads));
+    RIG_OK(model_open(checkpoint_write(&cp), &source));
+    const enum status st = weights_create(source, type, threads, &w);
+    CHECK((st == ST_OK) == (w != NULL));
+    weights_destroy(w);
+    model_close(source);
+    threads_destroy(threads);
+    checkpoint_end(&cp);
+    return st;
+}
+
+static void not_finite(void)
+{
+    static const char down[] = "model.layers.1.mlp.down_proj.weight"; /* [51, 97] */
+    static const char norm[] = "model.layers.2.input_layernorm.weight";
+    const uint32_t nan = 0x7fc00000, minus_inf = 0xff800000;
+    const uint32_t big = 0x7f7fffff; /* largest float32: infinite as bf16 */
+    const size_t at = 33 * 97 + 96;  /* the last element of row 33 */
+
+    CHECK_INT(create_spoilt(GOLDEN "odd", down, at, nan, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), down);
+    CHECK_HAS(log_last_error(), "row 33 of 51");
+    CHECK_HAS(log_last_error(), "get it again");
+    CHECK_INT(create_spoilt(GOLDEN "odd", down, at, minus_inf, OPS_F32), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "row 33 of 51");
+    CHECK_INT(create_spoilt(GOLDEN "odd", norm, 50, nan, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), norm);
+    CHECK_INT(create_spoilt(GOLDEN "odd", down, at, big, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "as bf16");
+    CHECK_INT(create_spoilt(GOLDEN "odd", down, at, big, OPS_F32), ST_OK);
+    CHECK_INT(create_spoilt(GOLDEN "odd", norm, 50, big, OPS_BF16), ST_OK); /* norms stay float32 */
+    /* a bf16 and an f16 NaN */
+    CHECK_INT(create_spoilt(GOLDEN "wide_eps", "lm_head.weight", 7, 0x7fc0, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "lm_head.weight, row 0 of 160");
+    CHECK_INT(create_spoilt(GOLDEN "small", "model.embed_tokens.weight", 64, 0x7e00, OPS_BF16),
+              ST_FORMAT);
+    CHECK_HAS(log_last_error(), "model.embed_tokens.weight, row 1 of 300");
+}
+
+int main(void)
+{
+    for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        every_row(GOLDEN "small/Q4_1.gguf", OPS_BF16, n_threads);
+        every_row(GOLDEN "odd", OPS_BF16, n_threads);
+        every_row(GOLDEN "odd", OPS_F32, n_threads);
+        every_row(GOLDEN "wide_eps", OPS_F32, n_threads);
+    }
+    not_finite();
+    TEST_END();
+}
