@@ -61,7 +61,7 @@ LDFLAGS += $(if $(SAN),-fsanitize=$(SAN))
 # What this build calls itself: the version of CHANGELOG.md and, in a clone, the commit.
 version := $(shell sed -n 's/^\#\# \([0-9][^ ]*\).*/\1/p' CHANGELOG.md 2>/dev/null | head -1)
 commit  := $(shell git describe --always --dirty 2>/dev/null)
-$(out)/src/main.o: CPPFLAGS += -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_COMMIT='"$(commit)"'
+$(out)/src/main.o: DEFS := -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_COMMIT='"$(commit)"'
 
 # Numeric files of one instruction set each; chosen at run time.
 $(out)/src/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
@@ -102,7 +102,7 @@ $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 
 $(out)/%.o: %.c $(out)/flags
 	@mkdir -p $(@D)
-	$(CC_SAYS)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
+	$(CC_SAYS)$(CC) $(CPPFLAGS) $(DEFS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
@@ -192,12 +192,9 @@ bench-run: $(benches) $(out)/epidote
 	@for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
 
 man: build/epidote.1
-build/epidote.1: src/epidote.1.in build/epidote
-	@mkdir -p build/man
-	@for page in "" job; do build/epidote help $$page | sed 's/\\/\\e/g; s/-/\\-/g; s/^\([.'"'"']\)/\\\&\1/' > build/man/$${page:-commands}; done
-	@sed -e 's/@VERSION@/$(or $(version),0)/' -e '/^@COMMANDS@$$/{' -e 'r build/man/commands' -e 'd' -e '}' \
-	     -e '/^@OPTIONS@$$/{' -e 'r build/man/job' -e 'd' -e '}' $< > $@.tmp
-	@mv $@.tmp $@ && rm -r build/man
+build/epidote.1: build/epidote
+	build/epidote help man > $@.tmp
+	@mv $@.tmp $@
 
 install: build/epidote build/epidote.1
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/epidote/jobs

@@ -23,29 +23,40 @@
 /* ---- run, check, status -------------------------------------------------------------------------
  */
 
-static int run_or_check(const struct cli *cli, enum outcome (*what)(const struct job *))
-{
-    struct job *job = NULL;
-    enum outcome outcome;
+/* What this build calls itself, in result files too. */
+static const char program_name[] = "epidote " EPIDOTE_VERSION;
 
+static enum outcome load_job(const struct cli *cli, struct job **out_job)
+{
     if (!cli_readable(cli->args[0]))
         return OUTCOME_JOB;
-    const enum status st = job_load(cli->args[0], cli->settings, cli->n_settings, &job);
-    if (st != ST_OK)
-        return st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
-    outcome = what(job);
-    job_destroy(job);
-    return (int)outcome;
+    const enum status st = job_load(cli->args[0], cli->settings, cli->n_settings, out_job);
+    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
 static int cmd_run(const struct cli *cli)
 {
-    return run_or_check(cli, stage_run);
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_run(job, program_name);
+    job_destroy(job);
+    printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
+    if (fflush(stdout) != 0)
+        log_warn("standard output: %s", strerror(errno));
+    return (int)outcome;
 }
 
 static int cmd_check(const struct cli *cli)
 {
-    return run_or_check(cli, stage_check);
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_check(job);
+    job_destroy(job);
+    return (int)outcome;
 }
 
 static int cmd_status(const struct cli *cli)

@@ -375,6 +375,7 @@ static void full_disk(uint32_t seed)
             const enum status st = write_file(in_dir("full.h5"), seed, &shape, &digest);
             CHECK_INT(st, ST_IO);
             CHECK_HAS(log_last_error(), in_dir("full.h5"));
+            CHECK_HAS(log_last_error(), "file write failed: File too large; ");
             CHECK_HAS(log_last_error(), "room");
             CHECK(access(in_dir("full.h5"), F_OK) != 0);
             exit(test_n_failed != 0);

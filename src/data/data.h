@@ -234,9 +234,9 @@ struct import_args {
     const char *in_path; /* "-" = standard input */
     const char *out_path;
     bool lines; /* one prompt a line instead of JSONL */
-    const char
-        *field_prompt; /* JSON fields; NULL = "prompt", "messages", "id", ... where present */
-    const char *field_messages, *field_id;
+    /* JSON fields; NULL = "prompt", "messages", "prompt_tokens", "id" where present.  Once prompt
+     * or messages is named, only named fields are prompts. */
+    const char *field_prompt, *field_messages, *field_id;
 };
 /* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its
  * number. Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG.

@@ -5,15 +5,10 @@
  *                                                                                            │
  *   outcome beside RESULTS ◄─ merge of the logs into RESULTS ◄───────────────────────────────┘
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include "stage/session.h"
-
-#ifndef EPIDOTE_VERSION
-#define EPIDOTE_VERSION "0.1.0"
-#endif
 
 enum { IO_QUEUE_BYTES = 64 << 20, IO_WINDOW_ROWS = 1024 };
 
@@ -277,7 +272,7 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         log_warn("the outcome could not be written beside %s", job->results);
 }
 
-enum outcome stage_run(const struct job *job)
+enum outcome stage_run(const struct job *job, const char *program)
 {
     enum status st;
     enum outcome outcome;
@@ -310,7 +305,7 @@ enum outcome stage_run(const struct job *job)
                 goto err;
         }
         const struct result_meta meta = {
-            .program = "epidote " EPIDOTE_VERSION,
+            .program = program,
             .job = (const char *)session.effective_job.data,
             .identity = (const char *)session.identity.data,
             .numerics = session.ops->numerics,
@@ -334,8 +329,5 @@ err:
         tell(job, outcome, &figures); /* while the lock is still ours */
     journal_close(journal);
     session_close(&session);
-    printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
-    if (fflush(stdout) != 0)
-        log_warn("standard output: %s", strerror(errno));
     return outcome;
 }

@@ -121,8 +121,8 @@ enum status decode_create(const struct decode_args *args, struct stage **out_sta
  */
 
 /* stage_run - the whole of `epidote run`.  Everything is logged; the outcome stands beside RESULTS.
- */
-enum outcome stage_run(const struct job *job);
+ *   program  in  name and version, for the result file */
+enum outcome stage_run(const struct job *job, const char *program);
 /* stage_check - reads all that run would, prints layout, memory, rows and the effective job on
  * standard output, changes nothing. */
 enum outcome stage_check(const struct job *job);
