@@ -132,8 +132,7 @@ static double stream_gb_per_s(struct threads *threads, const void *data)
     return best;
 }
 
-/* ---- the operations ---------------------------------------------------------------------------
- */
+/* ---- the operations ------------------------------------------------------------------------- */
 
 struct bench {
     const struct ops *ops;

@@ -15,8 +15,7 @@
 static char dir[] = "/tmp/epidote-prompts-XXXXXX";
 static char path[128]; /* the file that a test works on */
 
-/* ---- reading a whole file ---------------------------------------------------------------------
- */
+/* ---- reading a whole file ------------------------------------------------------------------- */
 
 struct loaded {
     struct prompts *prompts;
@@ -54,8 +53,7 @@ static bool load_golden(const char *name, struct loaded *out)
     return ok;
 }
 
-/* ---- what h5py writes -------------------------------------------------------------------------
- */
+/* ---- what h5py writes ----------------------------------------------------------------------- */
 
 static void every_kind_of_string_is_the_same_text(void)
 {
@@ -179,8 +177,7 @@ static void bad_texts_are_bad_rows(void)
     unload(&got);
 }
 
-/* ---- files made here --------------------------------------------------------------------------
- */
+/* ---- files made here ------------------------------------------------------------------------ */
 
 static hid_t begin_file(void)
 {

@@ -27,8 +27,7 @@ static const char *in_dir(const char *name)
     return path[turn];
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* A row and the memory it points to: all of it follows from (seed, row). */
 struct made_row {
@@ -150,8 +149,7 @@ static void names_of_reasons(void)
     CHECK_STR(finish_reason_name(FINISH_COUNT), "unknown");
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static const struct result_meta meta = {
     .program = "epidote 0.1",

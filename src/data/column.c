@@ -34,8 +34,7 @@ bool window_next(struct window *window, uint64_t n_total, uint64_t n_bytes)
     return true;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static const char *class_name(H5T_class_t class)
 {
@@ -247,8 +246,7 @@ void column_close(struct column *column)
     *column = (struct column){0};
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static enum status read_failed(const struct column *column, uint64_t first, uint64_t n_rows)
 {
@@ -417,8 +415,7 @@ err:
     return st;
 }
 
-/* ---- ragged columns ---------------------------------------------------------------------------
- */
+/* ---- ragged columns ------------------------------------------------------------------------- */
 
 /* Walks the offsets once, in windows that share one element with the next. */
 static enum status check_offsets(const struct ragged *ragged)

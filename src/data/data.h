@@ -219,8 +219,7 @@ void io_counts(struct io *io, struct journal_counts *out_counts);
  * Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *io);
 
-/* ---- inspect, digest, in- and export ----------------------------------------------------------
- */
+/* ---- inspect, digest, in- and export -------------------------------------------------------- */
 
 /* results_digest - hash over the content of all result columns but /timing, and of the row range;
  * two result files with equal answers have equal digests.  Also works on a prompt file.

@@ -18,8 +18,7 @@ struct reader {
     const json_t *root; /* borrowed */
 };
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static enum status bad_value(const struct reader *r, const char *key, const char *wanted)
 {
@@ -66,8 +65,7 @@ static enum status read_ids(const struct reader *r, const char *key, const json_
     return ST_OK;
 }
 
-/* ---- the keys of config.json ------------------------------------------------------------------
- */
+/* ---- the keys of config.json ---------------------------------------------------------------- */
 
 /* What is made of a key's value. */
 enum rule {
@@ -267,8 +265,7 @@ static enum status check_layer_types(const struct reader *r)
     return json_is_array(types) ? ST_OK : bad_value(r, "layer_types", "a list");
 }
 
-/* ---- RoPE -------------------------------------------------------------------------------------
- */
+/* ---- RoPE ----------------------------------------------------------------------------------- */
 
 static enum status read_base(const struct reader *r, const char *key, const json_t *value,
                              double *base)
@@ -339,8 +336,7 @@ err:
     return st;
 }
 
-/* ---- config.json ------------------------------------------------------------------------------
- */
+/* ---- config.json ---------------------------------------------------------------------------- */
 
 #define FIELD(f) offsetof(struct model_config, f)
 static const struct {

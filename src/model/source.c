@@ -12,8 +12,7 @@
 
 #include "model/source.h"
 
-/* ---- checks for all formats -------------------------------------------------------------------
- */
+/* ---- checks for all formats ----------------------------------------------------------------- */
 
 enum status source_check_config(const struct model_config *c, const char *origin)
 {
@@ -56,8 +55,7 @@ enum status source_check_config(const struct model_config *c, const char *origin
     return ST_OK;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 enum status source_begin(const char *path, struct model_source **out_source)
 {
@@ -125,8 +123,7 @@ void model_close(struct model_source *source)
     host_free(source);
 }
 
-/* ---- questions --------------------------------------------------------------------------------
- */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 const struct model_config *model_source_config(const struct model_source *source)
 {
@@ -164,8 +161,7 @@ enum status model_source_tokenizer(const struct model_source *source,
     return tokenizer_load_json(path, out_tokenizer);
 }
 
-/* ---- fingerprint ------------------------------------------------------------------------------
- */
+/* ---- fingerprint ---------------------------------------------------------------------------- */
 
 static void hash_config(struct hash_state *state, const struct model_config *c)
 {

@@ -33,8 +33,7 @@ struct tensor_type_info {
 };
 const struct tensor_type_info *tensor_type_info(enum tensor_type type);
 
-/* ---- tensors as a container lists them (bind.c) ------------------------------------------------
- */
+/* ---- tensors as a container lists them (bind.c) --------------------------------------------- */
 
 enum { TENSOR_MAX_DIMS = 4, TENSOR_MAX_NAME = 255 };
 
@@ -66,8 +65,7 @@ enum status tensor_measure(struct source_tensor *tensor);
  * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
 
-/* ---- an open model ----------------------------------------------------------------------------
- */
+/* ---- an open model -------------------------------------------------------------------------- */
 
 struct model_source {
     char *path;         /* owned */
@@ -112,8 +110,7 @@ extern const struct weight_naming weight_naming_gguf, weight_naming_hf;
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
                         struct tensor_list *list);
 
-/* ---- formats ----------------------------------------------------------------------------------
- */
+/* ---- formats -------------------------------------------------------------------------------- */
 
 /* gguf_load - fill source from a GGUF file in memory; data must outlive it.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
