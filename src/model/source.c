@@ -130,19 +130,13 @@ const struct model_config *model_source_config(const struct model_source *source
     return &source->config;
 }
 
-/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
-static int n_views(const struct model_source *source)
-{
-    return WEIGHT_ATTN_NORM + source->config.L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
-}
-
 const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
                                               int layer)
 {
     assert((unsigned)id < WEIGHT_COUNT);
-    assert(id < WEIGHT_ATTN_NORM || (layer >= 0 && layer < source->config.L));
+    assert(!weight_of_layer(id) || (layer >= 0 && layer < source->config.L));
     const int at =
-        id < WEIGHT_ATTN_NORM ? (int)id : layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id;
+        weight_of_layer(id) ? layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id : (int)id;
     const struct tensor_view *view = &source->views[at];
 
     return view->data != NULL ? view : NULL;
@@ -194,7 +188,7 @@ uint64_t model_source_fingerprint(const struct model_source *source)
     hash_begin(&state, 1); /* the seed is the version of this list */
     hash_config(&state, &source->config);
     hash_add(&state, &of_tokenizer, sizeof of_tokenizer);
-    for (int i = 0; i < n_views(source); i++) {
+    for (size_t i = 0; i < model_n_views(&source->config); i++) {
         const struct tensor_view *view = &source->views[i];
         const int32_t kind[] = {view->data != NULL, (int32_t)view->type, source->permuted};
 
