@@ -192,12 +192,9 @@ bench-run: $(benches) $(out)/epidote
 	@for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
 
 man: build/epidote.1
-build/epidote.1: src/epidote.1.in build/epidote
-	@mkdir -p build/man
-	@for page in "" job; do build/epidote help $$page | sed 's/\\/\\e/g; s/-/\\-/g; s/^\([.'"'"']\)/\\\&\1/' > build/man/$${page:-commands}; done
-	@sed -e 's/@VERSION@/$(or $(version),0)/' -e '/^@COMMANDS@$$/{' -e 'r build/man/commands' -e 'd' -e '}' \
-	     -e '/^@OPTIONS@$$/{' -e 'r build/man/job' -e 'd' -e '}' $< > $@.tmp
-	@mv $@.tmp $@ && rm -r build/man
+build/epidote.1: build/epidote
+	build/epidote help man > $@.tmp
+	@mv $@.tmp $@
 
 install: build/epidote build/epidote.1
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/epidote/jobs

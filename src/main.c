@@ -20,32 +20,42 @@
 #define EPIDOTE_COMMIT ""
 #endif
 
-/* ---- run, check, status -------------------------------------------------------------------------
- */
+/* ---- run, check, status --------------------------------------------------------------------- */
 
-static int run_or_check(const struct cli *cli, enum outcome (*what)(const struct job *))
+/* What this build calls itself, in result files too. */
+static const char program_name[] = "epidote " EPIDOTE_VERSION;
+
+static enum outcome load_job(const struct cli *cli, struct job **out_job)
 {
-    struct job *job = NULL;
-    enum outcome outcome;
-
     if (!cli_readable(cli->args[0]))
         return OUTCOME_JOB;
-    const enum status st = job_load(cli->args[0], cli->settings, cli->n_settings, &job);
-    if (st != ST_OK)
-        return st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
-    outcome = what(job);
-    job_destroy(job);
-    return (int)outcome;
+    const enum status st = job_load(cli->args[0], cli->settings, cli->n_settings, out_job);
+    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
 static int cmd_run(const struct cli *cli)
 {
-    return run_or_check(cli, stage_run);
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_run(job, program_name);
+    job_destroy(job);
+    printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
+    if (fflush(stdout) != 0)
+        log_warn("standard output: %s", strerror(errno));
+    return (int)outcome;
 }
 
 static int cmd_check(const struct cli *cli)
 {
-    return run_or_check(cli, stage_check);
+    struct job *job = NULL;
+    enum outcome outcome = load_job(cli, &job);
+
+    if (job != NULL)
+        outcome = stage_check(job);
+    job_destroy(job);
+    return (int)outcome;
 }
 
 static int cmd_status(const struct cli *cli)
@@ -61,8 +71,7 @@ static int cmd_status(const struct cli *cli)
     return shown != 0 ? shown : (int)status.outcome;
 }
 
-/* ---- inspect, import, export
- * --------------------------------------------------------------------- */
+/* ---- inspect, import, export ----------------------------------------------------------------- */
 
 /* A GGUF file, or a directory that is not a journal's. */
 static bool is_model(const char *path)
@@ -161,8 +170,7 @@ static int cmd_export(const struct cli *cli)
     return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
 }
 
-/* ---- tokenize
- * ------------------------------------------------------------------------------------ */
+/* ---- tokenize -------------------------------------------------------------------------------- */
 
 /* What `tokenize` turns into what, one piece of input after the other. */
 struct tokenize {
@@ -315,8 +323,7 @@ err:
     return cli_exit(st);
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define FLAG_SET                                                                                   \
     {                                                                                              \

@@ -35,14 +35,15 @@ has "says what is missing" "$dir/log" "--model"
 
 # JSON lines in, answers out; fields of other names; a prompt a line; - for the standard streams.
 printf '{"question": "one", "key": "a"}\n{"question": "two", "key": "b"}\n' >"$dir/in.jsonl"
-check "import of chosen fields" "$epidote" import --prompt question --id key "$dir/in.jsonl" "$dir/p.h5"
-printf 'one\ntwo\n' | "$epidote" import --lines - "$dir/lines.h5" || fail "import of lines"
+"$epidote" import --prompt question --id key "$dir/in.jsonl" "$dir/p.h5" 2>"$dir/log" ||
+    fail "import of chosen fields"
+printf 'one\ntwo\n' | "$epidote" import --lines - "$dir/lines.h5" 2>"$dir/log" || fail "import of lines"
 job a "$dir/p.h5" max_tokens=3
 check "a job on them" run a
 "$epidote" export "$dir/a.out.h5" >"$dir/a.jsonl" || fail "export to standard output"
 same "exported rows" "$(wc -l <"$dir/a.jsonl")" 2
 has "their ids" "$dir/a.jsonl" '"b"'
-check "export to a file" "$epidote" export "$dir/a.out.h5" "$dir/b.jsonl"
+"$epidote" export "$dir/a.out.h5" "$dir/b.jsonl" 2>"$dir/log" || fail "export to a file"
 check "is the same" cmp -s "$dir/a.jsonl" "$dir/b.jsonl"
 "$epidote" import --lines --id key "$dir/in.jsonl" "$dir/x.h5" 2>"$dir/log"
 same "--lines with a field" $? 2
@@ -65,7 +66,8 @@ has "names the file" "$dir/log" "$dir/text"
 "$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" >"$dir/check" 2>"$dir/log" || fail "check"
 sed -n '/^# a GGUF file/,$p' "$dir/check" >"$dir/again.cfg"
 check "the effective job can be checked" "$epidote" check "$dir/again.cfg" >"$dir/check2" 2>"$dir/log"
-check "and is the same" cmp -s "$dir/check" "$dir/check2"
+sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above tells free memory
+check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
 check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
 
 # Help and version; output that cannot be written is an error.

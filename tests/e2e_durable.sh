@@ -5,21 +5,25 @@
 . "$(dirname "$0")/e2e.bash"
 
 prompts rows 80
-job a "$dir/rows.h5" max_tokens=24 threads=1 decode_batch=4
+job a "$dir/rows.h5" max_tokens=96 ignore_eos=true threads=1 decode_batch=2
 check "undisturbed run" run a
 want=$(digest "$dir/a.out.h5")
 
-# start NAME [--set ...] - run in the background until some rows are in the log; $pid.
+# start NAME [--set ...] - run in the background until some rows are in the log, then stop it there; $pid.
+# `kill -CONT $pid` lets it go on.
 start() {
     local name=$1
     shift
     EPIDOTE_LOG=debug "$epidote" run "$dir/$name.cfg" "$@" >"$dir/$name.log" 2>&1 &
     pid=$!
-    for _ in $(seq 400); do
-        [ "$(grep -c ' done$' "$dir/$name.log")" -ge 5 ] && return
-        kill -0 $pid 2>/dev/null || return
+    for _ in $(seq 3000); do
+        if [ "$(grep -c 'row [0-9]* done$' "$dir/$name.log")" -ge 9 ]; then
+            kill -STOP $pid
+            return
+        fi
         sleep 0.01
     done
+    fail "no rows were finished in time"
 }
 
 # Done already: the same command changes nothing.
@@ -72,6 +76,7 @@ has "names the owner's pid" "$dir/second.log" "$pid"
 has "names the owner's host" "$dir/second.log" "$(hostname)"
 "$epidote" status "$dir/a.out.h5" >"$dir/status.log" 2>&1
 has "status while it runs" "$dir/status.log" running
+kill -CONT $pid
 wait $pid
 same "the first job" $? 0
 same "digest of the first job" "$(digest "$dir/a.out.h5")" "$want"
@@ -88,6 +93,7 @@ same "digest after taking over" "$(digest "$dir/a.out.h5")" "$want"
 clear a
 start a
 mv "$dir/rows.h5" "$dir/rows.away"
+kill -CONT $pid
 wait $pid
 rc=$?
 mv "$dir/rows.away" "$dir/rows.h5"

@@ -44,7 +44,7 @@ while [ $done_kills -lt "$kills" ]; do
     cat "$dir/a.log" >>"$dir/all.log"
     same "digest after $chain_kills kills (chain $chain)" "$(digest "$dir/a.out.h5")" "$want"
     # Every row that came out of decode left a line; rows in flight are lost with a kill, no others.
-    computed=$(grep -c ' done$' "$dir/all.log")
+    computed=$(grep -c 'row [0-9]* done$' "$dir/all.log")
     bound=$((n_rows + chain_kills * 2 * batch))
     n_checks=$((n_checks + 1))
     [ "$computed" -ge "$n_rows" ] && [ "$computed" -le "$bound" ] ||

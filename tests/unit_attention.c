@@ -291,7 +291,8 @@ static void store(const struct ops *ops, enum ops_type type)
     }
     CHECK_INT(wrong, 0);
     for (size_t i = 0; i < n_bytes; i += ops_type_bytes(type))
-        n_written += memcmp((uint8_t *)pool.kv.base + i, "\377\377", 2) != 0;
+        n_written +=
+            memcmp((uint8_t *)pool.kv.base + i, "\377\377\377\377", ops_type_bytes(type)) != 0;
     CHECK_INT(n_written, 2 * s.n_tok * s.K * s.E);
     pool_free(&pool);
     shape_free(&s);

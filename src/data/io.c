@@ -22,6 +22,7 @@
 
 enum {
     BATCH_ROWS = 128,     /* rows asked of the file at once, at most */
+    WINDOWS = 4,          /* of full size that a queue holds */
     FIRST_BATCH_ROWS = 8, /* while nothing is known of their size */
     ARENA_CHUNK_BYTES = 1 << 18,
 };
@@ -136,7 +137,7 @@ static enum status read_window(struct io *io, struct window **out_window)
     enum status st = ST_OK;
     struct window *window = NULL;
     const uint64_t rows_end = io->args.journal->rows_end;
-    const size_t most_bytes = io->args.queue_bytes / 2;
+    const size_t most_bytes = io->args.queue_bytes / WINDOWS;
 
     *out_window = NULL;
     while (io->next_row < rows_end && journal_row_done(io->args.journal, io->next_row))
@@ -184,7 +185,8 @@ static bool wants_to_read(const struct io *io)
 {
     return io->read_st == ST_OK && io->write_st == ST_OK && !io->stopping &&
            io->n_ready < io->args.window_rows &&
-           (io->oldest == NULL || io->windows_bytes <= io->args.queue_bytes / 2);
+           (io->oldest == NULL ||
+            io->windows_bytes <= io->args.queue_bytes - io->args.queue_bytes / WINDOWS);
 }
 
 /* Called with the mutex; lets go of it meanwhile. */

@@ -169,9 +169,10 @@ static enum status owner_write(int fd, const char *path, const struct lock_owner
         goto err;
     }
     const size_t n = strlen(text);
+    errno = ENOSPC; /* what a short write means */
     if (ftruncate(fd, 0) != 0 || pwrite(fd, text, n, 0) != (ssize_t)n || fsync(fd) != 0) {
         log_error("%s: cannot write: %s; free space there and run the same command again", path,
-                  errno != 0 ? strerror(errno) : "no space");
+                  strerror(errno));
         st = ST_IO;
         goto err;
     }
@@ -273,9 +274,11 @@ static enum status take_flock(struct lock *lock)
     if (before.pid != 0)
         say_taken_over(lock->path, &before);
     owner_self(true, &lock->owner);
-    TRY(owner_write(fd, lock->path, &lock->owner), err);
+    TRY(owner_write(fd, lock->path, &lock->owner), err_unlink);
     lock->fd = fd;
     return ST_OK;
+err_unlink:
+    unlink(lock->path); /* ours: it is still held */
 err:
     close(fd);
     return st;

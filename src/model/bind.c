@@ -49,8 +49,7 @@ const struct weight_naming weight_naming_hf = {
     .layers_key = "num_hidden_layers",
 };
 
-/* ---- lists ------------------------------------------------------------------------------------
- */
+/* ---- lists ---------------------------------------------------------------------------------- */
 
 enum status tensor_list_add(struct tensor_list *list, const struct source_tensor *tensor)
 {
@@ -148,8 +147,7 @@ enum status tensor_list_check_places(struct tensor_list *list, int64_t first, co
     return ST_OK;
 }
 
-/* ---- binding ----------------------------------------------------------------------------------
- */
+/* ---- binding -------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {

@@ -24,8 +24,7 @@ enum {
 
 static const char again[] = "the file is damaged or was cut short, get it again";
 
-/* ---- reading forward --------------------------------------------------------------------------
- */
+/* ---- reading forward ------------------------------------------------------------------------ */
 
 static size_t left(const struct gguf *g)
 {
@@ -106,8 +105,7 @@ err:
     return st;
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -257,8 +255,7 @@ err:
     return st;
 }
 
-/* ---- asking for values ------------------------------------------------------------------------
- */
+/* ---- asking for values ---------------------------------------------------------------------- */
 
 struct gguf_value *gguf_find(struct gguf *g, const char *key)
 {
@@ -393,8 +390,7 @@ enum status gguf_get_strings(struct gguf *g, const char *key, int max,
     return ST_OK;
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------
- */
+/* ---- tensors -------------------------------------------------------------------------------- */
 
 /* Names by number in the file, for messages; readable ones also have a tensor_type. */
 static const char *const ggml_types[] = {

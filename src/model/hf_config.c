@@ -1,28 +1,24 @@
 /*
- * hf_config.c - hyper-parameters of a Hugging Face directory: config.json as transformers 4 and 5
- * write it, generation_config.json for the ids that end an answer, and the chat template.
+ * hf_config.c - hyper-parameters from the texts of a Hugging Face directory: config.json as
+ * transformers 4 and 5 write it, and generation_config.json for the ids that end an answer.
  *
  * Absent keys take the defaults of the family's configuration class.  Each key is understood,
  * known not to change what the model computes, known to change nothing at its usual value, or
  * refused by name.
  */
-#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/stat.h>
+#include <stdlib.h>
 
 #include "model/source.h"
-
-enum { MAX_CONFIG_BYTES = 1 << 20, MAX_TOKENIZER_CONFIG_BYTES = 16 << 20 };
 
 struct reader {
     const char *origin; /* file name for messages */
     const json_t *root; /* borrowed */
 };
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static enum status bad_value(const struct reader *r, const char *key, const char *wanted)
 {
@@ -69,8 +65,7 @@ static enum status read_ids(const struct reader *r, const char *key, const json_
     return ST_OK;
 }
 
-/* ---- the keys of config.json ------------------------------------------------------------------
- */
+/* ---- the keys of config.json ---------------------------------------------------------------- */
 
 /* What is made of a key's value. */
 enum rule {
@@ -270,8 +265,7 @@ static enum status check_layer_types(const struct reader *r)
     return json_is_array(types) ? ST_OK : bad_value(r, "layer_types", "a list");
 }
 
-/* ---- RoPE -------------------------------------------------------------------------------------
- */
+/* ---- RoPE ----------------------------------------------------------------------------------- */
 
 static enum status read_base(const struct reader *r, const char *key, const json_t *value,
                              double *base)
@@ -342,8 +336,7 @@ err:
     return st;
 }
 
-/* ---- config.json ------------------------------------------------------------------------------
- */
+/* ---- config.json ---------------------------------------------------------------------------- */
 
 #define FIELD(f) offsetof(struct model_config, f)
 static const struct {
@@ -457,130 +450,5 @@ enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, cons
     config->n_eos = n;
 done:
     json_decref(root);
-    return st;
-}
-
-/* ---- files of the directory -------------------------------------------------------------------
- */
-
-/* DIR/name in arena; NULL: no memory. */
-static char *path_in(const struct model_source *source, const char *name)
-{
-    const size_t n = strlen(source->path), n_name = strlen(name);
-    char *path = arena_alloc(source->arena, n + n_name + 2);
-
-    if (path == NULL)
-        return NULL;
-    memcpy(path, source->path, n);
-    path[n] = '/';
-    memcpy(path + n + 1, name, n_name + 1);
-    return path;
-}
-
-/* The text of DIR/name; one that does not exist leaves file empty with data NULL. */
-static enum status read_optional(const struct model_source *source, const char *name, size_t limit,
-                                 struct buf *file, const char **out_path)
-{
-    struct stat info;
-    char *path = path_in(source, name);
-
-    *out_path = path;
-    if (path == NULL)
-        return ST_NOMEM;
-    if (stat(path, &info) != 0 && errno == ENOENT)
-        return ST_OK;
-    const enum status st = file_read(path, limit, file);
-    return st == ST_OK ? buf_reserve(file, 1) : st; /* an empty file is there too */
-}
-
-static enum status load_configs(struct model_source *source)
-{
-    struct buf file = {0};
-    const char *path = NULL;
-    enum status st;
-
-    TRY(read_optional(source, "config.json", MAX_CONFIG_BYTES, &file, &path), done);
-    if (file.data == NULL) {
-        log_error("%s: not there; name a directory with config.json, tokenizer.json and "
-                  ".safetensors files, or a .gguf file itself",
-                  path);
-        st = ST_IO;
-        goto done;
-    }
-    TRY(hf_config_parse(file.data, file.n_bytes, path, &source->config), done);
-    buf_free(&file);
-    TRY(read_optional(source, "generation_config.json", MAX_CONFIG_BYTES, &file, &path), done);
-    if (file.data != NULL)
-        TRY(hf_config_parse_generation(file.data, file.n_bytes, path, &source->config), done);
-done:
-    buf_free(&file);
-    return st;
-}
-
-/* Of several templates, a list of {name, template}, the one named "default" counts. */
-static const json_t *pick_template(const json_t *value)
-{
-    if (!json_is_array(value))
-        return value;
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *one = json_array_get(value, i);
-        const char *name = json_string_value(json_object_get(one, "name"));
-
-        if (name != NULL && strcmp(name, "default") == 0)
-            return json_object_get(one, "template");
-    }
-    return NULL;
-}
-
-static enum status load_template(struct model_source *source)
-{
-    struct buf file = {0};
-    const char *path = NULL;
-    json_t *root = NULL;
-    size_t bad = 0;
-    enum status st;
-
-    TRY(read_optional(source, "chat_template.jinja", MAX_CONFIG_BYTES, &file, &path), done);
-    if (file.data != NULL) {
-        if (!utf8_valid((const char *)file.data, file.n_bytes, &bad) ||
-            (file.n_bytes > 0 && memchr(file.data, '\0', file.n_bytes) != NULL)) {
-            log_error("%s: byte %zu: must be UTF-8 without NUL; get the file again", path, bad);
-            st = ST_FORMAT;
-            goto done;
-        }
-        source->chat_template = arena_copy(source->arena, file.data, file.n_bytes);
-        st = source->chat_template != NULL ? ST_OK : ST_NOMEM;
-        goto done;
-    }
-    TRY(read_optional(source, "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES, &file, &path),
-        done);
-    if (file.data == NULL)
-        goto done;
-    TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
-    const json_t *text = pick_template(json_object_get(root, "chat_template"));
-    if (text == NULL || json_is_null(text))
-        goto done;
-    if (!json_is_string(text)) {
-        const struct reader r = {path, root};
-
-        st = bad_value(&r, "chat_template", "a text, or a list of {name, template}");
-        goto done;
-    }
-    source->chat_template =
-        arena_copy(source->arena, json_string_value(text), json_string_length(text));
-    st = source->chat_template != NULL ? ST_OK : ST_NOMEM;
-done:
-    json_decref(root);
-    buf_free(&file);
-    return st;
-}
-
-enum status hf_config_load(struct model_source *source)
-{
-    enum status st;
-
-    TRY(load_configs(source), err);
-    TRY(load_template(source), err);
-err:
     return st;
 }

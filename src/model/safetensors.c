@@ -1,30 +1,19 @@
 /*
- * safetensors.c - the tensors of a Hugging Face directory: model.safetensors, or the files that
- * model.safetensors.index.json lists.
+ * safetensors.c - the tensors of one safetensors file.
  *
  *   header length (uint64) | header: a JSON object, name -> dtype, shape, [begin, end] | tensor
  * data
  *
- * Tensors must cover the data without holes or overlaps, as the format asks.  The directory's
- * configuration is read in hf_config.c; what the tensors are for is in bind.c.
+ * Tensors must cover the data without holes or overlaps, as the format asks.  Which files a model
+ * has is known in hf_dir.c; what the tensors are for, in bind.c.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-
 #include "model/source.h"
 
-enum {
-    MAX_HEADER_BYTES = 100000000, /* the limit of the format */
-    MAX_INDEX_BYTES = 64 << 20,
-    MAX_FILES = 4096
-};
+enum { MAX_HEADER_BYTES = 100000000 }; /* the limit of the format */
 
 static const char again[] = "the file is damaged or was cut short, get it again";
 
-/* ---- one file ---------------------------------------------------------------------------------
- */
+/* ---- one file ------------------------------------------------------------------------------- */
 
 struct st_file {
     const char *origin;
@@ -195,154 +184,5 @@ enum status safetensors_list(const uint8_t *data, size_t n_bytes, const char *or
     TRY(check_holes(&f, list, first), done);
 done:
     json_decref(header);
-    return st;
-}
-
-/* ---- a directory of them ----------------------------------------------------------------------
- */
-
-/* Map DIR/name as the next of source->maps, which has room, and list its tensors. */
-static enum status add_file(struct model_source *source, const char *name, struct tensor_list *list)
-{
-    struct file_map *map = &source->maps[source->n_maps];
-    char path[4096];
-    enum status st;
-
-    if (snprintf(path, sizeof path, "%s/%s", source->path, name) >= (int)sizeof path) {
-        log_error("%s: path too long", source->path);
-        return ST_IO;
-    }
-    const char *origin = arena_copy(source->arena, path, strlen(path));
-    if (origin == NULL)
-        return ST_NOMEM;
-    TRY(file_map_open(origin, map), err);
-    source->n_maps++;
-    TRY(safetensors_list(map->data, map->n_bytes, origin, source->arena, list), err);
-err:
-    return st;
-}
-
-/* A file of the same directory and no other. */
-static bool is_plain_name(const char *name)
-{
-    return name != NULL && name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL &&
-           strlen(name) < 256;
-}
-
-/* The names of the files in weight_map, each once: a JSON object with null values. */
-static enum status collect_files(const char *origin, json_t *weight_map, json_t *files)
-{
-    const char *tensor = NULL;
-    json_t *value = NULL;
-
-    json_object_foreach(weight_map, tensor, value)
-    {
-        const char *name = json_string_value(value);
-
-        if (!is_plain_name(name)) {
-            log_error("%s: weight_map: the file of tensor %.80s must be the name of a file in the "
-                      "same directory; %s",
-                      origin, tensor, again);
-            return ST_FORMAT;
-        }
-        if (json_object_set_new(files, name, json_null()) != 0)
-            return ST_NOMEM;
-    }
-    if (json_object_size(files) == 0 || json_object_size(files) > MAX_FILES) {
-        log_error("%s: weight_map names %zu files, not 1 to %d; %s", origin,
-                  json_object_size(files), MAX_FILES, again);
-        return ST_FORMAT;
-    }
-    return ST_OK;
-}
-
-/* Index and files must list the same tensors in the same places. */
-static enum status check_index(const char *origin, const json_t *weight_map,
-                               const struct tensor_list *list)
-{
-    for (int64_t i = 0; i < list->n_tensors; i++) {
-        const struct source_tensor *t = &list->tensors[i];
-        const char *file = json_string_value(json_object_get(weight_map, t->name));
-
-        if (file == NULL || strcmp(strrchr(t->origin, '/') + 1, file) != 0) {
-            log_error("%s: weight_map: tensor %s is in %s, but the index says %.80s; files and "
-                      "index do not belong together, get them from one place",
-                      origin, t->name, t->origin, file != NULL ? file : "nothing of it");
-            return ST_FORMAT;
-        }
-    }
-    if (json_object_size(weight_map) > (size_t)list->n_tensors) {
-        log_error("%s: weight_map names %zu tensors and the files hold %lld; get them again, whole",
-                  origin, json_object_size(weight_map), (long long)list->n_tensors);
-        return ST_FORMAT;
-    }
-    return ST_OK;
-}
-
-static enum status add_indexed(struct model_source *source, const char *index_path,
-                               struct tensor_list *list)
-{
-    struct buf text = {0};
-    json_t *index = NULL, *files = json_object(), *unused = NULL;
-    const char *name = NULL;
-    enum status st = files != NULL ? ST_OK : ST_NOMEM;
-
-    TRY(st, done);
-    TRY(file_read(index_path, MAX_INDEX_BYTES, &text), done);
-    TRY(json_file_parse(text.data, text.n_bytes, index_path, &index), done);
-    json_t *weight_map = json_object_get(index, "weight_map");
-    TRY(collect_files(index_path, weight_map, files), done);
-    source->maps = host_zalloc(json_object_size(files) * sizeof *source->maps);
-    if (source->maps == NULL) {
-        st = ST_NOMEM;
-        goto done;
-    }
-    json_object_foreach(files, name, unused) TRY(add_file(source, name, list), done);
-    TRY(check_index(index_path, weight_map, list), done);
-done:
-    json_decref(files);
-    json_decref(index);
-    buf_free(&text);
-    return st;
-}
-
-static bool exists(const char *path)
-{
-    struct stat info;
-
-    return stat(path, &info) == 0;
-}
-
-enum status hf_load(struct model_source *source)
-{
-    struct tensor_list list = {0};
-    char whole[4096], index[4096];
-    enum status st;
-
-    if (snprintf(index, sizeof index, "%s/model.safetensors.index.json", source->path) >=
-        (int)sizeof index) {
-        log_error("%s: path too long", source->path);
-        return ST_IO;
-    }
-    snprintf(whole, sizeof whole, "%.4000s/model.safetensors", source->path);
-    TRY(hf_config_load(source), done);
-    if (exists(whole)) {
-        source->maps = host_zalloc(sizeof *source->maps);
-        st = source->maps != NULL ? ST_OK : ST_NOMEM;
-        TRY(st, done);
-        TRY(add_file(source, "model.safetensors", &list), done);
-    } else if (exists(index)) {
-        TRY(add_indexed(source, index, &list), done);
-    } else {
-        log_error("%s: holds neither model.safetensors nor model.safetensors.index.json; other "
-                  "weight files (pytorch_model.bin) are not supported, convert them to safetensors",
-                  source->path);
-        st = ST_IO;
-        goto done;
-    }
-    TRY(source_bind(source, &weight_naming_hf, &list), done);
-    source->format = "safetensors";
-done:
-    tensor_list_free(&list);
     return st;
 }

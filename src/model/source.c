@@ -1,8 +1,8 @@
 /*
  * source.c - an open model file: what kind it is, and what it answers once it is read and checked.
  *
- * Reading is in gguf.c and gguf_config.c, safetensors.c and hf_config.c; model_source_row is in
- * dequant.c, model_inspect in inspect.c.
+ * Reading is in gguf.c and gguf_config.c, or hf_dir.c, hf_config.c and safetensors.c;
+ * model_source_row is in dequant.c, model_inspect in inspect.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,8 +12,7 @@
 
 #include "model/source.h"
 
-/* ---- checks for all formats -------------------------------------------------------------------
- */
+/* ---- checks for all formats ----------------------------------------------------------------- */
 
 enum status source_check_config(const struct model_config *c, const char *origin)
 {
@@ -56,8 +55,7 @@ enum status source_check_config(const struct model_config *c, const char *origin
     return ST_OK;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 enum status source_begin(const char *path, struct model_source **out_source)
 {
@@ -104,7 +102,7 @@ enum status model_open(const char *path, struct model_source **out_source)
         return ST_IO;
     }
     TRY(source_begin(path, &source), err);
-    TRY(S_ISDIR(info.st_mode) ? hf_load(source) : load_file(source), err);
+    TRY(S_ISDIR(info.st_mode) ? hf_dir_load(source) : load_file(source), err);
     *out_source = source;
     return ST_OK;
 err:
@@ -125,8 +123,7 @@ void model_close(struct model_source *source)
     host_free(source);
 }
 
-/* ---- questions --------------------------------------------------------------------------------
- */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 const struct model_config *model_source_config(const struct model_source *source)
 {
@@ -170,8 +167,7 @@ enum status model_source_tokenizer(const struct model_source *source,
     return tokenizer_load_json(path, out_tokenizer);
 }
 
-/* ---- fingerprint ------------------------------------------------------------------------------
- */
+/* ---- fingerprint ---------------------------------------------------------------------------- */
 
 static void hash_config(struct hash_state *state, const struct model_config *c)
 {

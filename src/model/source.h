@@ -2,10 +2,11 @@
  * source.h - what the files that read models share with each other.
  *
  *   model_open (source.c)
- *     FILE.gguf ─► gguf.c: the container ─► gguf_config.c: keys ──────────────┐
- *                                                                            ├─► config, tensor
- * list DIR ───────► hf_config.c: config.json   safetensors.c: tensors, index ─┘       │ bind.c:
- * names and shapes ─► one struct tensor_view per weight_id and layer ◄───┘
+ *     FILE.gguf: gguf.c (container), gguf_config.c (keys) ────────────────┐
+ *     DIR: hf_dir.c (files), hf_config.c (keys), safetensors.c (tensors) ─┤
+ *                                                                         ▼
+ *                                                     struct model_config, struct tensor_list
+ *     bind.c (names and shapes): a struct tensor_view for each weight_id and layer
  *
  * A new tensor type is a row in dequant.c, a new family a naming in bind.c and its keys in the two
  * config files, a new container one file that fills a tensor_list.
@@ -32,8 +33,7 @@ struct tensor_type_info {
 };
 const struct tensor_type_info *tensor_type_info(enum tensor_type type);
 
-/* ---- tensors as a container lists them (bind.c) ------------------------------------------------
- */
+/* ---- tensors as a container lists them (bind.c) --------------------------------------------- */
 
 enum { TENSOR_MAX_DIMS = 4, TENSOR_MAX_NAME = 255 };
 
@@ -65,8 +65,7 @@ enum status tensor_measure(struct source_tensor *tensor);
  * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
 
-/* ---- an open model ----------------------------------------------------------------------------
- */
+/* ---- an open model -------------------------------------------------------------------------- */
 
 struct model_source {
     char *path;         /* owned */
@@ -100,8 +99,7 @@ extern const struct weight_naming weight_naming_gguf, weight_naming_hf;
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
                         struct tensor_list *list);
 
-/* ---- formats ----------------------------------------------------------------------------------
- */
+/* ---- formats -------------------------------------------------------------------------------- */
 
 /* gguf_load - fill source from a GGUF file in memory; data must outlive it.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
@@ -112,9 +110,6 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
 enum status safetensors_list(const uint8_t *data, size_t n_bytes, const char *origin,
                              struct arena *arena, struct tensor_list *list);
-/* hf_load - fill source from a directory with config.json and safetensors files. */
-enum status hf_load(struct model_source *source);
-
 /* hf_config_parse - hyper-parameters from the text of a config.json.
  * hf_config_parse_generation - the ids that end an answer from the text of a
  * generation_config.json; config keeps its own if there are none.
@@ -123,8 +118,8 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
                             struct model_config *config);
 enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
                                        struct model_config *config);
-/* hf_config_load - both from a directory, and its chat template. */
-enum status hf_config_load(struct model_source *source);
+/* hf_dir_load - fill source from its directory.  Also ST_IO. */
+enum status hf_dir_load(struct model_source *source);
 
 /* json_file_parse - one JSON object; duplicate keys are refused.  Returns ST_OK, ST_FORMAT. */
 enum status json_file_parse(const uint8_t *data, size_t n_bytes, const char *origin,

@@ -1,13 +1,17 @@
 /*
  * cpu_avx2.c - the operations with AVX2 and FMA.
  *
- * The bodies are shared with the other variants; lanes_avx2.h and tile_avx2.h say how 16 lanes and
- * one matmul tile are computed here.  Reached through ops_find only.
+ * The bodies are shared with the other variants; lanes_avx2.h says how 16 lanes are
+ * computed here, tile_simd.h how a matmul tile is.  Reached through ops_find only.
  */
 #include <assert.h>
 
 #include "ops/cpu/lanes_avx2.h"
-#include "ops/cpu/tile_avx2.h"
+
+#define TILE_MAX_ROWS 5
+#define TILE_MAX_PANELS 4
+#define TILE_PANELS 1
+#include "ops/cpu/tile_simd.h"
 
 #include "ops/cpu/exp_body.h"
 #include "ops/cpu/rows_body.h"

@@ -7,7 +7,11 @@
 #include <assert.h>
 
 #include "ops/cpu/lanes_avx512.h"
-#include "ops/cpu/tile_avx512.h"
+
+#define TILE_MAX_ROWS 8
+#define TILE_MAX_PANELS 8
+#define TILE_PANELS 2
+#include "ops/cpu/tile_simd.h"
 
 #include "ops/cpu/exp_body.h"
 #include "ops/cpu/rows_body.h"

@@ -66,6 +66,33 @@ static inline struct lanes lanes_from_bf16(const uint16_t *from)
     return (struct lanes){lanes_bf16x8(from), lanes_bf16x8(from + 8)};
 }
 
+/* The even or the odd members of 16 pairs, for the tile. */
+static inline struct lanes lanes_pairs_bf16(const uint16_t *from, bool odd)
+{
+    const __m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    const __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(from + 16));
+    const __m256i upper = _mm256_set1_epi32((int)0xffff0000u);
+
+    if (odd)
+        return (struct lanes){_mm256_castsi256_ps(_mm256_and_si256(lo, upper)),
+                              _mm256_castsi256_ps(_mm256_and_si256(hi, upper))};
+    return (struct lanes){_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}
+
+static inline __m256 lanes_pairs_f32x8(const float *from, bool odd)
+{
+    const __m256 a = _mm256_loadu_ps(from), b = _mm256_loadu_ps(from + 8);
+    const __m256 mixed = odd ? _mm256_shuffle_ps(a, b, 0xdd) : _mm256_shuffle_ps(a, b, 0x88);
+
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
+
+static inline struct lanes lanes_pairs_f32(const float *from, bool odd)
+{
+    return (struct lanes){lanes_pairs_f32x8(from, odd), lanes_pairs_f32x8(from + 16, odd)};
+}
+
 static inline struct lanes lanes_add(struct lanes a, struct lanes b)
 {
     return (struct lanes){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};

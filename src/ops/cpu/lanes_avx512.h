@@ -54,6 +54,27 @@ static inline struct lanes lanes_from_bf16(const uint16_t *from)
         _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
 }
 
+/* The even or the odd members of 16 pairs, for the tile. */
+static inline struct lanes lanes_pairs_bf16(const uint16_t *from, bool odd)
+{
+    const __m512i both = _mm512_loadu_si512(from);
+
+    if (odd)
+        return (struct lanes){
+            _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000u)))};
+    return (struct lanes){_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))};
+}
+
+static inline struct lanes lanes_pairs_f32(const float *from, bool odd)
+{
+    const __m512i even_at =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i at = odd ? _mm512_add_epi32(even_at, _mm512_set1_epi32(1)) : even_at;
+
+    return (struct lanes){
+        _mm512_permutex2var_ps(_mm512_loadu_ps(from), at, _mm512_loadu_ps(from + 16))};
+}
+
 static inline struct lanes lanes_add(struct lanes a, struct lanes b)
 {
     return (struct lanes){_mm512_add_ps(a.f, b.f)};

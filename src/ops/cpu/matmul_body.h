@@ -1,7 +1,7 @@
 /*
  * matmul_body.h - out = x W^T over packed panels, for every instruction set.
  *
- * Knows how work is cut into tasks and cache blocks; the arithmetic is in tile_<set>.h.  None of
+ * Knows how work is cut into tasks and cache blocks; the arithmetic is in tile_simd.h.  None of
  * the cuts below can change a bit: each output has one chain (ops.h), and cutting the summed index
  * only stores the chain's state and loads it again.
  *

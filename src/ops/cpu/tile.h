@@ -3,9 +3,9 @@
  *
  * A tile is a few rows of x times a few panels of 16 columns.  Every output has ONE accumulation
  * chain, in ascending order of the summed index, so how rows and panels are grouped into tiles can
- * be chosen for speed alone.  Each instruction set has its own tile_<set>.h with
+ * be chosen for speed alone.  tile_plain.h and tile_simd.h have
  *
- *   enum { TILE_MAX_ROWS, TILE_MAX_PANELS };
+ *   TILE_MAX_ROWS, TILE_MAX_PANELS
  *   int tile_panels(int rows)               panels that a tile of that many rows takes at once
  *   void tile_run(kind, rows, panels, tile) 1 <= rows <= TILE_MAX_ROWS; panels is tile_panels(rows)
  *                                           or 1
