@@ -183,7 +183,8 @@ demo: deps model
 bench: deps
 	@$(again) bench-run
 bench-run: $(benches) $(out)/epidote
-	@for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
+	@export EPIDOTE_SMOLLM2=$(wildcard build/models/SmolLM2-135M-Instruct.Q4_1.gguf); \
+	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
 
 man: build/epidote.1
 build/epidote.1: build/epidote
