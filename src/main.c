@@ -20,8 +20,7 @@
 #define EPIDOTE_COMMIT ""
 #endif
 
-/* ---- run, check, status -------------------------------------------------------------------------
- */
+/* ---- run, check, status --------------------------------------------------------------------- */
 
 /* What this build calls itself, in result files too. */
 static const char program_name[] = "epidote " EPIDOTE_VERSION;
@@ -72,8 +71,7 @@ static int cmd_status(const struct cli *cli)
     return shown != 0 ? shown : (int)status.outcome;
 }
 
-/* ---- inspect, import, export
- * --------------------------------------------------------------------- */
+/* ---- inspect, import, export ----------------------------------------------------------------- */
 
 /* A GGUF file, or a directory that is not a journal's. */
 static bool is_model(const char *path)
@@ -172,8 +170,7 @@ static int cmd_export(const struct cli *cli)
     return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
 }
 
-/* ---- tokenize
- * ------------------------------------------------------------------------------------ */
+/* ---- tokenize -------------------------------------------------------------------------------- */
 
 /* What `tokenize` turns into what, one piece of input after the other. */
 struct tokenize {
@@ -326,8 +323,7 @@ err:
     return cli_exit(st);
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define FLAG_SET                                                                                   \
     {                                                                                              \

@@ -92,8 +92,7 @@ static inline bool same_bytes(const struct buf *a, const struct buf *b)
            (a->n_bytes == 0 || memcmp(a->data, b->data, a->n_bytes) == 0);
 }
 
-/* ---- tokenizer.json, changed -------------------------------------------------------------------
- */
+/* ---- tokenizer.json, changed ---------------------------------------------------------------- */
 
 /* Write golden/tokenizer.json to the temporary folder with the value at a path like "model/vocab"
  * or "added_tokens/0/special" replaced by JSON text (NULL = removed; a list grows at "+"). */

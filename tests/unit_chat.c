@@ -5,8 +5,7 @@
  */
 #include "text_test.h"
 
-/* ---- chat -------------------------------------------------------------------------------------
- */
+/* ---- chat ----------------------------------------------------------------------------------- */
 
 static const char chatml_source[] =
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
@@ -132,8 +131,7 @@ static void unknown_templates_are_refused(void)
     tokenizer_destroy(t);
 }
 
-/* ---- stop lists -------------------------------------------------------------------------------
- */
+/* ---- stop lists ----------------------------------------------------------------------------- */
 
 static void stop_lists_are_read(void)
 {

@@ -69,8 +69,7 @@ static void unload(struct loaded *loaded)
 
 static const struct import_args plain = {.lines = false}, lines = {.lines = true};
 
-/* ---- import -----------------------------------------------------------------------------------
- */
+/* ---- import --------------------------------------------------------------------------------- */
 
 /* Every field somewhere, and gaps before, between and behind. */
 static void fields_become_columns(void)
@@ -318,8 +317,7 @@ static void many_rows_stream(void)
     unlink(out_path);
 }
 
-/* ---- export -----------------------------------------------------------------------------------
- */
+/* ---- export --------------------------------------------------------------------------------- */
 
 static const int32_t some_tokens[] = {5, 6};
 static const float some_logprobs[] = {-0.5f, -1.0f / 3};
@@ -491,8 +489,7 @@ static void partial_results_are_exported(void)
     CHECK_HAS(log_last_error(), "nothing to export");
 }
 
-/* ---- inspect ----------------------------------------------------------------------------------
- */
+/* ---- inspect -------------------------------------------------------------------------------- */
 
 static void files_are_described(void)
 {

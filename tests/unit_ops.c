@@ -71,9 +71,10 @@ static void pack(void)
                 ops_matrix_get_row(&w, n_out / 2, back);
                 for (int in = 0; in < n_in; in++)
                     CHECK((double)back[in] == test_rounded(w.type, row[in]));
-                for (size_t i = 0; i + 1 < n_bytes;
-                     i += 2) /* padding is zero, not what was there */
-                    n_ones += memcmp((uint8_t *)w.data + i, "\377\377", 2) == 0;
+                /* padding is zero, not what was there */
+                for (size_t i = 0; i < n_bytes; i += ops_type_bytes(w.type))
+                    n_ones += memcmp((uint8_t *)w.data + i, "\377\377\377\377",
+                                     ops_type_bytes(w.type)) == 0;
                 CHECK_INT(n_ones, 0);
                 free(row);
                 free(w.data);

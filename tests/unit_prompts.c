@@ -15,8 +15,7 @@
 static char dir[] = "/tmp/epidote-prompts-XXXXXX";
 static char path[128]; /* the file that a test works on */
 
-/* ---- reading a whole file ---------------------------------------------------------------------
- */
+/* ---- reading a whole file ------------------------------------------------------------------- */
 
 struct loaded {
     struct prompts *prompts;
@@ -54,8 +53,7 @@ static bool load_golden(const char *name, struct loaded *out)
     return ok;
 }
 
-/* ---- what h5py writes -------------------------------------------------------------------------
- */
+/* ---- what h5py writes ----------------------------------------------------------------------- */
 
 static void every_kind_of_string_is_the_same_text(void)
 {
@@ -179,8 +177,7 @@ static void bad_texts_are_bad_rows(void)
     unload(&got);
 }
 
-/* ---- files made here --------------------------------------------------------------------------
- */
+/* ---- files made here ------------------------------------------------------------------------ */
 
 static hid_t begin_file(void)
 {
@@ -538,6 +535,46 @@ static void settings_out_of_range(void)
     unlink(path);
 }
 
+/* A compressed chunk that is larger than HDF5's own cache: every window finds its rows in it. */
+static void large_compressed_chunks(void)
+{
+    enum { N = 200000, WIDTH = 12 };
+    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t n = N;
+    const hid_t space = H5Screate_simple(1, &n, NULL);
+    char *texts = calloc(N + 1, WIDTH);
+    struct prompts *prompts = NULL;
+    struct arena *arena = NULL;
+    static struct prompt_row rows[1000];
+    int wrong = 0;
+
+    for (int i = 0; i < N; i++)
+        snprintf(texts + i * WIDTH, WIDTH, "row %d", i);
+    H5Tset_size(type, WIDTH);
+    H5Pset_chunk(dcpl, 1, &n);
+    H5Pset_deflate(dcpl, 1);
+    const hid_t dataset = H5Dcreate2(file, "prompt", type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+    H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts);
+    H5Dclose(dataset);
+    H5Sclose(space);
+    H5Pclose(dcpl);
+    H5Tclose(type);
+    H5Fclose(file);
+    CHECK(prompts_open(path, &prompts) == ST_OK);
+    CHECK(arena_create(4096, &arena) == ST_OK);
+    for (uint64_t first = 0; first < N; first += 1000) {
+        arena_reset(arena);
+        CHECK(prompts_read(prompts, first, 1000, arena, rows) == ST_OK);
+        for (uint64_t i = 0; i < 1000; i++)
+            wrong += strcmp(rows[i].prompt, texts + (first + i) * WIDTH) != 0;
+    }
+    CHECK_INT(wrong, 0);
+    prompts_close(prompts);
+    arena_destroy(arena);
+    free(texts);
+    unlink(path);
+}
+
 /* 64 texts, chunked as given; row `changed` is another text. */
 static uint64_t fingerprint_of(hsize_t chunk, int changed, bool with_note)
 {
@@ -627,6 +664,7 @@ int main(void)
     settings_out_of_range();
     fingerprints_follow_content();
     digest_of_prompts();
+    large_compressed_chunks();
     opened_twice_and_while_locked();
     CHECK(rmdir(dir) == 0);
     TEST_END();

@@ -10,8 +10,7 @@
 
 #define REAL "tests/golden/real_tokens/"
 
-/* ---- the strings of make_tokens.py -------------------------------------------------------------
- */
+/* ---- the strings of make_tokens.py ---------------------------------------------------------- */
 
 struct draw {
     uint64_t state;
@@ -72,8 +71,7 @@ static void make_string(int number, const json_t *fragments, struct buf *out)
         put_part(&d, fragments, out);
 }
 
-/* ---- what the tokeniser makes of them
- * ------------------------------------------------------------ */
+/* ---- what the tokeniser makes of them -------------------------------------------------------- */
 
 struct work {
     struct token_list ids;

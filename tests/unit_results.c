@@ -27,8 +27,7 @@ static const char *in_dir(const char *name)
     return path[turn];
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* A row and the memory it points to: all of it follows from (seed, row). */
 struct made_row {
@@ -150,8 +149,7 @@ static void names_of_reasons(void)
     CHECK_STR(finish_reason_name(FINISH_COUNT), "unknown");
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static const struct result_meta meta = {
     .program = "epidote 0.1",
@@ -375,6 +373,7 @@ static void full_disk(uint32_t seed)
             const enum status st = write_file(in_dir("full.h5"), seed, &shape, &digest);
             CHECK_INT(st, ST_IO);
             CHECK_HAS(log_last_error(), in_dir("full.h5"));
+            CHECK_HAS(log_last_error(), "file write failed: File too large; ");
             CHECK_HAS(log_last_error(), "room");
             CHECK(access(in_dir("full.h5"), F_OK) != 0);
             exit(test_n_failed != 0);

@@ -9,8 +9,7 @@
 #include "model/source.h"
 #include "test.h"
 
-/* ---- one file ---------------------------------------------------------------------------------
- */
+/* ---- one file ------------------------------------------------------------------------------- */
 
 static enum status list_file(const char *header, size_t n_data, struct tensor_list *list)
 {

@@ -10,8 +10,7 @@
 
 enum { V = 26, EOS = 25, N_ROWS = 60, P = 16 };
 
-/* ---- an engine that knows only what it was told -----------------------------------------------
- */
+/* ---- an engine that knows only what it was told --------------------------------------------- */
 
 struct toy_engine {
     struct engine base;
@@ -76,8 +75,7 @@ static enum status toy_poll(struct engine *engine, enum engine_event *out_event,
 
 static const struct engine_ops toy_ops = {toy_submit, toy_poll, NULL};
 
-/* ---- rows and what they must give ---------------------------------------------------------------
- */
+/* ---- rows and what they must give ----------------------------------------------------------- */
 
 struct want {
     int32_t prompt[64], out[64];
@@ -137,8 +135,7 @@ static struct tokenizer *letters(void)
     return tokenizer;
 }
 
-/* ---- one run
- * -------------------------------------------------------------------------------------- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 struct setting {
     int n_slots, n_blocks, max_tok, max_seqs, batch;
@@ -336,20 +333,20 @@ static void broken_off(struct tokenizer *tokenizer)
 
 static void progress_text(void)
 {
-    const struct progress prev = {.elapsed_s = 110, .prefill_tok = 1000, .decode_tok = 500};
+    const struct progress prev = {.elapsed_s = 110, .prompt_tok = 1000, .answer_tok = 500};
     const struct progress now = {
         .elapsed_s = 120,
         .n_rows = 1000,
         .n_done = 412,
         .n_failed = 2,
         .n_kept = 12,
-        .prefill_tok = 183000,
-        .decode_tok = 31500,
+        .prompt_tok = 183000,
+        .answer_tok = 31500,
     };
     char buf[256];
 
     CHECK_STR(progress_line(buf, sizeof buf, &now, &prev),
-              "412/1000 rows, 2 failed  prefill 18.2k tok/s  decode 3.10k tok/s  eta 176 s");
+              "412/1000 rows, 2 failed  prompts 18.2k tok/s  answers 3.10k tok/s  eta 176 s");
     CHECK_STR(units_si(buf, sizeof buf, 0), "0.00");
     CHECK_STR(units_si(buf, sizeof buf, 999), "999");
     CHECK_STR(units_si(buf, sizeof buf, 999.6), "1.00k");

@@ -217,8 +217,7 @@ static void texts_come_back(void)
     tokenizer_destroy(t);
 }
 
-/* ---- special tokens, questions ------------------------------------------------------------------
- */
+/* ---- special tokens, questions -------------------------------------------------------------- */
 
 static void tokens_are_found(void)
 {

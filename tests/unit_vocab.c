@@ -5,8 +5,7 @@
  */
 #include "text_test.h"
 
-/* ---- vocabularies that are refused
- * --------------------------------------------------------------- */
+/* ---- vocabularies that are refused ----------------------------------------------------------- */
 
 static void bad_vocabularies_are_refused(void)
 {

@@ -95,8 +95,7 @@ enum status wire_first_unpack(const void *payload, size_t n_bytes, struct wire_f
 enum status wire_done_pack(const struct wire_done *done, struct buf *out);
 enum status wire_done_unpack(const void *payload, size_t n_bytes, struct wire_done *out_done);
 
-/* ---- world (world.c) --------------------------------------------------------------------------
- */
+/* ---- world (world.c) ------------------------------------------------------------------------ */
 
 struct address {
     enum role role;
@@ -132,8 +131,7 @@ void msg_free(struct msg *msg);
 /* world_n_sent - messages sent so far, by type [MSG_COUNT]; view. */
 const uint64_t *world_n_sent(const struct world *world);
 
-/* ---- links (link.c) ----------------------------------------------------------------------------
- */
+/* ---- links (link.c) ------------------------------------------------------------------------- */
 
 /*
  * A link moves the KV blocks of a row from the rank that prefills it to the rank that decodes it,

@@ -11,8 +11,8 @@
 
 enum {
     WINDOW_BYTES = 8 << 20,
-    CHUNK_CACHE_BYTES = 16 << 20, /* per column: a larger compressed chunk is unpacked anew for
-                                     every window that touches it */
+    CHUNK_CACHE_LEAST = 1 << 20, /* HDF5's own */
+    CHUNK_CACHE_MOST = 64 << 20, /* a larger compressed chunk is unpacked for every window */
     CHUNK_CACHE_SLOTS = 1009
 };
 
@@ -34,8 +34,7 @@ bool window_next(struct window *window, uint64_t n_total, uint64_t n_bytes)
     return true;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static const char *class_name(H5T_class_t class)
 {
@@ -159,16 +158,43 @@ static enum status check_filters(const struct column *column)
     return st;
 }
 
+/* Bytes of one chunk; 0 if the dataset is not chunked. */
+static uint64_t chunk_bytes(hid_t dataset)
+{
+    hsize_t dims[H5S_MAX_RANK] = {0};
+    const hid_t dcpl = H5Dget_create_plist(dataset), type = H5Dget_type(dataset);
+    uint64_t n_bytes = 0;
+
+    if (dcpl >= 0 && type >= 0 && H5Pget_layout(dcpl) == H5D_CHUNKED) {
+        const int n_dims = H5Pget_chunk(dcpl, H5S_MAX_RANK, dims);
+
+        n_bytes = H5Tget_size(type);
+        for (int d = 0; d < n_dims; d++)
+            n_bytes *= dims[d]; /* HDF5 keeps chunks below 4 GiB */
+    }
+    h5_close(type);
+    h5_close(dcpl);
+    return n_bytes;
+}
+
+/* Windows go forward, so a cache of one chunk does: less, and HDF5 unpacks a chunk anew for every
+ * window that touches it; more, and memory grows with the file. */
 static hid_t dataset_open(hid_t loc, const char *name)
 {
-    const hid_t dapl = H5Pcreate(H5P_DATASET_ACCESS);
+    const hid_t dataset = H5Dopen2(loc, name, H5P_DEFAULT);
+    uint64_t cache_bytes = dataset < 0 ? 0 : chunk_bytes(dataset);
 
-    /* Windows go forward, so what has been read whole may leave the cache first. */
+    if (cache_bytes <= CHUNK_CACHE_LEAST)
+        return dataset;
+    if (cache_bytes > CHUNK_CACHE_MOST)
+        cache_bytes = CHUNK_CACHE_MOST;
+    h5_close(dataset); /* the size of the cache is set where a dataset is opened */
+    const hid_t dapl = H5Pcreate(H5P_DATASET_ACCESS);
     if (dapl >= 0)
-        H5Pset_chunk_cache(dapl, CHUNK_CACHE_SLOTS, CHUNK_CACHE_BYTES, 1.0);
-    const hid_t dataset = H5Dopen2(loc, name, dapl < 0 ? H5P_DEFAULT : dapl);
+        H5Pset_chunk_cache(dapl, CHUNK_CACHE_SLOTS, cache_bytes, 1.0);
+    const hid_t again = H5Dopen2(loc, name, dapl < 0 ? H5P_DEFAULT : dapl);
     h5_close(dapl);
-    return dataset;
+    return again;
 }
 
 enum status column_open(hid_t loc, const char *path, const char *name, const char *label,
@@ -220,8 +246,7 @@ void column_close(struct column *column)
     *column = (struct column){0};
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static enum status read_failed(const struct column *column, uint64_t first, uint64_t n_rows)
 {
@@ -390,8 +415,7 @@ err:
     return st;
 }
 
-/* ---- ragged columns ---------------------------------------------------------------------------
- */
+/* ---- ragged columns ------------------------------------------------------------------------- */
 
 /* Walks the offsets once, in windows that share one element with the next. */
 static enum status check_offsets(const struct ragged *ragged)

@@ -219,8 +219,7 @@ void io_counts(struct io *io, struct journal_counts *out_counts);
  * Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *io);
 
-/* ---- inspect, digest, in- and export ----------------------------------------------------------
- */
+/* ---- inspect, digest, in- and export -------------------------------------------------------- */
 
 /* results_digest - hash over the content of all result columns but /timing, and of the row range;
  * two result files with equal answers have equal digests.  Also works on a prompt file.
@@ -234,9 +233,9 @@ struct import_args {
     const char *in_path; /* "-" = standard input */
     const char *out_path;
     bool lines; /* one prompt a line instead of JSONL */
-    const char
-        *field_prompt; /* JSON fields; NULL = "prompt", "messages", "id", ... where present */
-    const char *field_messages, *field_id;
+    /* JSON fields; NULL = "prompt", "messages", "prompt_tokens", "id" where present.  Once prompt
+     * or messages is named, only named fields are prompts. */
+    const char *field_prompt, *field_messages, *field_id;
 };
 /* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its
  * number. Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG.

@@ -34,15 +34,31 @@ static herr_t take_first_reason(unsigned n, const H5E_error2_t *error, void *arg
     return 1;
 }
 
+/* "file write failed: time = ..., errno = 28, error message = 'No space left on device', buf = ..."
+ * becomes "file write failed: No space left on device". */
+static void fold_system_error(char out[H5_REASON_BYTES])
+{
+    static const char before[] = "error message = '";
+    const char *message = strstr(out, before), *end;
+    char *what_end = strchr(out, ':');
+
+    if (message == NULL || what_end == NULL || what_end > message)
+        return;
+    message += sizeof before - 1;
+    end = strchr(message, '\'');
+    const size_t n = end != NULL ? (size_t)(end - message) : strlen(message);
+    memcpy(what_end, ": ", 2);
+    memmove(what_end + 2, message, n);
+    what_end[2 + n] = '\0';
+}
+
 const char *h5_reason(char out[H5_REASON_BYTES])
 {
     out[0] = '\0';
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_first_reason, out);
     if (out[0] == '\0')
         snprintf(out, H5_REASON_BYTES, "no reason given");
-    for (char *c = out; *c != '\0'; c++) /* HDF5 puts a line break after the system's date */
-        if (*c == '\n')
-            *c = ' ';
+    fold_system_error(out);
     return out;
 }
 

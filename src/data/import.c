@@ -59,8 +59,7 @@ struct import {
     uint64_t n_rows, n_tokens;
 };
 
-/* ---- columns ----------------------------------------------------------------------------------
- */
+/* ---- columns -------------------------------------------------------------------------------- */
 
 static enum status need_column(struct import *import, enum import_column c)
 {
@@ -173,8 +172,7 @@ err:
     return st;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 static enum status read_lines(struct import *import, FILE *in, const char *in_path)
 {

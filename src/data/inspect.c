@@ -36,8 +36,7 @@ static enum status put_indented(struct buf *out, const char *text)
     return st;
 }
 
-/* ---- prompt file ------------------------------------------------------------------------------
- */
+/* ---- prompt file ---------------------------------------------------------------------------- */
 
 struct prompts_sums {
     uint64_t n_prompt, n_messages, n_tokens, n_bad; /* rows */
@@ -145,8 +144,7 @@ err:
     return st;
 }
 
-/* ---- result file ------------------------------------------------------------------------------
- */
+/* ---- result file ---------------------------------------------------------------------------- */
 
 struct results_sums {
     uint64_t n_by_reason[FINISH_COUNT], prompt_tokens, tokens, text_bytes, first_bad;
@@ -253,8 +251,7 @@ err:
     return st;
 }
 
-/* ---- journal ----------------------------------------------------------------------------------
- */
+/* ---- journal -------------------------------------------------------------------------------- */
 
 static enum status inspect_log(const char *path, struct buf *out)
 {

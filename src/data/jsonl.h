@@ -9,8 +9,7 @@
 
 #include "data/data.h"
 
-/* ---- lines ------------------------------------------------------------------------------------
- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 enum { JSONL_LINE_LIMIT = 256 << 20 }; /* bytes: a longer line is not one */
 
@@ -33,8 +32,7 @@ void jsonl_lines_end(struct jsonl_lines *lines);
  */
 enum status jsonl_lines_next(struct jsonl_lines *lines, const char **out_line, size_t *out_bytes);
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* One line as a row.  Texts are views of root, of the line, or of `scratch`. */
 struct jsonl_row {

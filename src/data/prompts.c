@@ -64,8 +64,7 @@ struct prompts {
     struct ragged tokens;
 };
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static enum status check_schema(const struct prompts *prompts)
 {
@@ -254,8 +253,7 @@ const struct prompts_info *prompts_info(const struct prompts *prompts)
     return &prompts->info;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* The first thing wrong with a row is what its error says. */
 #define ROW_BAD(row, ...)                                                                          \
@@ -518,8 +516,7 @@ enum status prompts_read_ids(struct prompts *prompts, uint64_t first, uint64_t n
     return column_read_text(&prompts->columns[COL_ID], first, n_rows, arena, out_ids, out_bytes);
 }
 
-/* ---- fingerprint ------------------------------------------------------------------------------
- */
+/* ---- fingerprint ---------------------------------------------------------------------------- */
 
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash)
 {

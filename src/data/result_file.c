@@ -26,8 +26,7 @@ struct result_file {
     struct ragged tokens, logprobs;
 };
 
-/* ---- attributes -------------------------------------------------------------------------------
- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 
 /* ST_END: no schema at all. */
 static enum status read_schema(hid_t file, struct buf *out)
@@ -133,8 +132,7 @@ err:
     return st;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static enum status check_rows(const struct result_file *file, const char *name, uint64_t n_rows,
                               uint64_t n_want)
@@ -277,8 +275,7 @@ const struct result_file_info *result_file_info(const struct result_file *file)
     return &file->info;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 static enum status bad_row(const struct result_file *file, uint64_t row, const char *what)
 {
@@ -452,8 +449,7 @@ err:
     return st;
 }
 
-/* ---- digest -----------------------------------------------------------------------------------
- */
+/* ---- digest --------------------------------------------------------------------------------- */
 
 enum status result_file_digest(struct result_file *file, uint64_t *out_digest)
 {

@@ -67,8 +67,7 @@ struct result_writer {
     bool made, finished;                       /* the file is there; it is whole */
 };
 
-/* ---- making the file --------------------------------------------------------------------------
- */
+/* ---- making the file ------------------------------------------------------------------------ */
 
 /* An HDF5 enum of int8, so that h5py shows names beside codes. */
 static hid_t reason_type(void)
@@ -142,8 +141,7 @@ err:
     return st;
 }
 
-/* ---- columns ----------------------------------------------------------------------------------
- */
+/* ---- columns -------------------------------------------------------------------------------- */
 
 static enum status put(struct result_writer *writer, enum out_column c, const void *data,
                        uint64_t n_elements)
@@ -219,8 +217,7 @@ err:
     return st;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* Whether a row continues what was written and has the columns that this file has. */
 static enum status check_row(const struct result_writer *writer, const struct result_row *row,
@@ -315,8 +312,7 @@ err:
     return st;
 }
 
-/* ---- begin and end ----------------------------------------------------------------------------
- */
+/* ---- begin and end -------------------------------------------------------------------------- */
 
 enum status result_writer_create(const struct result_writer_args *args,
                                  struct result_writer **out_writer)

@@ -372,8 +372,7 @@ err:
     return st;
 }
 
-/* ---- print and free ---------------------------------------------------------------------------
- */
+/* ---- print and free ------------------------------------------------------------------------- */
 
 static enum status put_quoted(struct buf *out, const char *text)
 {

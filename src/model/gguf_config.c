@@ -10,8 +10,7 @@
 
 enum { MAX_TOKENS = 1 << 24, MAX_MERGES = 1 << 26, MAX_TEMPLATE_BYTES = 1 << 20 };
 
-/* ---- hyper-parameters --------------------------------------------------------------------------
- */
+/* ---- hyper-parameters ----------------------------------------------------------------------- */
 
 struct llama_keys {
     int L, D, F, H, K, V, context, rope_dims, key_length, value_length, n_experts, n_used_experts;
@@ -213,8 +212,7 @@ err:
     return st;
 }
 
-/* ---- vocabulary and template ------------------------------------------------------------------
- */
+/* ---- vocabulary and template ---------------------------------------------------------------- */
 
 /* An id key; *out stays -1 if it is absent. */
 static enum status read_id(struct gguf *g, const char *key, int V, int *out)
@@ -361,8 +359,7 @@ err:
     return st;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 static bool has_tensor(const struct tensor_list *list, const char *name)
 {

@@ -18,8 +18,7 @@ struct reader {
     const json_t *root; /* borrowed */
 };
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static enum status bad_value(const struct reader *r, const char *key, const char *wanted)
 {
@@ -66,8 +65,7 @@ static enum status read_ids(const struct reader *r, const char *key, const json_
     return ST_OK;
 }
 
-/* ---- the keys of config.json ------------------------------------------------------------------
- */
+/* ---- the keys of config.json ---------------------------------------------------------------- */
 
 /* What is made of a key's value. */
 enum rule {
@@ -202,8 +200,8 @@ static bool follows(enum rule rule, const json_t *value)
 
 static enum status check_keys(const struct reader *r)
 {
-    const char *key = NULL;
-    json_t *value = NULL;
+    const char *key;
+    json_t *value;
 
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
@@ -267,8 +265,7 @@ static enum status check_layer_types(const struct reader *r)
     return json_is_array(types) ? ST_OK : bad_value(r, "layer_types", "a list");
 }
 
-/* ---- RoPE -------------------------------------------------------------------------------------
- */
+/* ---- RoPE ----------------------------------------------------------------------------------- */
 
 static enum status read_base(const struct reader *r, const char *key, const json_t *value,
                              double *base)
@@ -285,8 +282,8 @@ static enum status read_base(const struct reader *r, const char *key, const json
 static enum status read_rope_object(const struct reader *r, const char *name, const json_t *rope,
                                     double *base)
 {
-    const char *key = NULL;
-    json_t *value = NULL;
+    const char *key;
+    json_t *value;
     enum status st = ST_OK;
 
     if (!json_is_object(rope))
@@ -339,8 +336,7 @@ err:
     return st;
 }
 
-/* ---- config.json ------------------------------------------------------------------------------
- */
+/* ---- config.json ---------------------------------------------------------------------------- */
 
 #define FIELD(f) offsetof(struct model_config, f)
 static const struct {

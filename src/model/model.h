@@ -12,8 +12,7 @@
 #include "ops/ops.h"
 #include "text/text.h"
 
-/* ---- hyper-parameters (config) ----------------------------------------------------------------
- */
+/* ---- hyper-parameters (config) -------------------------------------------------------------- */
 
 enum { MODEL_MAX_EOS = 16 };
 
@@ -28,8 +27,7 @@ struct model_config {
     int eos_ids[MODEL_MAX_EOS], n_eos;
 };
 
-/* ---- files (source.c, gguf.c, safetensors.c, hf_config.c, dequant.c) ---------------------------
- */
+/* ---- files (source.c, gguf.c, safetensors.c, hf_config.c, dequant.c) ------------------------ */
 
 enum tensor_type {
     TENSOR_F32,
@@ -99,8 +97,7 @@ uint64_t model_source_fingerprint(const struct model_source *source);
 /* model_inspect - family, sizes, types, context, tokeniser, template, memory, as text. */
 enum status model_inspect(const struct model_source *source, struct buf *out_text);
 
-/* ---- weights (weights.c) -----------------------------------------------------------------------
- */
+/* ---- weights (weights.c) -------------------------------------------------------------------- */
 
 struct weights; /* packed, one copy in memory */
 /* weights_create - dequantise, check for NaN and infinity (ST_FORMAT, naming tensor and row), pack.
@@ -110,8 +107,7 @@ enum status weights_create(const struct model_source *source, enum ops_type type
 void weights_destroy(struct weights *weights);
 size_t weights_bytes(const struct model_config *config, enum ops_type type);
 
-/* ---- sampler (sampler.c) ------------------------------------------------------------------------
- */
+/* ---- sampler (sampler.c) -------------------------------------------------------------------- */
 
 struct sampler_params {
     double temperature;                      /* 0 = greedy */
@@ -149,8 +145,7 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
-/* ---- decoder (decoder.c) ------------------------------------------------------------------------
- */
+/* ---- decoder (decoder.c) -------------------------------------------------------------------- */
 
 /* One step's work: token ids of all sequences one after another, what each sequence needs. */
 struct decoder_batch {

@@ -13,8 +13,7 @@ enum { MAX_HEADER_BYTES = 100000000 }; /* the limit of the format */
 
 static const char again[] = "the file is damaged or was cut short, get it again";
 
-/* ---- one file ---------------------------------------------------------------------------------
- */
+/* ---- one file ------------------------------------------------------------------------------- */
 
 struct st_file {
     const char *origin;

@@ -12,8 +12,7 @@
 
 #include "model/source.h"
 
-/* ---- checks for all formats -------------------------------------------------------------------
- */
+/* ---- checks for all formats ----------------------------------------------------------------- */
 
 enum status source_check_config(const struct model_config *c, const char *origin)
 {
@@ -56,8 +55,7 @@ enum status source_check_config(const struct model_config *c, const char *origin
     return ST_OK;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 enum status source_begin(const char *path, struct model_source **out_source)
 {
@@ -125,27 +123,20 @@ void model_close(struct model_source *source)
     host_free(source);
 }
 
-/* ---- questions --------------------------------------------------------------------------------
- */
+/* ---- questions ------------------------------------------------------------------------------ */
 
 const struct model_config *model_source_config(const struct model_source *source)
 {
     return &source->config;
 }
 
-/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
-static int n_views(const struct model_source *source)
-{
-    return WEIGHT_ATTN_NORM + source->config.L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
-}
-
 const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
                                               int layer)
 {
     assert((unsigned)id < WEIGHT_COUNT);
-    assert(id < WEIGHT_ATTN_NORM || (layer >= 0 && layer < source->config.L));
+    assert(!weight_of_layer(id) || (layer >= 0 && layer < source->config.L));
     const int at =
-        id < WEIGHT_ATTN_NORM ? (int)id : layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id;
+        weight_of_layer(id) ? layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id : (int)id;
     const struct tensor_view *view = &source->views[at];
 
     return view->data != NULL ? view : NULL;
@@ -170,8 +161,7 @@ enum status model_source_tokenizer(const struct model_source *source,
     return tokenizer_load_json(path, out_tokenizer);
 }
 
-/* ---- fingerprint ------------------------------------------------------------------------------
- */
+/* ---- fingerprint ---------------------------------------------------------------------------- */
 
 static void hash_config(struct hash_state *state, const struct model_config *c)
 {
@@ -198,7 +188,7 @@ uint64_t model_source_fingerprint(const struct model_source *source)
     hash_begin(&state, 1); /* the seed is the version of this list */
     hash_config(&state, &source->config);
     hash_add(&state, &of_tokenizer, sizeof of_tokenizer);
-    for (int i = 0; i < n_views(source); i++) {
+    for (size_t i = 0; i < model_n_views(&source->config); i++) {
         const struct tensor_view *view = &source->views[i];
         const int32_t kind[] = {view->data != NULL, (int32_t)view->type, source->permuted};
 

@@ -33,8 +33,7 @@ struct tensor_type_info {
 };
 const struct tensor_type_info *tensor_type_info(enum tensor_type type);
 
-/* ---- tensors as a container lists them (bind.c) ------------------------------------------------
- */
+/* ---- tensors as a container lists them (bind.c) --------------------------------------------- */
 
 enum { TENSOR_MAX_DIMS = 4, TENSOR_MAX_NAME = 255 };
 
@@ -66,8 +65,7 @@ enum status tensor_measure(struct source_tensor *tensor);
  * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
 
-/* ---- an open model ----------------------------------------------------------------------------
- */
+/* ---- an open model -------------------------------------------------------------------------- */
 
 struct model_source {
     char *path;         /* owned */
@@ -81,6 +79,17 @@ struct model_source {
     const char *chat_template; /* in arena, NULL if none */
     struct vocab_spec vocab;   /* of a GGUF file; n_tokens 0 for directories */
 };
+
+/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
+static inline bool weight_of_layer(enum weight_id id)
+{
+    return id >= WEIGHT_ATTN_NORM;
+}
+
+static inline size_t model_n_views(const struct model_config *c)
+{
+    return WEIGHT_ATTN_NORM + (size_t)c->L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
+}
 
 /* source_begin - an empty source for path.  Returns ST_OK, ST_NOMEM.  End with model_close. */
 enum status source_begin(const char *path, struct model_source **out_source);
@@ -101,8 +110,7 @@ extern const struct weight_naming weight_naming_gguf, weight_naming_hf;
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
                         struct tensor_list *list);
 
-/* ---- formats ----------------------------------------------------------------------------------
- */
+/* ---- formats -------------------------------------------------------------------------------- */
 
 /* gguf_load - fill source from a GGUF file in memory; data must outlive it.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */

@@ -48,8 +48,7 @@ static struct coordinator *self_of(struct stage *stage)
     return (struct coordinator *)stage;
 }
 
-/* ---- results ----------------------------------------------------------------------------------
- */
+/* ---- results -------------------------------------------------------------------------------- */
 
 static enum status count_failed(struct coordinator *self)
 {
@@ -126,8 +125,7 @@ static enum status write_waiting(struct coordinator *self, bool *out_worked)
     return st == ST_OK ? write_error_row(self) : st;
 }
 
-/* ---- admission --------------------------------------------------------------------------------
- */
+/* ---- admission ------------------------------------------------------------------------------ */
 
 static void drop_held(struct coordinator *self)
 {
@@ -213,8 +211,7 @@ err:
     return st;
 }
 
-/* ---- the stage --------------------------------------------------------------------------------
- */
+/* ---- the stage ------------------------------------------------------------------------------ */
 
 static enum status on_message(struct stage *stage, struct msg *msg)
 {
@@ -266,8 +263,8 @@ static void report(struct coordinator *self, double now_s)
         .n_kept = counts.n_kept,
     };
     if (self->args.engine != NULL) {
-        now.prefill_tok = self->args.engine->stats.n_prefill_tok;
-        now.decode_tok = self->args.engine->stats.n_decode_tok;
+        now.prompt_tok = self->args.engine->stats.n_prompt_tok;
+        now.answer_tok = self->args.engine->stats.n_answer_tok;
     }
     log_info("%s", progress_line(line, sizeof line, &now, &self->last));
     self->last = now;

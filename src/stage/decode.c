@@ -52,8 +52,7 @@ static struct decode *self_of(struct stage *stage)
     return (struct decode *)stage;
 }
 
-/* ---- a row's memory
- * ------------------------------------------------------------------------------ */
+/* ---- a row's memory -------------------------------------------------------------------------- */
 
 /* All that the row will ever need, so that steps allocate nothing. */
 static enum status set_aside(struct decode_row *row)
@@ -118,8 +117,7 @@ static void close_row(struct decode *self, struct decode_row *row)
     self->n_open--;
 }
 
-/* ---- a row's end
- * --------------------------------------------------------------------------------- */
+/* ---- a row's end ----------------------------------------------------------------------------- */
 
 /* Pack the result, send DONE, give the blocks back. */
 static enum status finish(struct decode *self, int32_t slot, enum finish_reason reason,
@@ -210,7 +208,9 @@ static enum status take_token(struct decode *self, int32_t slot, const struct sa
     if (!row->row.ignore_eos && is_eos(self, sampled->token))
         return finish(self, slot, FINISH_STOP, "");
 
-    TRY(detokenizer_add(&row->detok, self->args.tokenizer, sampled->token, &row->text), err);
+    /* Models pad their vocabulary: ids past the tokeniser's stand for nothing. */
+    if (sampled->token < tokenizer_n_tokens(self->args.tokenizer))
+        TRY(detokenizer_add(&row->detok, self->args.tokenizer, sampled->token, &row->text), err);
     const size_t stop_at = find_stop(row, text_bytes);
     if (stop_at < row->text.n_bytes) {
         row->text.n_bytes = stop_at;
@@ -224,8 +224,7 @@ err:
     return st;
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------ */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static enum status take_reserve(struct decode *self, struct msg *msg)
 {
@@ -304,8 +303,7 @@ static enum status on_message(struct stage *stage, struct msg *msg)
     return st;
 }
 
-/* ---- steps
- * ---------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static void compose(struct decode *self)
 {
@@ -382,8 +380,7 @@ err:
     return st;
 }
 
-/* ---- create, destroy
- * ------------------------------------------------------------------------------ */
+/* ---- create, destroy ------------------------------------------------------------------------- */
 
 static void destroy(struct stage *stage)
 {

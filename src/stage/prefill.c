@@ -45,8 +45,7 @@ static struct prefill *self_of(struct stage *stage)
     return (struct prefill *)stage;
 }
 
-/* ---- messages -----------------------------------------------------------------------------------
- */
+/* ---- messages ------------------------------------------------------------------------------- */
 
 static void row_free(struct prefill_row *row)
 {
@@ -139,8 +138,7 @@ static enum status on_message(struct stage *stage, struct msg *msg)
     }
 }
 
-/* ---- steps --------------------------------------------------------------------------------------
- */
+/* ---- steps ---------------------------------------------------------------------------------- */
 
 /* Fill the step from the queue.  Returns the number of its sequences. */
 static int compose(struct prefill *self)
@@ -169,7 +167,7 @@ static int compose(struct prefill *self)
         };
         left_tok -= n_tok;
     }
-    self->step = (struct step){.n_seqs = n_seqs, .seqs = self->seqs};
+    self->step = (struct step){.of_prompts = true, .n_seqs = n_seqs, .seqs = self->seqs};
     return n_seqs;
 }
 
@@ -271,8 +269,7 @@ err:
     return st;
 }
 
-/* ---- create, destroy ----------------------------------------------------------------------------
- */
+/* ---- create, destroy ------------------------------------------------------------------------ */
 
 static void destroy(struct stage *stage)
 {

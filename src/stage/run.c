@@ -36,8 +36,7 @@ struct figures {
     struct journal_counts counts;
 };
 
-/* ---- signals ------------------------------------------------------------------------------------
- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 /* A signal handler has no argument; this is the only state outside structs in this room. */
 static volatile sig_atomic_t stop_signal;
@@ -59,8 +58,7 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- set-up -------------------------------------------------------------------------------------
- */
+/* ---- set-up --------------------------------------------------------------------------------- */
 
 static enum status machine_stages(const struct session *session, struct journal *journal,
                                   struct machine *machine)
@@ -177,8 +175,7 @@ static void machine_destroy(struct machine *machine)
     *machine = (struct machine){0};
 }
 
-/* ---- the run
- * -------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 /* Compute every row of the range that the journal does not hold. */
 static enum status run_rows(const struct session *session, struct journal *journal,
@@ -230,10 +227,10 @@ static void print_summary(const struct session *session, const struct figures *f
     printf("time      %.2f s load, %.2f s run (engine busy %.0f %%), %.2f s merge\n",
            figures->load_s, figures->run_s, 100 * figures->engine.busy_s / run_s, figures->merge_s);
     printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
-           (unsigned long long)figures->engine.n_prefill_tok,
-           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prefill_tok / run_s),
-           (unsigned long long)figures->engine.n_decode_tok,
-           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_decode_tok / run_s),
+           (unsigned long long)figures->engine.n_prompt_tok,
+           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prompt_tok / run_s),
+           (unsigned long long)figures->engine.n_answer_tok,
+           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_answer_tok / run_s),
            (unsigned long long)figures->engine.n_steps, (unsigned long long)figures->n_messages);
     printf("memory    %.0f MiB resident at most\n", (double)host_memory_peak_bytes() / 1048576);
     printf("results   %s\n", session->job->results);
@@ -257,6 +254,7 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         .n_done = figures->counts.n_done,
         .n_failed = figures->counts.n_failed,
         .n_attempts = figures->counts.n_attempts,
+        .n_records = figures->counts.n_records,
         .elapsed_s = clock_now_s(),
     };
 

@@ -66,13 +66,12 @@ struct intake_row {
 enum status intake_row_make(const struct intake *intake, const struct prompt_row *prompt,
                             struct arena *arena, struct intake_row *out_row, struct row_error *err);
 
-/* ---- progress (progress.c) --------------------------------------------------------------------
- */
+/* ---- progress (progress.c) ------------------------------------------------------------------ */
 
 struct progress {
     double elapsed_s;
     uint64_t n_rows, n_done, n_failed, n_kept; /* kept: finished before this attempt */
-    uint64_t prefill_tok, decode_tok;
+    uint64_t prompt_tok, answer_tok;
 };
 /* progress_line - one report from two snapshots, now->elapsed_s > prev->elapsed_s.  Pure. Returns
  * buf. */
@@ -117,8 +116,7 @@ struct decode_args {
 };
 enum status decode_create(const struct decode_args *args, struct stage **out_stage);
 
-/* ---- run and check -----------------------------------------------------------------------------
- */
+/* ---- run and check -------------------------------------------------------------------------- */
 
 /* stage_run - the whole of `epidote run`.  Everything is logged; the outcome stands beside RESULTS.
  *   program  in  name and version, for the result file */

@@ -100,8 +100,7 @@ void bpe_scratch_free(struct bpe_scratch *scratch)
     *scratch = (struct bpe_scratch){0};
 }
 
-/* ---- heap of rank << 32 | place, lowest on top -------------------------------------------------
- */
+/* ---- heap of rank << 32 | place, lowest on top ---------------------------------------------- */
 
 static void heap_sink(uint64_t *heap, size_t n, size_t at)
 {

@@ -109,8 +109,7 @@ const char *chat_template_name(const struct chat_template *chat)
     return chat->name;
 }
 
-/* ---- writing a conversation --------------------------------------------------------------------
- */
+/* ---- writing a conversation ----------------------------------------------------------------- */
 
 struct writer {
     struct buf text;

@@ -48,8 +48,7 @@ void token_list_free(struct token_list *list)
     *list = (struct token_list){0};
 }
 
-/* ---- from large to small -----------------------------------------------------------------------
- */
+/* ---- from large to small -------------------------------------------------------------------- */
 
 struct encoder {
     const struct tokenizer *tokenizer;
@@ -118,8 +117,7 @@ done:
     return st;
 }
 
-/* ---- the public way in --------------------------------------------------------------------------
- */
+/* ---- the public way in ---------------------------------------------------------------------- */
 
 enum status encode_check(const char *text, size_t n_bytes, unsigned flags, struct buf *lossy,
                          struct text_span *out_text, struct row_error *err)

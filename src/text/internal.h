@@ -127,8 +127,7 @@ struct tokenizer {
 /* tokenizer_word - the token that is the encoding of exactly these bytes, -1 if there is none. */
 int32_t tokenizer_word(const struct tokenizer *tokenizer, const char *word, size_t n_bytes);
 
-/* ---- encoding a text of several origins (encode.c) --------------------------------------------
- */
+/* ---- encoding a text of several origins (encode.c) ------------------------------------------ */
 
 /* Bytes [begin, end) of a text. */
 struct text_range {

@@ -36,8 +36,7 @@ static const char *quote_token(char out[QUOTE_CAP], const struct text_span *toke
     return quote(out, token->data, token->n_bytes);
 }
 
-/* ---- the byte-to-unicode alphabet of GPT-2 ------------------------------------------------------
- */
+/* ---- the byte-to-unicode alphabet of GPT-2 -------------------------------------------------- */
 
 enum { ALPHABET_END = 256 + 68 };
 

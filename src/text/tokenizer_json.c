@@ -32,8 +32,7 @@ done:
     return st;
 }
 
-/* ---- model and tokens --------------------------------------------------------------------------
- */
+/* ---- model and tokens ----------------------------------------------------------------------- */
 
 static enum status check_model(struct loader *l, json_t *model)
 {
@@ -193,8 +192,7 @@ static enum status read_merges(struct loader *l, const json_t *merges)
     return ST_OK;
 }
 
-/* ---- tokenizer_config.json ----------------------------------------------------------------------
- */
+/* ---- tokenizer_config.json ------------------------------------------------------------------ */
 
 /* The id of config[key], a token's text or an object with it; keeps *id if there is none. */
 static enum status read_config_token(const struct loader *l, const char *key, int *id)

@@ -81,8 +81,7 @@ const char *loader_type(const json_t *object)
     return type != NULL ? type : "(no type)";
 }
 
-/* ---- pre-tokeniser and post-processor ---------------------------------------------------------------------
- */
+/* ---- pre-tokeniser and post-processor ------------------------------------------------------- */
 
 static enum status check_byte_level(const struct loader *l, json_t *step)
 {

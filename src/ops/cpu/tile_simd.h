@@ -26,8 +26,12 @@
 
 static inline int tile_panels(int rows)
 {
-    return rows == 1 ? TILE_MAX_PANELS : TILE_PANELS;
+    return rows == 1 ? TILE_MAX_PANELS : rows == 2 ? 2 : TILE_PANELS;
 }
+
+/* The system's own prefetch of one stream gives half of the memory's speed; with this, few rows get
+ * nearly all of it.  A wide tile reads streams enough. */
+enum { TILE_AHEAD_BYTES = 2048 };
 
 #define TILE_INLINE static inline __attribute__((always_inline))
 
@@ -101,6 +105,7 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
         TILE_EACH_ROW(TILE_ADD)
         TILE_EACH_ROW(TILE_STEP)
         panel += step_bytes;
+        __builtin_prefetch(panel + TILE_AHEAD_BYTES);
         if (C == 2)
             panel2 += step_bytes;
     }
@@ -178,11 +183,11 @@ TILE_DEFINE(tile_2x1, tile_narrow, 2, 1)
 TILE_DEFINE(tile_3x1, tile_narrow, 3, 1)
 TILE_DEFINE(tile_4x1, tile_narrow, 4, 1)
 TILE_DEFINE(tile_5x1, tile_narrow, 5, 1)
+TILE_DEFINE(tile_2x2, tile_narrow, 2, 2)
 #if TILE_PANELS == 2
 TILE_DEFINE(tile_6x1, tile_narrow, 6, 1)
 TILE_DEFINE(tile_7x1, tile_narrow, 7, 1)
 TILE_DEFINE(tile_8x1, tile_narrow, 8, 1)
-TILE_DEFINE(tile_2x2, tile_narrow, 2, 2)
 TILE_DEFINE(tile_3x2, tile_narrow, 3, 2)
 TILE_DEFINE(tile_4x2, tile_narrow, 4, 2)
 TILE_DEFINE(tile_5x2, tile_narrow, 5, 2)
@@ -207,18 +212,22 @@ static inline void tile_run(enum tile_kind kind, int rows, int panels, const str
         tile_8x1,
 #endif
     };
-#if TILE_PANELS == 2
     static void (*const two_panels[])(enum tile_kind, const struct tile *) = {
-        tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2, tile_8x2,
+        tile_2x2,
+#if TILE_PANELS == 2
+        tile_3x2,
+        tile_4x2,
+        tile_5x2,
+        tile_6x2,
+        tile_7x2,
+        tile_8x2,
+#endif
     };
 
-    if (panels == 2) {
-        two_panels[rows - 2](kind, tile);
-        return;
-    }
-#endif
     if (panels == 1)
         one_panel[rows - 1](kind, tile);
+    else if (panels == 2)
+        two_panels[rows - 2](kind, tile);
     else
         tile_wide_1(kind, tile);
 }
