@@ -441,6 +441,46 @@ static void templates_and_eos(void)
     remove_file("config.json");
 }
 
+static void write_tokenizer(const char *last_token)
+{
+    char text[512];
+
+    snprintf(text, sizeof text,
+             "{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null, "
+             "\"post_processor\": null,"
+             "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false},"
+             "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\","
+             "\"vocab\": {\"a\": 0, \"b\": 1, \"c\": 2, \"d\": 3, \"e\": 4%s}, \"merges\": []}}",
+             last_token);
+    write_text("tokenizer.json", text);
+}
+
+/* An id that has no embedding must not come out of the tokeniser. */
+static void tokenizers(void)
+{
+    struct model_source *source = NULL;
+    struct tokenizer *tokenizer = NULL;
+
+    fill();
+    write_config(false);
+    write_tensors("model.safetensors", 0);
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    write_tokenizer("");
+    CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_OK);
+    tokenizer_destroy(tokenizer);
+    tokenizer = NULL;
+    write_tokenizer(", \"f\": 5");
+    CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "tokenizer.json: 6 tokens");
+    CHECK_HAS(log_last_error(), "vocab_size of 5");
+    CHECK(tokenizer == NULL);
+    tokenizer_destroy(tokenizer);
+    model_close(source);
+    remove_file("tokenizer.json");
+    remove_file("model.safetensors");
+    remove_file("config.json");
+}
+
 static void paths(void)
 {
     struct model_source *source = NULL;
@@ -468,6 +508,7 @@ int main(void)
     tied();
     several_files();
     templates_and_eos();
+    tokenizers();
     paths();
     CHECK(rmdir(dir) == 0);
     TEST_END();

@@ -150,7 +150,9 @@ const char *model_source_chat_template(const struct model_source *source)
 enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer)
 {
+    struct tokenizer *tokenizer = NULL;
     char path[4096];
+    enum status st;
 
     if (source->vocab.n_tokens > 0)
         return tokenizer_create(&source->vocab, out_tokenizer);
@@ -158,7 +160,20 @@ enum status model_source_tokenizer(const struct model_source *source,
         log_error("%s: path too long", source->path);
         return ST_IO;
     }
-    return tokenizer_load_json(path, out_tokenizer);
+    TRY(tokenizer_load_json(path, &tokenizer), err);
+    /* Else a prompt could hold an id that has no embedding. */
+    if (tokenizer_n_tokens(tokenizer) > source->config.V) {
+        log_error("%s: %d tokens where config.json has a vocab_size of %d; the files do not belong "
+                  "together, get both from one place",
+                  path, tokenizer_n_tokens(tokenizer), source->config.V);
+        st = ST_FORMAT;
+        goto err;
+    }
+    *out_tokenizer = tokenizer;
+    return ST_OK;
+err:
+    tokenizer_destroy(tokenizer);
+    return st;
 }
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */
