@@ -116,6 +116,13 @@ static void arenas(void)
         arena_reset(arena);
     }
     CHECK_STR(arena_copy(arena, "abc", 2), "ab");
+    /* Sizes that would wrap around when rounded up, or with what a chunk needs besides. */
+    for (size_t less = 0; less < 1000; less += 37) {
+        const size_t absurd = SIZE_MAX - less;
+
+        CHECK(arena_alloc(arena, absurd) == NULL);
+    }
+    CHECK_HAS(log_last_error(), "no memory for");
     arena_destroy(arena);
 }
 

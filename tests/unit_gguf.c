@@ -141,6 +141,36 @@ static void equals_directory(const char *path)
     model_close(hf);
 }
 
+static void inspect_text(void)
+{
+    static const char *const lines[] = {"tests/golden/small/Q4_0.gguf\n",
+                                        "format       GGUF v3, ",
+                                        "family       llama",
+                                        "context      ",
+                                        "Q4_0 in ",
+                                        "F32 in ",
+                                        "parameters   0.",
+                                        "tokeniser    300 tokens",
+                                        "BOS, EOS     ",
+                                        "template     none\n",
+                                        "KV 0.",
+                                        "MiB per 1,000 tokens\n"};
+    struct model_source *source = NULL;
+    struct buf text = {0};
+    char hash[64];
+
+    CHECK_INT(model_open("tests/golden/small/Q4_0.gguf", &source), ST_OK);
+    CHECK_INT(model_inspect(source, &text), ST_OK);
+    CHECK_INT(buf_put(&text, "", 1), ST_OK);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        CHECK_HAS((const char *)text.data, lines[i]);
+    snprintf(hash, sizeof hash, "fingerprint  %016llx\n",
+             (unsigned long long)model_source_fingerprint(source));
+    CHECK_HAS((const char *)text.data, hash);
+    buf_free(&text);
+    model_close(source);
+}
+
 static uint64_t fingerprint(const struct file *f, size_t flip_at)
 {
     struct buf bytes;
@@ -494,6 +524,7 @@ int main(void)
     permuted_rows();
     equals_directory("tests/golden/small/F32.gguf");
     equals_directory("tests/golden/small/F16.gguf");
+    inspect_text();
     fingerprints();
     each_damage();
     quantised_rows_are_whole_blocks();

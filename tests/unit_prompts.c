@@ -451,6 +451,31 @@ static void files_that_are_not_hdf5(void)
     unlink(path);
 }
 
+/* A changed byte can make texts of no width at all. */
+static void texts_of_no_width(void)
+{
+    static const uint8_t of_seven[] = {0x13, 0, 0, 0, 7, 0, 0, 0}; /* class string, 7 bytes wide */
+    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1);
+    const hsize_t n = 2;
+    struct prompts *prompts = NULL;
+    struct buf bytes = {0};
+
+    H5Tset_size(type, 7);
+    put(file, "prompt", type, 1, &n, "abcdef\0ghijkl");
+    H5Tclose(type);
+    H5Fclose(file);
+    CHECK(file_read(path, 1 << 20, &bytes) == ST_OK);
+    uint8_t *at = memmem(bytes.data, bytes.n_bytes, of_seven, sizeof of_seven);
+    CHECK(at != NULL);
+    if (at != NULL)
+        at[4] = 0;
+    write_bytes((const char *)bytes.data, bytes.n_bytes);
+    CHECK_INT(prompts_open(path, &prompts), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "column prompt: its type has a size of 0 bytes");
+    buf_free(&bytes);
+    unlink(path);
+}
+
 static void zero_rows_are_a_file(void)
 {
     struct loaded got;
@@ -659,6 +684,7 @@ int main(void)
     bad_texts_are_bad_rows();
     bad_files_are_refused();
     files_that_are_not_hdf5();
+    texts_of_no_width();
     zero_rows_are_a_file();
     rows_with_none_or_several_prompts();
     settings_out_of_range();

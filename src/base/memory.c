@@ -148,8 +148,11 @@ struct arena {
 
 static struct arena_chunk *chunk_create(size_t cap_bytes)
 {
+    if (cap_bytes > SIZE_MAX / 2) { /* what stands before it must not wrap around */
+        log_error("no memory for %zu bytes", cap_bytes);
+        return NULL;
+    }
     struct arena_chunk *chunk = host_alloc(sizeof *chunk + ARENA_ALIGN + cap_bytes);
-
     if (chunk == NULL)
         return NULL;
     const uintptr_t after = (uintptr_t)(chunk + 1);

@@ -79,6 +79,12 @@ static enum status check_type(struct column *column, hid_t type)
     bool fits = false;
 
     column->stored = H5Tget_class(type);
+    if (H5Tget_size(type) == 0) {
+        log_error("%s: column %s: its type has a size of 0 bytes; the file is damaged: write or "
+                  "copy it again",
+                  column->path, column->name);
+        return ST_FORMAT;
+    }
     switch (column->type) {
     case COLUMN_TEXT:
         fits = column->stored == H5T_STRING;

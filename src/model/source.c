@@ -147,24 +147,22 @@ const char *model_source_chat_template(const struct model_source *source)
     return source->chat_template;
 }
 
-enum status model_source_tokenizer(const struct model_source *source,
-                                   struct tokenizer **out_tokenizer)
+/* tokenizer.json of a directory.  Every id of it must have a row in the embedding. */
+static enum status load_tokenizer(const struct model_source *source,
+                                  struct tokenizer **out_tokenizer)
 {
     struct tokenizer *tokenizer = NULL;
     char path[4096];
     enum status st;
 
-    if (source->vocab.n_tokens > 0)
-        return tokenizer_create(&source->vocab, out_tokenizer);
     if (snprintf(path, sizeof path, "%s/tokenizer.json", source->path) >= (int)sizeof path) {
         log_error("%s: path too long", source->path);
         return ST_IO;
     }
     TRY(tokenizer_load_json(path, &tokenizer), err);
-    /* Else a prompt could hold an id that has no embedding. */
     if (tokenizer_n_tokens(tokenizer) > source->config.V) {
-        log_error("%s: %d tokens where config.json has a vocab_size of %d; the files do not belong "
-                  "together, get both from one place",
+        log_error("%s: has %d tokens where vocab_size in config.json is %d; remove the tokens that "
+                  "were added without training them, or get both files from one place",
                   path, tokenizer_n_tokens(tokenizer), source->config.V);
         st = ST_FORMAT;
         goto err;
@@ -174,6 +172,14 @@ enum status model_source_tokenizer(const struct model_source *source,
 err:
     tokenizer_destroy(tokenizer);
     return st;
+}
+
+enum status model_source_tokenizer(const struct model_source *source,
+                                   struct tokenizer **out_tokenizer)
+{
+    if (source->vocab.n_tokens > 0)
+        return tokenizer_create(&source->vocab, out_tokenizer);
+    return load_tokenizer(source, out_tokenizer);
 }
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */

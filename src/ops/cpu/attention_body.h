@@ -147,7 +147,7 @@ static int attention_value_runs(struct attention_scratch *s, const struct ops_kv
         for (int e = 0; e < (runs[i].last - runs[i].first) * kv->E; e += OPS_LANES)
             lanes_store(to + e, lanes_from_bf16(from + e));
     }
-    runs[0] = (struct value_run){(const uint8_t *)s->value, 0, n_keys};
+    runs[0] = (struct value_run){(const uint8_t *)(const void *)s->value, 0, n_keys};
     return 1;
 }
 
