@@ -54,7 +54,7 @@ static struct decode *self_of(struct stage *stage)
 
 /* ---- a row's memory -------------------------------------------------------------------------- */
 
-/* All that the row will ever need, so that steps allocate nothing. */
+/* The arrays of the row's whole life, so that only its text grows as it goes on. */
 static enum status set_aside(struct decode_row *row)
 {
     const size_t max_out = (size_t)row->row.max_out, n_prompt = (size_t)row->row.n_prompt;
