@@ -331,6 +331,80 @@ static void broken_off(struct tokenizer *tokenizer)
     buf_free(&buf);
 }
 
+/* Hand a message to a stage; it must be refused with a line that holds `says`. */
+static void refused(struct world *world, struct stage *stage, enum msg_type type,
+                    struct address from, const struct buf *payload, const char *says)
+{
+    struct msg *msg;
+
+    CHECK(world_send(world, type, from, stage->at, payload->data, payload->n_bytes) == ST_OK);
+    CHECK(world_next(world, stage->at, &msg) == ST_OK);
+    CHECK_INT(stage->ops->on_message(stage, msg), ST_COMM);
+    CHECK_HAS(log_last_error(), says);
+}
+
+/* Messages of another job's stages: slots that are not there, messages that were there before. */
+static void strangers(struct tokenizer *tokenizer)
+{
+    const int n_stages[ROLE_COUNT] = {1, 0, 1, 1};
+    const struct kv_layout layout = {OPS_BF16, 1, 1, P, 16};
+    const struct address coordinator = {ROLE_COORDINATOR, 0}, to_prefill = {ROLE_DECODE, 0},
+                         to_decode = {ROLE_PREFILL, 0};
+    static const int32_t tokens[] = {1, 2, 3}, eos[] = {EOS}, blocks[] = {0};
+    struct wire_row row = {.n_prompt = 3, .max_out = 5, .n_blocks = 1, .tokens = tokens};
+    struct wire_grant grant = {.slot = 2, .n_blocks = 1, .blocks = blocks};
+    struct wire_first first = {.slot = 2};
+    struct world *world = NULL;
+    struct kv_pool *pool = NULL;
+    struct stage *prefill = NULL, *decode = NULL;
+    struct buf buf = {0};
+    struct msg *msg;
+
+    CHECK(world_create_local(n_stages, &world) == ST_OK);
+    CHECK(kv_pool_create(&layout, 4, NULL, &pool) == ST_OK);
+    const struct prefill_args prefill_args = {
+        .world = world, .n_slots = 2, .max_tok = 8, .max_seqs = 2};
+    const struct decode_args decode_args = {.world = world,
+                                            .pool = pool,
+                                            .tokenizer = tokenizer,
+                                            .eos_ids = eos,
+                                            .n_eos = 1,
+                                            .n_slots = 2,
+                                            .max_batch = 2};
+    CHECK(prefill_create(&prefill_args, &prefill) == ST_OK);
+    CHECK(decode_create(&decode_args, &decode) == ST_OK);
+
+    row.slot = 2;
+    CHECK(wire_row_pack(&row, &buf) == ST_OK);
+    refused(world, prefill, MSG_ADMIT, coordinator, &buf, "ADMIT from coordinator/0 for slot 2");
+    refused(world, decode, MSG_RESERVE, coordinator, &buf, "RESERVE for slot 2");
+    buf_reset(&buf);
+    CHECK(wire_grant_pack(&grant, &buf) == ST_OK);
+    refused(world, prefill, MSG_GRANT, to_prefill, &buf, "GRANT from decode/0 for slot 2");
+    buf_reset(&buf);
+    CHECK(wire_first_pack(&first, &buf) == ST_OK);
+    refused(world, decode, MSG_FIRST, to_decode, &buf, "FIRST from prefill/0 for slot 2");
+
+    row.slot = 1;
+    first.slot = 1;
+    buf_reset(&buf);
+    CHECK(wire_first_pack(&first, &buf) == ST_OK);
+    refused(world, decode, MSG_FIRST, to_decode, &buf, "slot 1, which waits for none");
+    buf_reset(&buf);
+    CHECK(wire_row_pack(&row, &buf) == ST_OK);
+    CHECK(world_send(world, MSG_ADMIT, coordinator, prefill->at, buf.data, buf.n_bytes) == ST_OK);
+    CHECK(world_next(world, prefill->at, &msg) == ST_OK);
+    CHECK(prefill->ops->on_message(prefill, msg) == ST_OK);
+    refused(world, prefill, MSG_ADMIT, coordinator, &buf, "ADMIT from coordinator/0 for slot 1");
+
+    stage_destroy(prefill);
+    stage_destroy(decode);
+    CHECK_INT(kv_pool_n_free(pool), 4);
+    kv_pool_destroy(pool);
+    world_destroy(world);
+    buf_free(&buf);
+}
+
 static void progress_text(void)
 {
     const struct progress prev = {.elapsed_s = 110, .prompt_tok = 1000, .answer_tok = 500};
@@ -383,6 +457,7 @@ int main(void)
             fprintf(stderr, "seed %u failed\n", seed);
     }
     broken_off(tokenizer);
+    strangers(tokenizer);
     progress_text();
     tokenizer_destroy(tokenizer);
     TEST_END();

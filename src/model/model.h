@@ -115,9 +115,10 @@ struct sampler_params {
     double temperature;                      /* 0 = greedy */
     double top_p, min_p, repetition_penalty; /* 1, 0, 1 = off */
     int top_k;                               /* 0 = off */
-    uint64_t seed, row,
-        sample; /* Philox key with the position: row is global, or 0 with a per-row seed */
-    int n_top;  /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
+    uint64_t seed;                           /* with row, sample and position: the Philox key */
+    uint64_t row;                            /* global, or 0 with a per-row seed */
+    uint64_t sample;
+    int n_top; /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
 };
 
 enum { SAMPLER_MAX_TOP = 64 };
@@ -154,8 +155,7 @@ struct decoder_batch {
     int T, B;                   /* T = sum of seqs[].n_tok */
     const int32_t *tokens;      /* [T] */
     const struct ops_seq *seqs; /* [B] */
-    const int32_t
-        *logit_rows; /* [n_logit_rows] rows 0 <= r < T whose logits are wanted, ascending */
+    const int32_t *logit_rows;  /* [n_logit_rows] 0 <= r < T whose logits are wanted, ascending */
     int n_logit_rows;
 };
 

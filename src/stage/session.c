@@ -85,15 +85,13 @@ static enum status resolve_kv(struct session *session)
         .P = job->kv_block_tok,
         .E = config->E,
     };
-    /* Weights come first; what they leave is there for KV. */
-    const uint64_t available = host_memory_available_bytes();
-    const uint64_t weights = weights_bytes(config, session->type);
     const struct plan_kv_args args = {
         .context = session->context,
         .block_tok = job->kv_block_tok,
         .decode_batch = job->decode_batch,
         .block_bytes = kv_block_bytes(&session->kv),
-        .available_bytes = available > weights ? available - weights : 1,
+        .available_bytes = host_memory_available_bytes(),
+        .weights_bytes = weights_bytes(config, session->type),
         .n_sharing = 1,
         .asked_mib = job->kv_memory_mib,
     };
