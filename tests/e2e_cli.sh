@@ -51,6 +51,7 @@ same "--lines with a field" $? 2
 same "export of nothing" $? 2
 has "says what there is for broken runs" "$dir/log" "--partial"
 "$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a finished run"
+has "rows computed" "$dir/log" "attempts  1, 2 rows computed in all"
 
 # What files hold.
 for file in "$model" "$dir/p.h5" "$dir/a.out.h5"; do

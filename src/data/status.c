@@ -128,7 +128,8 @@ err:
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* Counts from RESULTS and the logs.  *out_finished: RESULTS alone says it all.
+/* Counts from RESULTS and the logs; before, they are those of the status file.  *out_finished:
+ * RESULTS alone says it all.
  * Returns ST_OK, ST_END (neither is there), ST_IO, ST_FORMAT, ST_NOMEM. */
 static enum status count_rows(const char *results_path, struct run_status *status,
                               bool *out_finished)
@@ -145,10 +146,14 @@ static enum status count_rows(const char *results_path, struct run_status *statu
 
         TRY(result_file_open(results_path, &results), err);
         const struct result_file_info *info = result_file_info(results);
-        status->n_rows = status->n_done = info->rows_end - info->rows_begin;
+        const uint64_t n_rows = info->rows_end - info->rows_begin;
+
+        /* A run that named more rows and ended before its first has left nothing but its word. */
+        *out_finished = status->n_rows <= n_rows;
+        status->n_rows = *out_finished ? n_rows : status->n_rows;
+        status->n_done = n_rows;
         status->n_failed = info->n_failed;
         result_file_close(results);
-        *out_finished = true;
         return ST_OK;
     }
     TRY(journal_look(results_path, &journal), err);

@@ -254,6 +254,7 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         .n_done = figures->counts.n_done,
         .n_failed = figures->counts.n_failed,
         .n_attempts = figures->counts.n_attempts,
+        .n_records = figures->counts.n_records,
         .elapsed_s = clock_now_s(),
     };
 
