@@ -54,7 +54,7 @@ static void there_and_back(void)
     dir_renew();
     CHECK_INT(status_write(results, &status), ST_OK);
     CHECK_INT(dir_entries(test_dir), 1);
-    CHECK_HAS(report(OUTCOME_MACHINE), "message   ?");
+    CHECK_HAS(report(OUTCOME_MACHINE), "message   disk \"full\"\n?");
     snprintf(status.message, sizeof status.message, "disk \"full\"");
     CHECK_INT(status_write(results, &status), ST_OK);
     const char *said = report(OUTCOME_MACHINE);
