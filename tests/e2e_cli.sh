@@ -51,6 +51,20 @@ same "--lines with a field" $? 2
 same "export of nothing" $? 2
 has "says what there is for broken runs" "$dir/log" "--partial"
 "$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a finished run"
+has "rows computed" "$dir/log" "attempts  1, 2 rows computed in all"
+
+# What must not be replaced: the input, and what is no file.
+mkfifo "$dir/pipe"
+for out in "$dir/a.out.h5" "$dir/pipe" "$dir"; do
+    "$epidote" export "$dir/a.out.h5" "$out" 2>"$dir/log"
+    same "export to $out" $? 2
+    has "names it" "$dir/log" "$out: "
+done
+"$epidote" import "$dir/in.jsonl" "$dir/in.jsonl" --prompt question 2>"$dir/log"
+same "import onto its input" $? 2
+has "says so" "$dir/log" "input and output are the same file"
+check "the pipe is still one" test -p "$dir/pipe"
+check "the results are still there" "$epidote" inspect --digest "$dir/a.out.h5" >"$dir/out"
 
 # What files hold.
 for file in "$model" "$dir/p.h5" "$dir/a.out.h5"; do

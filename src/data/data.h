@@ -242,7 +242,8 @@ struct import_args {
  */
 enum status data_import(const struct import_args *args);
 /* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of
- * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT. */
+ * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT,
+ * ST_CONFIG (out_path is the input, or no regular file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
 #endif

@@ -235,6 +235,7 @@ enum status data_export(const char *results_path, const char *out_path, bool par
 
     if (strcmp(out_path, "-") == 0)
         return write_rows(&export, results_path, partial);
+    TRY(replace_allowed(results_path, out_path), err);
     TRY(buf_printf(&temp, "%s.tmp", out_path), err);
     const char *temp_path = (const char *)temp.data;
     export.out_path = out_path;

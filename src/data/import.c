@@ -244,6 +244,7 @@ enum status data_import(const struct import_args *args)
         log_error("%s: cannot open: %s", in_path, strerror(errno));
         return ST_IO;
     }
+    TRY(replace_allowed(args->in_path, args->out_path), err);
     TRY(buf_printf(&temp_path, "%s.tmp", args->out_path), err);
     import.temp_path = (char *)temp_path.data;
     TRY(h5_create(import.temp_path, &import.file), err);

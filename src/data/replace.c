@@ -6,9 +6,27 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/replace.h"
+
+enum status replace_allowed(const char *in_path, const char *out_path)
+{
+    struct stat in, out;
+
+    if (stat(out_path, &out) != 0)
+        return ST_OK;
+    if (!S_ISREG(out.st_mode)) { /* a rename would put a file in the place of /dev/null */
+        log_error("%s: not a regular file, so it is not replaced; name another file", out_path);
+        return ST_CONFIG;
+    }
+    if (stat(in_path, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+        log_error("%s: input and output are the same file; name another one to write", out_path);
+        return ST_CONFIG;
+    }
+    return ST_OK;
+}
 
 enum status replace_file(const char *temp_path, const char *path)
 {

@@ -51,14 +51,16 @@ enum status status_write(const char *results_path, const struct run_status *stat
     enum status st = ST_OK;
     char path[PATH_CAP], utc[32];
     char *text = NULL;
-    json_t *message = json_string(status->message);
+    char message[sizeof status->message];
 
     TRY(side_path(results_path, ".status", path), err);
     clock_utc(utc, sizeof utc);
-    if (message == NULL) /* bytes that are not UTF-8 */
-        message = json_string("?");
+    /* Paths may be any bytes, and a message may be cut inside a character. */
+    snprintf(message, sizeof message, "%s", status->message);
+    for (size_t bad; !utf8_valid(message, strlen(message), &bad);)
+        message[bad] = '?';
     json_t *root =
-        json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:O, s:s}", "outcome",
+        json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s}", "outcome",
                   (int)status->outcome, "outcome_name", outcome_name(status->outcome), "n_rows",
                   (json_int_t)status->n_rows, "n_done", (json_int_t)status->n_done, "n_failed",
                   (json_int_t)status->n_failed, "n_attempts", (json_int_t)status->n_attempts,
@@ -74,7 +76,6 @@ enum status status_write(const char *results_path, const struct run_status *stat
     st = file_write_atomic(path, text, strlen(text));
 err:
     free(text);
-    json_decref(message);
     return st;
 }
 
@@ -128,7 +129,8 @@ err:
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* Counts from RESULTS and the logs.  *out_finished: RESULTS alone says it all.
+/* Counts from RESULTS and the logs; before, they are those of the status file.  *out_finished:
+ * RESULTS alone says it all.
  * Returns ST_OK, ST_END (neither is there), ST_IO, ST_FORMAT, ST_NOMEM. */
 static enum status count_rows(const char *results_path, struct run_status *status,
                               bool *out_finished)
@@ -145,10 +147,14 @@ static enum status count_rows(const char *results_path, struct run_status *statu
 
         TRY(result_file_open(results_path, &results), err);
         const struct result_file_info *info = result_file_info(results);
-        status->n_rows = status->n_done = info->rows_end - info->rows_begin;
+        const uint64_t n_rows = info->rows_end - info->rows_begin;
+
+        /* A run that named more rows and ended before its first has left nothing but its word. */
+        *out_finished = status->n_rows <= n_rows;
+        status->n_rows = *out_finished ? n_rows : status->n_rows;
+        status->n_done = n_rows;
         status->n_failed = info->n_failed;
         result_file_close(results);
-        *out_finished = true;
         return ST_OK;
     }
     TRY(journal_look(results_path, &journal), err);
