@@ -128,13 +128,13 @@ TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct 
     const uint8_t *panel##c = tile->panel[C > (c) ? (c) : 0];                                      \
     struct lanes acc##c = lanes_set(0.0f);                                                         \
     if (C > (c) && tile->carry)                                                                    \
-        acc##c = lanes_load(out + (c)*OPS_LANES);
+        acc##c = lanes_load(out + OPS_LANES * (c));
 #define TILE_ADD(c)                                                                                \
     if (C > (c))                                                                                   \
         acc##c = lanes_fma(xs, tile_load(kind, panel##c + at, odd), acc##c);
 #define TILE_END(c)                                                                                \
     if (C > (c))                                                                                   \
-        lanes_store(out + (c)*OPS_LANES, acc##c);
+        lanes_store(out + OPS_LANES * (c), acc##c);
 
     TILE_EACH_PANEL(TILE_BEGIN)
     for (int step = tile->n_steps; step > 0; step--, at += step_bytes) {
