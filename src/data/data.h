@@ -181,6 +181,10 @@ struct run_status {
 };
 /* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
 enum status status_write(const char *results_path, const struct run_status *status);
+/* status_refuse - the job was found wrong before the journal was opened: say so in RESULTS.status
+ * and keep its counts; nothing where another process owns the results or their folder is not there.
+ * Returns ST_OK, ST_IO. */
+enum status status_refuse(const char *results_path, const char *message);
 /* status_report - what RESULTS, RESULTS.status, the logs and the lock say together, as text for
  * `epidote status`; a run whose owner is dead is OUTCOME_BROKEN.  Takes no lock, changes nothing.
  * Returns ST_OK, ST_IO (nothing there), ST_FORMAT. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "data/journal.h"
 #include "data/result_file.h"
@@ -199,6 +200,31 @@ static enum status print_report(const char *results_path, const struct run_statu
             err);
     if (status->message[0] != '\0')
         TRY(buf_printf(out, "  message   %s\n", status->message), err);
+err:
+    return st;
+}
+
+enum status status_refuse(const char *results_path, const char *message)
+{
+    enum status st;
+    char path[PATH_CAP];
+    struct lock_owner owner;
+    struct run_status status = {.n_rows = 0};
+
+    TRY(side_path(results_path, "", path), err);
+    char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    if (access(slash == NULL ? "." : slash == path ? "/" : path, W_OK) != 0)
+        return ST_OK;
+    TRY(side_path(results_path, ".lock", path), err);
+    if (lock_look(path, &owner) == LOCK_HELD)
+        return ST_OK;
+    if (status_read(results_path, &status) != ST_OK)
+        status = (struct run_status){.n_rows = 0};
+    status.outcome = OUTCOME_JOB;
+    snprintf(status.message, sizeof status.message, "%s", message);
+    st = status_write(results_path, &status);
 err:
     return st;
 }

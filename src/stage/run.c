@@ -325,6 +325,8 @@ err:
                  (unsigned long long)figures.counts.n_rows);
     if (journal != NULL)
         tell(job, outcome, &figures); /* while the lock is still ours */
+    else if (outcome == OUTCOME_JOB && status_refuse(job->results, log_last_error()) != ST_OK)
+        log_warn("the outcome could not be written beside %s", job->results);
     journal_close(journal);
     session_close(&session);
     return outcome;
