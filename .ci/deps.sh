@@ -81,8 +81,6 @@ look() {
             need libhdf5-dev hdf5 lib "${HDF5_HOME:-}" hdf5 hdf5-serial
             need libconfig-dev libconfig lib "${LIBCONFIG_HOME:-}" libconfig
             need libjansson-dev jansson lib "${JANSSON_HOME:-}" jansson
-            need libpcre2-dev pcre2 lib "${PCRE2_HOME:-}" libpcre2-8
-            need libutf8proc-dev utf8proc lib "${UTF8PROC_HOME:-}" libutf8proc
             need libxxhash-dev xxhash lib "${XXHASH_HOME:-}" libxxhash
             ;;
         tools)
@@ -136,6 +134,6 @@ fi
     echo "  Debian, Ubuntu:  sudo apt-get install ${packages[*]}"
     echo "  on a cluster:    module load $(printf '%s\n' "${modules[@]}" | sort -u | tr '\n' ' ') (names vary: module avail)"
     echo "  a library that pkg-config does not know: make HDF5_HOME=/path (LIBCONFIG_HOME, JANSSON_HOME,"
-    echo "                   PCRE2_HOME, UTF8PROC_HOME, XXHASH_HOME)"
+    echo "                   XXHASH_HOME)"
 } >&2
 exit 1

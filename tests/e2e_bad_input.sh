@@ -70,6 +70,8 @@ long=$(printf 'word %.0s' $(seq 3000))
 } >"$dir/mixed.jsonl"
 check "import of mixed rows" "$epidote" import "$dir/mixed.jsonl" "$dir/mixed.h5"
 job mixed "$dir/mixed.h5" max_tokens=4
+"$epidote" check "$dir/mixed.cfg" >"$dir/check" 2>"$dir/log" || fail "check of mixed rows"
+has "check counts them before they run" "$dir/check" "5 would end as errors (1 of them beyond the context)"
 run mixed
 same "outcome of mixed rows" $? 1
 "$epidote" export "$dir/mixed.out.h5" "$dir/mixed.out.jsonl"

@@ -218,7 +218,7 @@ run_cppcheck() {
     command -v cppcheck >/dev/null || { echo "skip: no cppcheck"; return; }
     mkdir -p build/lint/cppcheck
     cppcheck -q -j "$jobs" --std=c11 --language=c -Isrc -I. -D_GNU_SOURCE -D__x86_64__ --enable=warning,performance,portability \
-        --inconclusive --suppressions-list=tests/lint/cppcheck.txt --cppcheck-build-dir=build/lint/cppcheck \
+        --suppressions-list=tests/lint/cppcheck.txt --cppcheck-build-dir=build/lint/cppcheck \
         --template='{file}:{line}: {id}: {message}' src tests 2>&1 | grep -v '^nofile'
 }
 

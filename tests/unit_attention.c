@@ -100,7 +100,7 @@ static void compute(const struct ops *ops, int n_threads, const struct shape *sh
 
     for (bool more = true; more;) {
         struct ops_seq seqs[16];
-        int n_seqs = 0, T = 0, which[16];
+        int n_seqs = 0, T = 0, which[16] = {0};
 
         more = false;
         for (int b = B - 1; b >= 0; b--) { /* order of rows is not the order of sequences */

@@ -112,7 +112,7 @@ static void row_take(struct row *row, const struct step_seq *seq)
 /* Submit, and poll until the step is done. */
 static void run_step(struct engine *engine, struct step_seq *seqs, int n_seqs)
 {
-    struct step step = {n_seqs, seqs};
+    struct step step = {.n_seqs = n_seqs, .seqs = seqs};
     enum engine_event event = ENGINE_BUSY;
     int layer;
 
@@ -135,7 +135,7 @@ static void contract(void)
 
     row_begin(&b, &row, 1, 20, greedy);
     struct step_seq seq = row_seq(&row, 20), other = seq;
-    struct step step = {1, &seq}, second = {1, &other};
+    struct step step = {true, 1, &seq}, second = {true, 1, &other};
     CHECK_INT(engine_submit(b.engine, &step), ST_OK);
     CHECK(b.engine->running == &step);
     CHECK_INT(engine_submit(b.engine, &second), ST_AGAIN);
@@ -167,8 +167,8 @@ static void contract(void)
     struct step_seq next = row_seq(&row, 1);
     run_step(b.engine, &next, 1);
     CHECK_INT(b.engine->stats.n_steps, 2);
-    CHECK_INT(b.engine->stats.n_prefill_tok, 20);
-    CHECK_INT(b.engine->stats.n_decode_tok, 1);
+    CHECK_INT(b.engine->stats.n_prompt_tok, 20);
+    CHECK_INT(b.engine->stats.n_answer_tok, 2);
     CHECK(b.engine->stats.busy_s > 0);
     row_end(&b, &row);
     bench_end(&b);

@@ -48,6 +48,17 @@ static void kv_sizes(void)
     CHECK_INT(n, 63);
     args.asked_mib = 62;
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
+
+    args.asked_mib = 0;
+    args.n_sharing = 1;
+    args.weights_bytes = (uint64_t)512 << 20; /* a quarter of the other half GiB */
+    CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
+    CHECK_INT(n, 128);
+    args.weights_bytes = (uint64_t)2 << 30; /* nothing is left */
+    CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
+    args.available_bytes = 0; /* a system that does not tell: what the batch wants */
+    CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
+    CHECK_INT(n, 8 * 63);
 }
 
 static void routes(void)

@@ -441,6 +441,38 @@ static void templates_and_eos(void)
     remove_file("config.json");
 }
 
+/* The tokeniser of a directory is its tokenizer.json, which may not know more ids than the model.
+ */
+static void tokenizers(void)
+{
+    struct model_source *source = NULL;
+    struct tokenizer *tokenizer = NULL;
+    struct buf text = {0};
+
+    CHECK_INT(model_open("tests/golden/small", &source), ST_OK);
+    CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_OK);
+    CHECK(tokenizer_n_tokens(tokenizer) <= model_source_config(source)->V);
+    tokenizer_destroy(tokenizer);
+    model_close(source);
+
+    fill();
+    write_config(false);
+    write_tensors("model.safetensors", 0);
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_IO);
+    CHECK_HAS(log_last_error(), "tokenizer.json");
+    CHECK_INT(file_read("tests/golden/small/tokenizer.json", 1 << 20, &text), ST_OK);
+    CHECK_INT(file_write_atomic(path_of("tokenizer.json"), text.data, text.n_bytes), ST_OK);
+    CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "tokenizer.json: has");
+    CHECK_HAS(log_last_error(), "vocab_size in config.json is 5; remove");
+    model_close(source);
+    buf_free(&text);
+    remove_file("tokenizer.json");
+    remove_file("model.safetensors");
+    remove_file("config.json");
+}
+
 static void paths(void)
 {
     struct model_source *source = NULL;
@@ -468,6 +500,7 @@ int main(void)
     tied();
     several_files();
     templates_and_eos();
+    tokenizers();
     paths();
     CHECK(rmdir(dir) == 0);
     TEST_END();

@@ -63,7 +63,7 @@ void log_at(enum log_level level, const char *file, int line, const char *fmt, .
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* log_set_who - role/index printed in every line from now on; copied, cut at 31 characters. */
-void log_set_who(const char *who);
+void log_set_who(const char *role);
 /* log_last_error - text of the last log_error line without its prefix, "" if none; view. */
 const char *log_last_error(void);
 

@@ -131,8 +131,7 @@ int cli_help(const struct cli *cli)
  * where its version stands. */
 static int put_library(struct dl_phdr_info *info, size_t n_bytes, void *text)
 {
-    static const char *const asked[] = {"libhdf5",    "libconfig",   "libjansson",
-                                        "libpcre2-8", "libutf8proc", "libxxhash"};
+    static const char *const asked[] = {"libhdf5", "libconfig", "libjansson", "libxxhash"};
     char *path = info->dlpi_name[0] == '/' ? realpath(info->dlpi_name, NULL) : NULL;
     const char *slash = path != NULL ? strrchr(path, '/') : NULL;
     enum status st = ST_OK;

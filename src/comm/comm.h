@@ -22,16 +22,18 @@
  * A row holds one slot of the coordinator from RESERVE to DONE.  Slots number rows in flight:
  * 0 <= slot < n_slots <= 32,768, so that a slot can be a message tag.
  *
- *   message    from         to           most in flight    releases at its receiver
- *   RESERVE    coordinator  decode       one a slot        -  (opens the row; decode takes its
- * blocks) ADMIT      coordinator  prefill      one a slot        -  (opens the row) GRANT decode
- * prefill      one a slot        the row's start: it now has all its blocks FIRST      prefill
- * decode       one a slot        the row's blocks: the KV of the prompt is in them DONE decode
- * coordinator  one a slot        the slot, the blocks in the coordinator's mirror STOP coordinator
- * all others   one a stage       the stage: it has no rows and ends
+ *   message    from         to           in flight     releases at its receiver
+ *   RESERVE    coordinator  decode       one a slot    nothing: opens the row, takes its blocks
+ *   ADMIT      coordinator  prefill      one a slot    nothing: opens the row
+ *   GRANT      decode       prefill      one a slot    the row's start: it has all its blocks now
+ *   FIRST      prefill      decode       one a slot    the row's blocks: the prompt's KV is in them
+ *   DONE       decode       coordinator  one a slot    the slot; its blocks in the mirror
+ *   STOP       coordinator  all others   one a stage   the stage: it has no rows and ends
  *
  * Messages may arrive in any order that keeps pairs of stages ordered: GRANT before ADMIT is
- * normal. To come, with the rooms that need them: EMBED (encoder -> prefill), RETRY (decode ->
+ * normal.
+ *
+ * To come, with the rooms that need them: EMBED (encoder -> prefill), RETRY (decode ->
  * coordinator), CANCEL / CANCELLED, FAIL, heartbeats.
  */
 enum msg_type { MSG_RESERVE, MSG_ADMIT, MSG_GRANT, MSG_FIRST, MSG_DONE, MSG_STOP, MSG_COUNT };
@@ -142,8 +144,8 @@ struct link;
 /* One kind of link. */
 struct link_ops {
     const char *name; /* value of job option `link` */
-    /* link_begin - where prefill has to write this row's KV, given the blocks that decode set
-     * aside. out_blocks  out  view, valid until end */
+    /* begin - where prefill has to write this row's KV, given the blocks that decode set aside.
+     *   out_blocks  out  view, valid until end */
     enum status (*begin)(struct link *link, const struct wire_grant *grant,
                          const int32_t **out_blocks);
     /* layer - KV of tokens [pos0, pos0 + n_tok) of this layer is in its blocks: it may leave. */

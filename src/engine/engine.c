@@ -43,9 +43,10 @@ enum status engine_poll(struct engine *engine, enum engine_event *out_event, int
         struct engine_stats *stats = &engine->stats;
 
         for (int i = 0; i < step->n_seqs; i++) {
-            const uint64_t n_tok = (uint64_t)step->seqs[i].n_tok;
+            const struct step_seq *seq = &step->seqs[i];
 
-            *(n_tok > 1 ? &stats->n_prefill_tok : &stats->n_decode_tok) += n_tok;
+            stats->n_prompt_tok += step->of_prompts ? (uint64_t)seq->n_tok : 0;
+            stats->n_answer_tok += seq->sample;
         }
         stats->n_steps++;
         engine->running = NULL;

@@ -25,6 +25,7 @@ struct step_seq {
 };
 
 struct step {
+    bool of_prompts; /* its tokens are prompts', not answers' */
     int n_seqs;
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
 };
@@ -40,7 +41,9 @@ struct engine_ops {
 
 /* What an engine can take and has counted. */
 struct engine_stats {
-    uint64_t n_steps, n_prefill_tok, n_decode_tok; /* tokens of sequences with n_tok > 1 / == 1 */
+    uint64_t n_steps;
+    uint64_t n_prompt_tok; /* computed in steps of prompts */
+    uint64_t n_answer_tok; /* sampled */
     double busy_s;
 };
 struct engine { /* base of every engine */

@@ -130,11 +130,12 @@ static int by_place(const void *a, const void *b)
 
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base)
 {
-    struct source_tensor *t = list->tensors + first;
     const int64_t n = list->n_tensors - first;
 
-    if (n > 0)
-        qsort(t, (size_t)n, sizeof *t, by_place);
+    if (n == 0)
+        return ST_OK;
+    struct source_tensor *t = list->tensors + first;
+    qsort(t, (size_t)n, sizeof *t, by_place);
     for (int64_t i = 1; i < n; i++) {
         if (t[i - 1].data + t[i - 1].n_bytes <= t[i].data)
             continue;
@@ -179,11 +180,11 @@ static enum status sort_by_name(struct tensor_list *list)
 static void weight_name(const struct weight_naming *naming, enum weight_id id, int layer,
                         char out[TENSOR_MAX_NAME + 1])
 {
-    if (id < WEIGHT_ATTN_NORM)
-        snprintf(out, TENSOR_MAX_NAME + 1, "%s", naming->names[id]);
-    else
+    if (weight_of_layer(id))
         snprintf(out, TENSOR_MAX_NAME + 1, "%s%d.%s", naming->layer_prefix, layer,
                  naming->names[id]);
+    else
+        snprintf(out, TENSOR_MAX_NAME + 1, "%s", naming->names[id]);
 }
 
 static void weight_shape(const struct model_config *c, enum weight_id id, int64_t *n_rows,
@@ -343,23 +344,22 @@ static enum status check_leftover(const struct model_source *source,
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
                         struct tensor_list *list)
 {
-    enum { N_SHARED = WEIGHT_ATTN_NORM, N_LAYER = WEIGHT_COUNT - WEIGHT_ATTN_NORM };
     const int L = source->config.L;
     enum status st;
 
     TRY(sort_by_name(list), err);
-    source->views = host_zalloc((N_SHARED + (size_t)L * N_LAYER) * sizeof *source->views);
+    source->views = host_zalloc(model_n_views(&source->config) * sizeof *source->views);
     if (source->views == NULL)
         return ST_NOMEM;
 
     struct tensor_view *view = source->views;
-    for (int id = 0; id < N_SHARED; id++, view++) {
+    for (int id = 0; id < WEIGHT_ATTN_NORM; id++, view++) {
         TRY(bind_one(source, naming, list, (enum weight_id)id, 0, view), err);
         if (view->data == NULL && !(id == WEIGHT_HEAD && source->config.tied))
             return missing(source, naming, (enum weight_id)id, 0);
     }
     for (int layer = 0; layer < L; layer++) {
-        for (int id = N_SHARED; id < WEIGHT_COUNT; id++, view++) {
+        for (int id = WEIGHT_ATTN_NORM; id < WEIGHT_COUNT; id++, view++) {
             TRY(bind_one(source, naming, list, (enum weight_id)id, layer, view), err);
             if (view->data == NULL)
                 return missing(source, naming, (enum weight_id)id, layer);

@@ -9,6 +9,7 @@
  * gguf_config.c; what the tensors are for, in bind.c.
  */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "model/gguf.h"
@@ -406,13 +407,15 @@ static enum status tensor_type_of(const struct gguf *g, const char *name, size_t
 {
     const char *type_name = type < sizeof ggml_types / sizeof ggml_types[0] ? ggml_types[type] : "";
     char have[96] = "";
+    size_t n_have = 0;
 
     for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
         if (strcmp(tensor_type_name((enum tensor_type)t), type_name) == 0) {
             *out = (enum tensor_type)t;
             return ST_OK;
         }
-        strcat(strcat(have, t > 0 ? ", " : ""), tensor_type_name((enum tensor_type)t));
+        n_have += (size_t)snprintf(have + n_have, sizeof have - n_have, "%s%s", t > 0 ? ", " : "",
+                                   tensor_type_name((enum tensor_type)t));
     }
     log_error("%s: byte %zu: tensor %s is of type %s (number %u), not supported; this version has "
               "%s: get the model in one of these",

@@ -200,8 +200,8 @@ static bool follows(enum rule rule, const json_t *value)
 
 static enum status check_keys(const struct reader *r)
 {
-    const char *key = NULL;
-    json_t *value = NULL;
+    const char *key;
+    json_t *value;
 
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
@@ -282,8 +282,8 @@ static enum status read_base(const struct reader *r, const char *key, const json
 static enum status read_rope_object(const struct reader *r, const char *name, const json_t *rope,
                                     double *base)
 {
-    const char *key = NULL;
-    json_t *value = NULL;
+    const char *key;
+    json_t *value;
     enum status st = ST_OK;
 
     if (!json_is_object(rope))

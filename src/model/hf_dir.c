@@ -161,8 +161,8 @@ static bool is_plain_name(const char *name)
 /* The names of the files in weight_map, each once: a JSON object with null values. */
 static enum status collect_files(const char *origin, json_t *weight_map, json_t *files)
 {
-    const char *tensor = NULL;
-    json_t *value = NULL;
+    const char *tensor;
+    json_t *value;
 
     json_object_foreach(weight_map, tensor, value)
     {
@@ -210,8 +210,8 @@ static enum status check_index(const char *origin, const json_t *weight_map,
 
 static enum status add_files(struct model_source *source, json_t *files, struct tensor_list *list)
 {
-    const char *name = NULL;
-    json_t *unused = NULL;
+    const char *name;
+    json_t *unused;
     enum status st = ST_OK;
 
     source->maps = host_zalloc(json_object_size(files) * sizeof *source->maps);

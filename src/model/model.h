@@ -27,7 +27,7 @@ struct model_config {
     int eos_ids[MODEL_MAX_EOS], n_eos;
 };
 
-/* ---- files (source.c, gguf.c, safetensors.c, hf_config.c, dequant.c) ------------------------ */
+/* ---- files (source.c inspect.c bind.c dequant.c, gguf*.c, hf_*.c safetensors.c) ------------ */
 
 enum tensor_type {
     TENSOR_F32,
@@ -69,11 +69,12 @@ struct tensor_view {
 struct model_source;
 
 /*
- * model_open - map a GGUF file or an HF directory and check all of it: header, sizes, types,
- * offsets inside the file, overlaps, required tensors and their shapes, unknown tensors and
- * arithmetic-changing config keys that are not understood. path  in  a .gguf file or a directory
- * with config.json Local.  Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM; logged with
- * file, place, remedy.
+ * model_open - map a GGUF file or a Hugging Face directory and check all of it: header, sizes,
+ * types, offsets, overlaps, required tensors and their shapes, tensors and configuration keys that
+ * are not understood.
+ *   path  in  a .gguf file, or a directory with config.json
+ * The files must not change until model_close.  Local.
+ * Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM; logged with file, place, remedy.
  */
 enum status model_open(const char *path, struct model_source **out_source);
 void model_close(struct model_source *source);
@@ -86,7 +87,8 @@ const struct tensor_view *model_source_tensor(const struct model_source *source,
  * the file's (llama GGUFs hold them permuted). */
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
                       float *out);
-/* model_source_tokenizer - a new tokeniser, owned by the caller.  Returns as tokenizer_create. */
+/* model_source_tokenizer - a new tokeniser, owned by the caller; each of its ids is below V.
+ * Returns as tokenizer_create, and ST_IO. */
 enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
@@ -113,9 +115,10 @@ struct sampler_params {
     double temperature;                      /* 0 = greedy */
     double top_p, min_p, repetition_penalty; /* 1, 0, 1 = off */
     int top_k;                               /* 0 = off */
-    uint64_t seed, row,
-        sample; /* Philox key with the position: row is global, or 0 with a per-row seed */
-    int n_top;  /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
+    uint64_t seed;                           /* with row, sample and position: the Philox key */
+    uint64_t row;                            /* global, or 0 with a per-row seed */
+    uint64_t sample;
+    int n_top; /* -1 = no logprobs, 0 = the chosen token's, n = and the top n */
 };
 
 enum { SAMPLER_MAX_TOP = 64 };
@@ -152,8 +155,7 @@ struct decoder_batch {
     int T, B;                   /* T = sum of seqs[].n_tok */
     const int32_t *tokens;      /* [T] */
     const struct ops_seq *seqs; /* [B] */
-    const int32_t
-        *logit_rows; /* [n_logit_rows] rows 0 <= r < T whose logits are wanted, ascending */
+    const int32_t *logit_rows;  /* [n_logit_rows] 0 <= r < T whose logits are wanted, ascending */
     int n_logit_rows;
 };
 

@@ -65,9 +65,9 @@ static double cos_small(double x)
     return sum;
 }
 
-/* pi/2 in three parts; the first two have 33 bits, so that their products with a quarter-turn
- * number below 2^20 are exact. */
-static const double HALF_PI[3] = {0x1.921fb544p+0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
+/* pi/2 in three parts; the first two have 28 bits, so that their products with a quarter-turn
+ * number below 2^25 are exact. */
+static const double HALF_PI[3] = {0x1.921fb54p+0, 0x1.10b461p-30, 0x1.a62633145c06ep-58};
 
 /* angle >= 0 */
 static void cos_sin(double angle, double *out_cos, double *out_sin)
@@ -77,7 +77,7 @@ static void cos_sin(double angle, double *out_cos, double *out_sin)
     const double x = ((angle - q * HALF_PI[0]) - q * HALF_PI[1]) - q * HALF_PI[2];
     const double c = cos_small(x), s = sin_small(x);
 
-    assert(quarter < 1 << 20);
+    assert(quarter < 1 << 25); /* positions below 52 million */
     switch (quarter % 4) {
     case 0:
         *out_cos = c;
@@ -104,7 +104,6 @@ void rope_table_fill(float *table, int context, int E, double base)
     double frequency = 1.0;
 
     assert(base >= 1.0);
-
     for (int i = 0; i < half; i++, frequency *= step) {
         for (int pos = 0; pos < context; pos++) {
             float *entry = table + ((int64_t)pos * half + i) * 2;

@@ -11,8 +11,8 @@
  *   - a token's rank is by score, highest first, ties to the lowest id;
  *   - the mass that top_p is a share of, and the draw itself, add weights in id order;
  *   - top-p adds the mass of whole bands of scores, the best band first, then, in the band where
- * the share is reached, weights in rank order. So nothing needs all tokens sorted: a heap puts the
- * tokens of one band in order.
+ *     the share is reached, weights in rank order.  So nothing needs all tokens sorted: a heap puts
+ *     the tokens of one band in order.
  */
 #include <assert.h>
 #include <float.h>

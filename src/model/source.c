@@ -130,19 +130,13 @@ const struct model_config *model_source_config(const struct model_source *source
     return &source->config;
 }
 
-/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
-static int n_views(const struct model_source *source)
-{
-    return WEIGHT_ATTN_NORM + source->config.L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
-}
-
 const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
                                               int layer)
 {
     assert((unsigned)id < WEIGHT_COUNT);
-    assert(id < WEIGHT_ATTN_NORM || (layer >= 0 && layer < source->config.L));
+    assert(!weight_of_layer(id) || (layer >= 0 && layer < source->config.L));
     const int at =
-        id < WEIGHT_ATTN_NORM ? (int)id : layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id;
+        weight_of_layer(id) ? layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id : (int)id;
     const struct tensor_view *view = &source->views[at];
 
     return view->data != NULL ? view : NULL;
@@ -153,18 +147,39 @@ const char *model_source_chat_template(const struct model_source *source)
     return source->chat_template;
 }
 
-enum status model_source_tokenizer(const struct model_source *source,
-                                   struct tokenizer **out_tokenizer)
+/* tokenizer.json of a directory.  Every id of it must have a row in the embedding. */
+static enum status load_tokenizer(const struct model_source *source,
+                                  struct tokenizer **out_tokenizer)
 {
+    struct tokenizer *tokenizer = NULL;
     char path[4096];
+    enum status st;
 
-    if (source->vocab.n_tokens > 0)
-        return tokenizer_create(&source->vocab, out_tokenizer);
     if (snprintf(path, sizeof path, "%s/tokenizer.json", source->path) >= (int)sizeof path) {
         log_error("%s: path too long", source->path);
         return ST_IO;
     }
-    return tokenizer_load_json(path, out_tokenizer);
+    TRY(tokenizer_load_json(path, &tokenizer), err);
+    if (tokenizer_n_tokens(tokenizer) > source->config.V) {
+        log_error("%s: has %d tokens where vocab_size in config.json is %d; remove the tokens that "
+                  "were added without training them, or get both files from one place",
+                  path, tokenizer_n_tokens(tokenizer), source->config.V);
+        st = ST_FORMAT;
+        goto err;
+    }
+    *out_tokenizer = tokenizer;
+    return ST_OK;
+err:
+    tokenizer_destroy(tokenizer);
+    return st;
+}
+
+enum status model_source_tokenizer(const struct model_source *source,
+                                   struct tokenizer **out_tokenizer)
+{
+    if (source->vocab.n_tokens > 0)
+        return tokenizer_create(&source->vocab, out_tokenizer);
+    return load_tokenizer(source, out_tokenizer);
 }
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */
@@ -194,7 +209,7 @@ uint64_t model_source_fingerprint(const struct model_source *source)
     hash_begin(&state, 1); /* the seed is the version of this list */
     hash_config(&state, &source->config);
     hash_add(&state, &of_tokenizer, sizeof of_tokenizer);
-    for (int i = 0; i < n_views(source); i++) {
+    for (size_t i = 0; i < model_n_views(&source->config); i++) {
         const struct tensor_view *view = &source->views[i];
         const int32_t kind[] = {view->data != NULL, (int32_t)view->type, source->permuted};
 

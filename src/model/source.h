@@ -80,6 +80,17 @@ struct model_source {
     struct vocab_spec vocab;   /* of a GGUF file; n_tokens 0 for directories */
 };
 
+/* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ... */
+static inline bool weight_of_layer(enum weight_id id)
+{
+    return id >= WEIGHT_ATTN_NORM;
+}
+
+static inline size_t model_n_views(const struct model_config *c)
+{
+    return WEIGHT_ATTN_NORM + (size_t)c->L * (WEIGHT_COUNT - WEIGHT_ATTN_NORM);
+}
+
 /* source_begin - an empty source for path.  Returns ST_OK, ST_NOMEM.  End with model_close. */
 enum status source_begin(const char *path, struct model_source **out_source);
 /* source_check_config - sizes that fit together and that this version can compute.

@@ -112,11 +112,12 @@ struct ops {
     enum status (*add)(struct ops_ctx *ctx, float *x, const float *y, int64_t n);
 
     /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks
-     * of 1,024 ids, then the tree.  A NaN or +inf logit gives out_max = NaN. */
+     * of 1,024 ids, then the tree.  A NaN or +inf logit, or none above -inf, gives NaN for both. */
     enum status (*softmax_stats)(struct ops_ctx *ctx, const float *logits, int T, int V,
                                  float *out_max, float *out_logsum);
 
-    /* out [n] = exp(x), the polynomial every op above uses.  x <= 88. */
+    /* out [n] = exp(x), the polynomial every op above uses.  x <= 88; +0 below -87; out may be x.
+     */
     void (*exp)(float *out, const float *x, int64_t n);
 };
 

@@ -34,13 +34,14 @@ enum status plan_kv_blocks(const struct plan_kv_args *args, int *out_n_blocks,
                            struct row_error *err)
 {
     const uint64_t row_blocks = (uint64_t)plan_blocks(args->context, args->block_tok);
-    const uint64_t share = args->available_bytes / 4 / (uint64_t)args->n_sharing;
+    const uint64_t share = args->available_bytes / (uint64_t)args->n_sharing;
+    const uint64_t left = share > args->weights_bytes ? share - args->weights_bytes : 0;
     uint64_t n_blocks = row_blocks * (uint64_t)args->decode_batch;
 
     if (args->asked_mib > 0)
         n_blocks = ((uint64_t)args->asked_mib << 20) / args->block_bytes;
-    else if (args->available_bytes > 0 && n_blocks * args->block_bytes > share)
-        n_blocks = share / args->block_bytes;
+    else if (args->available_bytes > 0 && n_blocks * args->block_bytes > left / 4)
+        n_blocks = left / 4 / args->block_bytes;
     if (n_blocks > INT32_MAX)
         n_blocks = INT32_MAX;
     if (n_blocks < row_blocks)

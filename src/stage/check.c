@@ -9,7 +9,7 @@ enum { WINDOW_ROWS = 256, ARENA_BYTES = 1 << 20 };
 
 /* What the rows of the prompt file look like once they are tokens. */
 struct survey {
-    uint64_t n_rows, n_bad, n_cut, n_tok;
+    uint64_t n_rows, n_bad, n_beyond, n_cut, n_tok; /* beyond the context: part of bad */
     int64_t longest_tok;
     uint64_t longest_row, first_bad;
     struct row_error first_why;
@@ -25,6 +25,7 @@ static enum status survey_row(const struct session *session, const struct prompt
         return st;
     survey->n_rows++;
     if (st == ST_ROW) {
+        survey->n_beyond += row->tokens.n_ids >= session->context; /* else they have no length */
         if (survey->n_bad++ == 0) {
             survey->first_bad = prompt->row;
             survey->first_why = why;
@@ -101,8 +102,10 @@ static void print_report(const struct session *session, const struct survey *sur
            (unsigned long long)session->rows_end, session->job->prompts,
            (unsigned long long)survey->n_tok, (long long)survey->longest_tok,
            (unsigned long long)survey->longest_row);
-    printf("          %llu would be cut short by the context, %llu would end as errors\n",
-           (unsigned long long)survey->n_cut, (unsigned long long)survey->n_bad);
+    printf("          %llu would be cut short by the context, %llu would end as errors (%llu of "
+           "them beyond the context)\n",
+           (unsigned long long)survey->n_cut, (unsigned long long)survey->n_bad,
+           (unsigned long long)survey->n_beyond);
     if (survey->n_bad > 0)
         printf("          first error, row %llu: %s\n", (unsigned long long)survey->first_bad,
                survey->first_why.text);

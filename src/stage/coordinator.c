@@ -37,8 +37,8 @@ struct coordinator {
     int n_unwritten;
     struct buf error_row; /* packed; not empty: an error row that waits for room */
     struct buf scratch;
-    bool read_all, stopped;
-    uint64_t n_new_failed;
+    bool read_all;
+    uint64_t n_failed; /* rows that ended as errors, in all attempts */
     struct progress last;
     double next_progress_s, start_s;
 };
@@ -50,14 +50,15 @@ static struct coordinator *self_of(struct stage *stage)
 
 /* ---- results -------------------------------------------------------------------------------- */
 
+/* After the row is on its way to the journal, so that its reason can be looked at. */
 static enum status count_failed(struct coordinator *self)
 {
-    self->n_new_failed++;
-    if (self->args.max_errors >= 0 && self->n_new_failed > (uint64_t)self->args.max_errors) {
+    self->n_failed++;
+    if (self->args.max_errors >= 0 && self->n_failed > (uint64_t)self->args.max_errors) {
         log_error(
             "%llu rows ended as errors, more than max_errors = %lld: look at the reasons with "
             "`epidote export --partial`, then raise max_errors to go on",
-            (unsigned long long)self->n_new_failed, (long long)self->args.max_errors);
+            (unsigned long long)self->n_failed, (long long)self->args.max_errors);
         return ST_STOPPED;
     }
     return ST_OK;
@@ -90,10 +91,10 @@ static enum status make_error_row(struct coordinator *self, const struct prompt_
     };
 
     log_debug("row %llu: %s", (unsigned long long)prompt->row, why->text);
-    TRY(count_failed(self), err);
     TRY(result_pack(&row, &self->error_row), err);
     st = write_error_row(self);
-    return st == ST_AGAIN ? ST_OK : st;
+    if (st == ST_OK || st == ST_AGAIN)
+        st = count_failed(self);
 err:
     return st;
 }
@@ -236,14 +237,14 @@ static enum status on_message(struct stage *stage, struct msg *msg)
     flight->used = false;
     self->free_slots[self->n_free++] = done.slot;
     log_debug("row %llu done", (unsigned long long)row.row);
-    if (row.reason == FINISH_ERROR)
-        TRY(count_failed(self), err);
-
+    const bool failed = row.reason == FINISH_ERROR; /* row is a view into msg */
     st = self->n_unwritten > 0 ? ST_AGAIN : put_done(self, msg);
     if (st == ST_AGAIN) {
         self->unwritten[self->n_unwritten++] = msg;
-        return ST_OK;
+        return failed ? count_failed(self) : ST_OK;
     }
+    if (st == ST_OK && failed)
+        st = count_failed(self);
 err:
     msg_free(msg);
     return st;
@@ -263,8 +264,8 @@ static void report(struct coordinator *self, double now_s)
         .n_kept = counts.n_kept,
     };
     if (self->args.engine != NULL) {
-        now.prefill_tok = self->args.engine->stats.n_prefill_tok;
-        now.decode_tok = self->args.engine->stats.n_decode_tok;
+        now.prompt_tok = self->args.engine->stats.n_prompt_tok;
+        now.answer_tok = self->args.engine->stats.n_answer_tok;
     }
     log_info("%s", progress_line(line, sizeof line, &now, &self->last));
     self->last = now;
@@ -322,7 +323,7 @@ static void destroy(struct stage *stage)
 
     if (self->held_prompt != NULL)
         drop_held(self);
-    for (int i = 0; i < self->n_unwritten; i++)
+    for (int i = 0; self->unwritten != NULL && i < self->n_unwritten; i++)
         msg_free(self->unwritten[i]);
     token_list_free(&self->held.tokens);
     buf_free(&self->error_row);
@@ -341,6 +342,7 @@ enum status coordinator_create(const struct coordinator_args *args, struct stage
 {
     const size_t n_slots = (size_t)args->n_slots;
     struct coordinator *self = host_zalloc(sizeof *self);
+    struct journal_counts counts;
 
     assert(args->n_slots > 0 && args->n_slots <= COMM_MAX_SLOTS);
     if (self == NULL)
@@ -360,6 +362,8 @@ enum status coordinator_create(const struct coordinator_args *args, struct stage
     for (int i = 0; i < args->n_slots; i++)
         self->free_slots[i] = args->n_slots - 1 - i; /* so pops give 0, 1, 2, ... */
     self->n_free = args->n_slots;
+    io_counts(args->io, &counts);
+    self->n_failed = counts.n_failed;
     self->start_s = clock_now_s();
     self->next_progress_s = self->start_s + args->progress_s;
     *out_stage = &self->base;

@@ -54,7 +54,7 @@ static struct decode *self_of(struct stage *stage)
 
 /* ---- a row's memory -------------------------------------------------------------------------- */
 
-/* All that the row will ever need, so that steps allocate nothing. */
+/* The arrays of the row's whole life, so that only its text grows as it goes on. */
 static enum status set_aside(struct decode_row *row)
 {
     const size_t max_out = (size_t)row->row.max_out, n_prompt = (size_t)row->row.n_prompt;
@@ -192,7 +192,7 @@ static bool is_eos(const struct decode *self, int32_t token)
 static enum status take_token(struct decode *self, int32_t slot, const struct sampled *sampled,
                               bool *out_finished)
 {
-    enum status st;
+    enum status st = ST_OK;
     struct decode_row *row = &self->rows[slot];
     const int n_top = row->row.params.n_top, at = row->n_out++;
     const size_t text_bytes = row->text.n_bytes;
@@ -261,8 +261,14 @@ static enum status take_first(struct decode *self, const struct msg *msg)
     bool finished;
 
     TRY(wire_first_unpack(msg->payload, msg->n_bytes, &first), err);
+    if (first.slot >= self->args.n_slots || self->rows[first.slot].state != ROW_RESERVED) {
+        log_error("FIRST from prefill/%d for slot %d, which waits for none: the stages do not run "
+                  "one job",
+                  msg->from.index, first.slot);
+        st = ST_COMM;
+        goto err;
+    }
     struct decode_row *row = &self->rows[first.slot];
-    assert(first.slot < self->args.n_slots && row->state == ROW_RESERVED);
     row->first_s = clock_now_s();
     row->timing = (struct row_timing){
         .queue_s = row->row.queue_s + first.wait_s,

@@ -55,6 +55,14 @@ static void row_free(struct prefill_row *row)
     *row = (struct prefill_row){.state = ROW_FREE};
 }
 
+static enum status refuse(const struct msg *msg, int32_t slot)
+{
+    log_error("%s from %s/%d for slot %d, which is not there or has had one: the stages do not "
+              "run one job",
+              msg_name(msg->type), role_name(msg->from.role), msg->from.index, slot);
+    return ST_COMM;
+}
+
 /* ADMIT and GRANT are both here: the row may be computed. */
 static enum status start_row(struct prefill *self, int32_t slot)
 {
@@ -85,8 +93,11 @@ static enum status take_admit(struct prefill *self, struct msg *msg)
 
     TRY(arena_create(ARENA_BYTES, &arena), err);
     TRY(wire_row_unpack(msg->payload, msg->n_bytes, arena, &wire), err);
+    if (wire.slot >= self->args.n_slots || self->rows[wire.slot].admit != NULL) {
+        st = refuse(msg, wire.slot);
+        goto err;
+    }
     struct prefill_row *row = &self->rows[wire.slot];
-    assert(wire.slot < self->args.n_slots && row->admit == NULL);
     row->admit = msg;
     row->arena = arena;
     row->row = wire;
@@ -107,8 +118,11 @@ static enum status take_grant(struct prefill *self, struct msg *msg)
     struct wire_grant grant;
 
     TRY(wire_grant_unpack(msg->payload, msg->n_bytes, &grant), err);
+    if (grant.slot >= self->args.n_slots || self->rows[grant.slot].grant != NULL) {
+        st = refuse(msg, grant.slot);
+        goto err;
+    }
     struct prefill_row *row = &self->rows[grant.slot];
-    assert(grant.slot < self->args.n_slots && row->grant == NULL);
     row->grant = msg;
     row->granted = grant;
     if (row->admit != NULL)
@@ -167,7 +181,7 @@ static int compose(struct prefill *self)
         };
         left_tok -= n_tok;
     }
-    self->step = (struct step){.n_seqs = n_seqs, .seqs = self->seqs};
+    self->step = (struct step){.of_prompts = true, .n_seqs = n_seqs, .seqs = self->seqs};
     return n_seqs;
 }
 

@@ -27,10 +27,10 @@ char *progress_line(char *buf, size_t cap, const struct progress *now, const str
 
     if (n_new > 0)
         snprintf(eta, sizeof eta, "%.0f s", left * now->elapsed_s / n_new);
-    snprintf(buf, cap, "%llu/%llu rows, %llu failed  prefill %s tok/s  decode %s tok/s  eta %s",
+    snprintf(buf, cap, "%llu/%llu rows, %llu failed  prompts %s tok/s  answers %s tok/s  eta %s",
              (unsigned long long)now->n_done, (unsigned long long)now->n_rows,
              (unsigned long long)now->n_failed,
-             units_si(pre, sizeof pre, (double)(now->prefill_tok - prev->prefill_tok) / dt),
-             units_si(dec, sizeof dec, (double)(now->decode_tok - prev->decode_tok) / dt), eta);
+             units_si(pre, sizeof pre, (double)(now->prompt_tok - prev->prompt_tok) / dt),
+             units_si(dec, sizeof dec, (double)(now->answer_tok - prev->answer_tok) / dt), eta);
     return buf;
 }

@@ -227,10 +227,10 @@ static void print_summary(const struct session *session, const struct figures *f
     printf("time      %.2f s load, %.2f s run (engine busy %.0f %%), %.2f s merge\n",
            figures->load_s, figures->run_s, 100 * figures->engine.busy_s / run_s, figures->merge_s);
     printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
-           (unsigned long long)figures->engine.n_prefill_tok,
-           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prefill_tok / run_s),
-           (unsigned long long)figures->engine.n_decode_tok,
-           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_decode_tok / run_s),
+           (unsigned long long)figures->engine.n_prompt_tok,
+           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prompt_tok / run_s),
+           (unsigned long long)figures->engine.n_answer_tok,
+           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_answer_tok / run_s),
            (unsigned long long)figures->engine.n_steps, (unsigned long long)figures->n_messages);
     printf("memory    %.0f MiB resident at most\n", (double)host_memory_peak_bytes() / 1048576);
     printf("results   %s\n", session->job->results);

@@ -10,14 +10,13 @@ enum { DEFAULT_CONTEXT = 8192, MAX_PREFILL_SEQS = 64 };
 /* A launcher that started several of us expects MPI, which this version does not have. */
 static enum status refuse_many_ranks(const struct job *job)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"};
+    /* SLURM_NTASKS would be the allocation's size in a batch script that starts us once. */
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = getenv(names[i]);
-        const bool launched =
-            strcmp(names[i], "SLURM_NTASKS") != 0 || getenv("SLURM_PROCID") != NULL;
 
-        if (text != NULL && launched && atoi(text) > 1) {
+        if (text != NULL && atoi(text) > 1) {
             log_error(
                 "%s = %s: this version runs as one process; start one, or give the job's rows "
                 "to several jobs with `rows`",
@@ -85,15 +84,13 @@ static enum status resolve_kv(struct session *session)
         .P = job->kv_block_tok,
         .E = config->E,
     };
-    /* Weights come first; what they leave is there for KV. */
-    const uint64_t available = host_memory_available_bytes();
-    const uint64_t weights = weights_bytes(config, session->type);
     const struct plan_kv_args args = {
         .context = session->context,
         .block_tok = job->kv_block_tok,
         .decode_batch = job->decode_batch,
         .block_bytes = kv_block_bytes(&session->kv),
-        .available_bytes = available > weights ? available - weights : 1,
+        .available_bytes = host_memory_available_bytes(),
+        .weights_bytes = weights_bytes(config, session->type),
         .n_sharing = 1,
         .asked_mib = job->kv_memory_mib,
     };

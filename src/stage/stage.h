@@ -71,7 +71,7 @@ enum status intake_row_make(const struct intake *intake, const struct prompt_row
 struct progress {
     double elapsed_s;
     uint64_t n_rows, n_done, n_failed, n_kept; /* kept: finished before this attempt */
-    uint64_t prefill_tok, decode_tok;
+    uint64_t prompt_tok, answer_tok;
 };
 /* progress_line - one report from two snapshots, now->elapsed_s > prev->elapsed_s.  Pure. Returns
  * buf. */

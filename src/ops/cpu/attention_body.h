@@ -91,35 +91,40 @@ static void attention_scores(struct attention_scratch *s, const struct attention
 }
 
 /* Turn row r's scores of n_keys keys into p, and bring max, sum and acc up to date. */
-static void attention_softmax(struct attention_scratch *s, int r, int n_keys, float scale, int E)
+static inline __attribute__((always_inline)) void
+attention_softmax(struct attention_scratch *s, int r, const int n_keys, float scale, int E)
 {
     float *score = s->score + (ptrdiff_t)r * ATTENTION_KEYS;
     float *acc = s->acc + (ptrdiff_t)r * E, *sum = s->sum + (ptrdiff_t)r * OPS_LANES;
-    struct lanes v[ATTENTION_GROUPS], most = lanes_set(-INFINITY);
+    struct lanes most = lanes_set(-INFINITY), total = lanes_set(0.0f);
     const int n_groups = ops_ceil_div(n_keys, OPS_LANES);
 
     for (int g = 0; g < n_groups; g++) {
-        v[g] = lanes_mul(lanes_load(score + g * OPS_LANES), lanes_set(scale));
-        if (g == n_groups - 1) /* keys after the query: whatever is there becomes -inf */
-            v[g] = lanes_first(v[g], n_keys - g * OPS_LANES, -INFINITY);
-        most = lanes_max(v[g], most);
+        struct lanes v = lanes_mul(lanes_load(score + g * OPS_LANES), lanes_set(scale));
+
+        if (n_keys - g * OPS_LANES < OPS_LANES) /* after the query: whatever is there is -inf */
+            v = lanes_first(v, n_keys - g * OPS_LANES, -INFINITY);
+        lanes_store(score + g * OPS_LANES, v);
+        most = lanes_max(v, most);
     }
     const float tile_max = lanes_max_of(most);
     const float max = tile_max > s->max[r] ? tile_max : s->max[r];
-    const struct lanes shrink = lanes_exp(lanes_set(s->max[r] - max));
-    struct lanes total = lanes_set(0.0f);
 
     for (int g = 0; g < n_groups; g++) {
-        const struct lanes p = lanes_exp(lanes_sub(v[g], lanes_set(max)));
+        const struct lanes v = lanes_load(score + g * OPS_LANES);
+        const struct lanes p = lanes_exp(lanes_sub(v, lanes_set(max)));
 
         lanes_store(score + g * OPS_LANES, p);
         total = lanes_add(total, p);
     }
-    lanes_store(sum, lanes_fma(lanes_load(sum), shrink, total));
-    if (max != s->max[r]) /* else shrink is 1 */
+    struct lanes shrink = lanes_set(1.0f); /* which is what exp(0) gives */
+    if (max != s->max[r]) {
+        shrink = lanes_exp(lanes_set(s->max[r] - max));
         for (int e = 0; e < E; e += OPS_LANES)
             lanes_store(acc + e, lanes_mul(lanes_load(acc + e), shrink));
-    s->max[r] = max;
+        s->max[r] = max;
+    }
+    lanes_store(sum, lanes_fma(lanes_load(sum), shrink, total));
 }
 
 /* Where the V rows of the tile's first n_keys keys lie; expands them when that pays. */
@@ -142,7 +147,7 @@ static int attention_value_runs(struct attention_scratch *s, const struct ops_kv
         for (int e = 0; e < (runs[i].last - runs[i].first) * kv->E; e += OPS_LANES)
             lanes_store(to + e, lanes_from_bf16(from + e));
     }
-    runs[0] = (struct value_run){(const uint8_t *)s->value, 0, n_keys};
+    runs[0] = (struct value_run){(const uint8_t *)(const void *)s->value, 0, n_keys};
     return 1;
 }
 
@@ -224,8 +229,12 @@ static void attention_rows(const struct attention_args *a, const struct ops_seq 
         while (s->pos[first] < tile) /* rows that are done */
             first++;
         attention_scores(s, a, seq, head, tile, n_keys, first, n_rows - first);
-        for (int r = first; r < n_rows; r++)
-            attention_softmax(s, r, keys_seen(s->pos[r], tile), a->scale, E);
+        for (int r = first; r < n_rows; r++) {
+            if (keys_seen(s->pos[r], tile) == ATTENTION_KEYS) /* expanded for the usual case */
+                attention_softmax(s, r, ATTENTION_KEYS, a->scale, E);
+            else
+                attention_softmax(s, r, keys_seen(s->pos[r], tile), a->scale, E);
+        }
         const int n_runs = attention_value_runs(s, kv, seq, head, tile, n_keys, expand, runs);
         attention_values(s, kind, E, tile, first, n_rows - first, runs, n_runs);
     }

@@ -1,8 +1,8 @@
 /*
  * cpu_avx512.c - the operations with AVX-512 (F, BW, DQ, VL).
  *
- * The bodies are shared with the other variants; lanes_avx512.h and tile_avx512.h say how 16 lanes
- * and one matmul tile are computed here.  Reached through ops_find only.
+ * The bodies are shared with the other variants; lanes_avx512.h says how 16 lanes are
+ * computed here, tile_simd.h how a matmul tile is.  Reached through ops_find only.
  */
 #include <assert.h>
 

@@ -27,7 +27,7 @@ enum {
  * tile_grid - tiles for any number of rows and panels.
  *
  *   panels  in  [n_panels] first step of each panel
- *   shape   in  x, out and the rest for row 0 and panel 0; its panel[] is not used
+ *   shape   in  x, out and the rest for row 0 and panel 0; its panel is not used
  *
  * Rows are dealt out evenly, so that no tile is left with a single row that runs at half speed.
  */
@@ -44,8 +44,7 @@ static void tile_grid(enum tile_kind kind, int rows, const uint8_t *const *panel
         tile.x = shape->x + first * shape->ldx;
         for (int c = 0, n; c < n_panels; c += n) {
             n = n_panels - c >= at_once ? at_once : 1;
-            for (int j = 0; j < n; j++)
-                tile.panel[j] = panels[c + j];
+            tile.panel = panels + c;
             tile.out = shape->out + first * shape->ldo + c * OPS_LANES;
             tile_run(kind, n_rows, n, &tile);
         }
@@ -131,7 +130,7 @@ static void matmul_task(void *arg, int task, int thread)
         };
 
         for (int p = first, n; p < last; p += n) {
-            const uint8_t *panels[TILE_PANELS_LIMIT];
+            const uint8_t *panels[TILE_MAX_PANELS];
 
             n = last - p < m->at_once ? last - p : m->at_once;
             if (p < n_full && p + n > n_full)

@@ -29,13 +29,11 @@ static inline bool tile_is_paired(enum tile_kind kind)
     return kind == TILE_PAIRS_BF16 || kind == TILE_PAIRS_F32;
 }
 
-enum { TILE_PANELS_LIMIT = 8 }; /* of every instruction set */
-
 struct tile {
     const float *x; /* row r at x + r * ldx; [2 * n_steps] paired, else [n_steps] */
     ptrdiff_t ldx;
-    const uint8_t *panel[TILE_PANELS_LIMIT]; /* first step of each panel */
-    ptrdiff_t step_bytes;                    /* from one step of a panel to the next */
+    const uint8_t *const *panel; /* first step of each panel */
+    ptrdiff_t step_bytes;        /* from one step of a panel to the next */
     int n_steps;
     float *out; /* row r, panel c at out + r * ldo + c * 16 */
     ptrdiff_t ldo;

@@ -66,15 +66,15 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
     struct lanes w, w2;
 
 #define TILE_BEGIN(r)                                                                              \
-    const float *x##r = tile->x + (R > r ? r : 0) * ldx;                                           \
+    const float *x##r = tile->x + (R > (r) ? (r) : 0) * ldx;                                       \
     struct lanes acc##r = lanes_set(0.0f), next##r = lanes_set(0.0f);                              \
-    if (R > r && tile->carry) {                                                                    \
-        acc##r = lanes_load(out + r * ldo);                                                        \
+    if (R > (r) && tile->carry) {                                                                  \
+        acc##r = lanes_load(out + ldo * (r));                                                      \
         if (C == 2)                                                                                \
-            next##r = lanes_load(out + r * ldo + OPS_LANES);                                       \
+            next##r = lanes_load(out + ldo * (r) + OPS_LANES);                                     \
     }
 #define TILE_ADD(r)                                                                                \
-    if (R > r) {                                                                                   \
+    if (R > (r)) {                                                                                 \
         const struct lanes x = lanes_set(x##r[odd]);                                               \
         acc##r = lanes_fma(x, w, acc##r);                                                          \
         if (C == 2)                                                                                \
@@ -82,10 +82,10 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
     }
 #define TILE_STEP(r) x##r += paired ? 2 : 1;
 #define TILE_END(r)                                                                                \
-    if (R > r) {                                                                                   \
-        lanes_store(out + r * ldo, acc##r);                                                        \
+    if (R > (r)) {                                                                                 \
+        lanes_store(out + ldo * (r), acc##r);                                                      \
         if (C == 2)                                                                                \
-            lanes_store(out + r * ldo + OPS_LANES, next##r);                                       \
+            lanes_store(out + ldo * (r) + OPS_LANES, next##r);                                     \
     }
 
     TILE_EACH_ROW(TILE_BEGIN)
@@ -125,16 +125,16 @@ TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct 
     ptrdiff_t at = 0;
 
 #define TILE_BEGIN(c)                                                                              \
-    const uint8_t *panel##c = tile->panel[C > c ? c : 0];                                          \
+    const uint8_t *panel##c = tile->panel[C > (c) ? (c) : 0];                                      \
     struct lanes acc##c = lanes_set(0.0f);                                                         \
-    if (C > c && tile->carry)                                                                      \
-        acc##c = lanes_load(out + c * OPS_LANES);
+    if (C > (c) && tile->carry)                                                                    \
+        acc##c = lanes_load(out + OPS_LANES * (c));
 #define TILE_ADD(c)                                                                                \
-    if (C > c)                                                                                     \
+    if (C > (c))                                                                                   \
         acc##c = lanes_fma(xs, tile_load(kind, panel##c + at, odd), acc##c);
 #define TILE_END(c)                                                                                \
-    if (C > c)                                                                                     \
-        lanes_store(out + c * OPS_LANES, acc##c);
+    if (C > (c))                                                                                   \
+        lanes_store(out + OPS_LANES * (c), acc##c);
 
     TILE_EACH_PANEL(TILE_BEGIN)
     for (int step = tile->n_steps; step > 0; step--, at += step_bytes) {

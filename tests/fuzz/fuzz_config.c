@@ -1,0 +1,36 @@
+/*
+ * fuzz_config.c - any bytes as config.json and as generation_config.json: refused, or sizes that a
+ * decoder can be made for.
+ *
+ * Every refusal logs a line: run it with -close_fd_mask=2.
+ */
+#include <stdlib.h>
+
+#include "model/source.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
+
+static void check(const struct model_config *c)
+{
+    if (source_check_config(c, "fuzz") != ST_OK || c->bos_id < -1 || c->bos_id >= c->V)
+        abort();
+    if (c->n_eos < 0 || c->n_eos > MODEL_MAX_EOS)
+        abort();
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_ids[i] < 0 || c->eos_ids[i] >= c->V)
+            abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+    static const char plain[] = "{\"model_type\": \"llama\"}";
+    struct model_config config = {0};
+
+    if (hf_config_parse(data, n_bytes, "config.json", &config) == ST_OK)
+        check(&config);
+    if (hf_config_parse((const uint8_t *)plain, sizeof plain - 1, "plain", &config) != ST_OK)
+        abort();
+    if (hf_config_parse_generation(data, n_bytes, "generation_config.json", &config) == ST_OK)
+        check(&config);
+    return 0;
+}

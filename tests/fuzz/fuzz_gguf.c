@@ -1,0 +1,49 @@
+/*
+ * fuzz_gguf.c - any bytes as a GGUF file: refused, or a model whose every row, tokeniser and
+ * template can be read.
+ *
+ * Every refusal logs a line: run it with -close_fd_mask=2.
+ */
+#include <stdlib.h>
+
+#include "model/source.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
+
+static void read_all(const struct model_source *source)
+{
+    const struct model_config *c = model_source_config(source);
+    struct tokenizer *tokenizer = NULL;
+    const char *text = model_source_chat_template(source);
+
+    for (int layer = 0; layer < c->L; layer++) {
+        for (int id = 0; id < WEIGHT_COUNT; id++) {
+            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, layer);
+            float *row = view != NULL ? malloc((size_t)view->n_cols * sizeof *row) : NULL;
+
+            for (int64_t r = 0; view != NULL && r < view->n_rows; r++)
+                model_source_row(source, (enum weight_id)id, layer, r, row);
+            free(row);
+        }
+    }
+    if (model_source_tokenizer(source, &tokenizer) == ST_OK && tokenizer_n_tokens(tokenizer) > c->V)
+        abort();
+    tokenizer_destroy(tokenizer);
+    if (text != NULL && !utf8_valid(text, strlen(text), NULL))
+        abort();
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_ids[i] < 0 || c->eos_ids[i] >= c->V)
+            abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+    struct model_source *source = NULL;
+
+    if (source_begin("fuzz.gguf", &source) != ST_OK)
+        return 0;
+    if (gguf_load(source, data, n_bytes, "fuzz.gguf") == ST_OK)
+        read_all(source);
+    model_close(source);
+    return 0;
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Small model files to begin fuzzing with -> seeds/gguf, seeds/safetensors, seeds/config
+
+    python3 tests/fuzz/make_model_seeds.py        needs numpy, gguf and safetensors from PyPI
+"""
+import json
+import pathlib
+
+import gguf
+import numpy as np
+from gguf.quants import quantize
+from safetensors.numpy import save
+
+SEEDS = pathlib.Path(__file__).with_name("seeds")
+D, F, H, K, E, V = 32, 32, 2, 1, 16, 8
+TYPES = [gguf.GGMLQuantizationType[t] for t in ("Q8_0", "Q4_0", "Q4_1", "F16", "BF16")]
+SHAPES = {
+    "token_embd": (V, D), "output_norm": (D,), "blk.0.attn_norm": (D,), "blk.0.attn_q": (H * E, D),
+    "blk.0.attn_k": (K * E, D), "blk.0.attn_v": (K * E, D), "blk.0.attn_output": (D, H * E),
+    "blk.0.ffn_norm": (D,), "blk.0.ffn_gate": (F, D), "blk.0.ffn_up": (F, D), "blk.0.ffn_down": (D, F),
+}
+rng = np.random.default_rng(3)
+
+
+def put(kind, name, data):
+    (SEEDS / kind).mkdir(parents=True, exist_ok=True)
+    (SEEDS / kind / name).write_bytes(data)
+
+
+def make_gguf(name, types, head):
+    path = SEEDS / "gguf" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out = gguf.GGUFWriter(path, "llama")
+    out.add_block_count(1)
+    out.add_embedding_length(D)
+    out.add_feed_forward_length(F)
+    out.add_head_count(H)
+    out.add_head_count_kv(K)
+    out.add_context_length(64)
+    out.add_rope_dimension_count(E)
+    out.add_rope_freq_base(10000.0)
+    out.add_layer_norm_rms_eps(1e-5)
+    out.add_quantization_version(2)
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("smollm")
+    out.add_token_list(["<s>", "</s>", "a", "b", "ab", "c", "abc", "<u>"])
+    out.add_token_types([3, 3, 1, 1, 1, 1, 1, 4])
+    out.add_token_merges(["a b", "ab c"])
+    out.add_bos_token_id(0)
+    out.add_eos_token_id(1)
+    out.add_add_bos_token(True)
+    out.add_chat_template("{{ messages }}")
+    if head:  # values that no key of a model has, and a tensor that is no part of one
+        out.add_array("general.tags", ["x", "y"])
+        out.add_float64("general.f64", 0.5)
+        out.add_int64("general.i64", -1)
+    shapes = dict(SHAPES, output=(V, D)) if head else SHAPES
+    for i, (tensor, shape) in enumerate(shapes.items()):
+        values = rng.standard_normal(shape).astype(np.float32)
+        if len(shape) == 1:
+            out.add_tensor(tensor + ".weight", values)
+        else:
+            kind = types[i % len(types)]
+            out.add_tensor(tensor + ".weight", quantize(values, kind), raw_dtype=kind)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def make_safetensors():
+    def vector(n, kind):
+        return rng.standard_normal(n).astype(kind)
+
+    put("safetensors", "two", save({"a": vector((2, 3), np.float32), "b": vector(4, np.float16)},
+                                   metadata={"format": "pt"}))
+    put("safetensors", "scalar", save({"x": np.array(1, np.float32), "empty": vector(0, np.float32)}))
+    put("safetensors", "none", save({}))
+    put("safetensors", "other", save({"i": np.arange(3), "f": vector(1, np.float64)}))
+    bf16 = json.dumps({"w": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
+    put("safetensors", "bf16", len(bf16).to_bytes(8, "little") + bf16 + bytes(8))
+
+
+def make_config():
+    base = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 576,
+            "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-05, "hidden_act": "silu", "tie_word_embeddings": True}
+    four = dict(base, rope_theta=100000, rope_scaling=None, torch_dtype="bfloat16", pretraining_tp=1,
+                attention_bias=False, eos_token_id=[2, 0], bos_token_id=1)
+    five = dict(base, head_dim=64, rope_parameters={"rope_theta": 1e5, "rope_type": "default"},
+                layer_types=["full_attention"] * 2, eos_token_id=None, mlp_bias=False)
+    scaled = dict(base, rope_scaling={"rope_type": "llama3", "factor": 8.0}, quantization_config={})
+    for name, config in (("four", four), ("five", five), ("scaled", scaled)):
+        put("config", name, json.dumps(config).encode())
+    put("config", "least", b'{"model_type": "llama"}')
+    put("config", "generation", b'{"eos_token_id": [1, 2], "temperature": 0.6}')
+
+
+make_gguf("q8_0", TYPES[:1], head=False)
+make_gguf("types", TYPES, head=True)
+make_safetensors()
+make_config()
