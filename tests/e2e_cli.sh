@@ -52,6 +52,9 @@ same "export of nothing" $? 2
 has "says what there is for broken runs" "$dir/log" "--partial"
 "$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a finished run"
 has "rows computed" "$dir/log" "attempts  1, 2 rows computed in all"
+check "the job once more" run a
+"$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a job run again"
+check "claims nothing about attempts" test "$(grep -c computed "$dir/log")" = 0
 
 # What must not be replaced: the input, and what is no file.
 mkfifo "$dir/pipe"

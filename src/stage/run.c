@@ -291,6 +291,7 @@ enum outcome stage_run(const struct job *job, const char *program)
     journal_counts(journal, &figures.counts);
     if (journal_complete(journal)) {
         log_info("%s is complete: nothing to do", job->results);
+        figures.counts.n_attempts = 0; /* not known: the logs that would say are gone */
     } else {
         log_info("rows %llu:%llu of %s: %llu to do, %llu found done",
                  (unsigned long long)session.rows_begin, (unsigned long long)session.rows_end,
