@@ -91,7 +91,8 @@ void host_free(void *ptr);
 void *pages_map(size_t bytes);
 void pages_unmap(void *ptr, size_t bytes);
 
-/* host_memory_available_bytes - MemAvailable, capped by the cgroup's limit; 0 if unknown. */
+/* host_memory_available_bytes - MemAvailable, capped by what this process's control groups leave;
+ * 0 if unknown. */
 uint64_t host_memory_available_bytes(void);
 /* host_memory_resident_bytes - this process's resident set now; peak: its highest so far. */
 uint64_t host_memory_resident_bytes(void);
