@@ -123,15 +123,7 @@ enum outcome stage_check(const struct job *job)
     struct journal_counts counts;
 
     TRY(session_open(job, &session), err);
-    const struct journal_args journal_args = {
-        .results_path = job->results,
-        .identity = (const char *)session.identity.data,
-        .rows_begin = session.rows_begin,
-        .rows_end = session.rows_end,
-        .retry_errors = job->retry_errors,
-        .dry = true,
-    };
-    TRY(journal_open(&journal_args, &journal), err);
+    TRY(session_journal(&session, true, &journal), err);
     journal_counts(journal, &counts);
     TRY(survey_rows(&session, &survey), err);
     print_report(&session, &survey, &counts);

@@ -280,14 +280,7 @@ enum outcome stage_run(const struct job *job, const char *program)
 
     catch_signals();
     TRY(session_open(job, &session), err);
-    const struct journal_args journal_args = {
-        .results_path = job->results,
-        .identity = (const char *)session.identity.data,
-        .rows_begin = session.rows_begin,
-        .rows_end = session.rows_end,
-        .retry_errors = job->retry_errors,
-    };
-    TRY(journal_open(&journal_args, &journal), err);
+    TRY(session_journal(&session, false, &journal), err);
     journal_counts(journal, &figures.counts);
     if (journal_complete(journal)) {
         log_info("%s is complete: nothing to do", job->results);

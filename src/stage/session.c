@@ -197,3 +197,17 @@ void session_close(struct session *session)
     model_close(session->source);
     *session = (struct session){0};
 }
+
+enum status session_journal(const struct session *session, bool dry, struct journal **out_journal)
+{
+    const struct journal_args args = {
+        .results_path = session->job->results,
+        .identity = (const char *)session->identity.data,
+        .rows_begin = session->rows_begin,
+        .rows_end = session->rows_end,
+        .retry_errors = session->job->retry_errors,
+        .dry = dry,
+    };
+
+    return journal_open(&args, out_journal);
+}

@@ -32,5 +32,8 @@ struct session {
  * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
 enum status session_open(const struct job *job, struct session *session);
 void session_close(struct session *session);
+/* session_journal - the journal of an opened session; dry: look only, as `check` does.
+ * Returns as journal_open. */
+enum status session_journal(const struct session *session, bool dry, struct journal **out_journal);
 
 #endif
