@@ -6,9 +6,33 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/replace.h"
+
+enum status replace_check(const char *path)
+{
+    struct stat facts;
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash == NULL ? 0 : (size_t)(slash - path);
+    char *dir = slash == NULL ? host_strdup(".") : host_strndup(path, n > 0 ? n : 1);
+    enum status st = ST_OK;
+
+    if (dir == NULL)
+        return ST_NOMEM;
+    if (access(dir, W_OK | X_OK) != 0) {
+        log_error("%s: cannot create: %s: %s; create this folder, or choose another", path, dir,
+                  strerror(errno));
+        st = ST_CONFIG;
+    } else if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+        log_error("%s is not a regular file and is not replaced: choose another name", path);
+        st = ST_CONFIG;
+    }
+    host_free(dir);
+    return st;
+}
 
 enum status replace_file(const char *temp_path, const char *path)
 {
