@@ -17,6 +17,8 @@ bad() {
     same "$what" $? 2
     has "$what" "$dir/a.log" "$text"
     check "$what: no results" test ! -e "$dir/a.out.h5"
+    "$epidote" status "$dir/a.out.h5" >"$dir/status.log" 2>&1
+    same "$what: status" $? 2
     clear a
 }
 

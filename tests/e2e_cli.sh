@@ -54,6 +54,23 @@ same "--lines with a field" $? 2
 same "export of nothing" $? 2
 has "says what there is for broken runs" "$dir/log" "--partial"
 "$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a finished run"
+has "rows computed" "$dir/log" "attempts  1, 2 rows computed in all"
+check "the job once more" run a
+"$epidote" status "$dir/a.out.h5" >"$dir/log" || fail "status of a job run again"
+check "claims nothing about attempts" test "$(grep -c computed "$dir/log")" = 0
+
+# What must not be replaced: the input, and what is no file.
+mkfifo "$dir/pipe"
+for out in "$dir/a.out.h5" "$dir/pipe" "$dir"; do
+    "$epidote" export "$dir/a.out.h5" "$out" 2>"$dir/log"
+    same "export to $out" $? 2
+    has "names it" "$dir/log" "$out: "
+done
+"$epidote" import "$dir/in.jsonl" "$dir/in.jsonl" --prompt question 2>"$dir/log"
+same "import onto its input" $? 2
+has "says so" "$dir/log" "input and output are the same file"
+check "the pipe is still one" test -p "$dir/pipe"
+check "the results are still there" "$epidote" inspect --digest "$dir/a.out.h5" >"$dir/out"
 
 # What files hold.
 for file in "$model" "$dir/p.h5" "$dir/a.out.h5"; do
@@ -72,6 +89,17 @@ check "the effective job can be checked" "$epidote" check "$dir/again.cfg" >"$di
 sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above tells free memory
 check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
 check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
+
+# Several ranks are refused; a batch script with an allocation for several tasks is one process.
+for name in OMPI_COMM_WORLD_SIZE PMI_SIZE SLURM_STEP_NUM_TASKS; do
+    env $name=2 "$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" >"$dir/out" 2>"$dir/log"
+    same "$name=2" $? 2
+    has "says which variable" "$dir/log" "$name = 2"
+    has "and what to do" "$dir/log" "rows"
+done
+SLURM_NTASKS=4 SLURM_PROCID=0 "$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" \
+    >"$dir/out" 2>"$dir/log"
+same "one process of a batch script" $? 0
 
 # Help and version; output that cannot be written is an error.
 "$epidote" help >"$dir/out" || fail "help"

@@ -4,7 +4,13 @@
 # E2E_COMBOS=40 adds that many seeded random combinations (tests/e2e_combos.sh does).
 . "$(dirname "$0")/e2e.bash"
 
-prompts rows "${E2E_ROWS:-60}"
+# Beside the short rows some that are cut by every chunk, fill several blocks and tiles of attention,
+# and do not share a length.
+head -n "${E2E_ROWS:-60}" inputs/tiny.jsonl >"$dir/rows.jsonl"
+for n in 40 97 230 420; do
+    echo "{\"prompt\": \"$(seq -s ' ' "$n" 3 "$((n * 2))") end\"}" >>"$dir/rows.jsonl"
+done
+"$epidote" import "$dir/rows.jsonl" "$dir/rows.h5" 2>"$dir/import.log" || fail "import"
 job a "$dir/rows.h5" temperature=0.8 top_k=50 top_p=0.95 repetition_penalty=1.1 logprobs=3 \
     seed=11 max_tokens=24 'precision="bf16"'
 
@@ -15,6 +21,12 @@ variant() { # SET... - the digest of a run with these settings
     run a "${args[@]}" || { fail "run with $*"; tail -n 5 "$dir/a.log" >&2; }
     digest "$dir/a.out.h5"
 }
+
+"$epidote" check "$dir/a.cfg" >"$dir/check" 2>/dev/null
+longest=$(sed -n 's/^rows .* longest \([0-9]*\) .*/\1/p' "$dir/check")
+echo "longest prompt: $longest tokens"
+check "a prompt is longer than any chunk" test "${longest:-0}" -gt 512
+has "and none is too long" "$dir/check" " 0 would end as errors"
 
 instructions=plain
 for i in avx2 avx512; do

@@ -112,7 +112,7 @@ static void row_take(struct row *row, const struct step_seq *seq)
 /* Submit, and poll until the step is done. */
 static void run_step(struct engine *engine, struct step_seq *seqs, int n_seqs)
 {
-    struct step step = {.of_prompts = seqs[0].n_tok > 1, .n_seqs = n_seqs, .seqs = seqs};
+    struct step step = {.n_seqs = n_seqs, .seqs = seqs};
     enum engine_event event = ENGINE_BUSY;
     int layer;
 

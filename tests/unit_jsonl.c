@@ -243,7 +243,7 @@ static void targets_that_are_kept(void)
 
     write_text("{\"prompt\": \"a\"}\n", 16);
     CHECK(data_import(&args) == ST_CONFIG);
-    CHECK_HAS(log_last_error(), "was not made by import");
+    CHECK_HAS(log_last_error(), "the same file");
     FILE *f = fopen(in_path, "rb");
     CHECK(fgets(text, sizeof text, f) != NULL);
     fclose(f);
@@ -251,6 +251,13 @@ static void targets_that_are_kept(void)
     args.out_path = dir;
     CHECK(data_import(&args) == ST_CONFIG);
     CHECK_HAS(log_last_error(), "not a regular file");
+    f = fopen(results_path, "wb"); /* answers, say */
+    fputs("precious", f);
+    fclose(f);
+    args.out_path = results_path;
+    CHECK(data_import(&args) == ST_CONFIG);
+    CHECK_HAS(log_last_error(), "was not made by import");
+    unlink(results_path);
     args.out_path = out_path; /* its own earlier one is replaced */
     CHECK(data_import(&args) == ST_OK);
     CHECK(data_import(&args) == ST_OK);

@@ -447,6 +447,7 @@ static void files_that_are_not_hdf5(void)
         CHECK_HAS(log_last_error(), path);
     }
     CHECK_HAS(log_last_error(), "truncated");
+    CHECK_HAS(log_last_error(), "copy it again"); /* its "sblock" is no lock */
     buf_free(&whole);
     unlink(path);
 }

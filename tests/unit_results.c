@@ -326,6 +326,48 @@ static void verify_sees_damage(uint32_t seed)
     CHECK(result_file_verify(path, 0, 50, digest) == ST_IO);
 }
 
+/* Puts a dataset of n elements that takes no space in the place of another. */
+static void put_sparse(hid_t file, const char *name, hid_t type, hsize_t n)
+{
+    const hsize_t chunk = 1024;
+    const hid_t space = H5Screate_simple(1, &n, NULL), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+
+    H5Pset_chunk(dcpl, 1, &chunk);
+    CHECK(H5Ldelete(file, name, H5P_DEFAULT) >= 0);
+    const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+    CHECK(dataset >= 0);
+    H5Dclose(dataset);
+    H5Pclose(dcpl);
+    H5Sclose(space);
+}
+
+/* A dataset may say that it holds more than any memory: its bytes must not wrap around to few. */
+static void absurd_numbers_of_values(void)
+{
+    const struct shape shape = {0, 1, false, 0, 1, UINT64_MAX, NULL};
+    const uint64_t n = UINT64_C(1) << 62, offsets[2] = {0, n};
+    const char *path = in_dir("w.h5");
+    struct result_file *file = NULL;
+    struct arena *arena = NULL;
+    struct result_row row;
+    uint64_t digest = 0;
+
+    CHECK(write_file(path, 1, &shape, &digest) == ST_OK);
+    const hid_t h5 = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    put_sparse(h5, "tokens/values", H5T_STD_I32LE, n);
+    const hid_t dataset = H5Dopen2(h5, "tokens/offsets", H5P_DEFAULT);
+    CHECK(H5Dwrite(dataset, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, offsets) >= 0);
+    H5Dclose(dataset);
+    H5Fclose(h5);
+    CHECK(arena_create(4096, &arena) == ST_OK);
+    CHECK(result_file_open(path, &file) == ST_OK);
+    CHECK_INT(result_file_read(file, 0, 1, arena, &row, NULL), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "w.h5: row 0: more than 2^31 tokens");
+    result_file_close(file);
+    arena_destroy(arena);
+    unlink(path);
+}
+
 static void gaps_and_short_files_are_refused(uint32_t seed)
 {
     const struct result_writer_args args = {
@@ -400,6 +442,7 @@ int main(void)
     files_give_back_the_rows(seed);
     digests_follow_content_only(seed);
     verify_sees_damage(3);
+    absurd_numbers_of_values();
     gaps_and_short_files_are_refused(1);
     full_disk(seed);
     CHECK(rmdir(dir) == 0);

@@ -18,6 +18,8 @@ struct toy_engine {
     int layer;
     int n_steps, n_mixed; /* steps of several sequences */
     int broken;           /* promises that stages broke */
+    int fail_at, stop_at; /* number of the step that fails, or in which a signal comes; 0 = none */
+    volatile int stop;
 };
 
 static int32_t next_token(uint64_t row, const int32_t *history, int n)
@@ -49,6 +51,9 @@ static enum status toy_poll(struct engine *engine, enum engine_event *out_event,
 {
     struct toy_engine *toy = (struct toy_engine *)engine;
 
+    toy->stop = toy->n_steps == toy->stop_at && toy->stop_at > 0;
+    if (toy->n_steps == toy->fail_at && toy->fail_at > 0)
+        return ST_NOMEM;
     if (engine->running == NULL) {
         *out_event = ENGINE_IDLE;
     } else if (toy->layer < engine->L) {
@@ -331,6 +336,76 @@ static void broken_off(struct tokenizer *tokenizer)
     buf_free(&buf);
 }
 
+/* A step fails, or a signal comes, with rows in every state: the loop says so, and nothing is lost
+ * or leaks (make asan looks). */
+static void ended_early(struct tokenizer *tokenizer, int fail_at, int stop_at, enum status want_st)
+{
+    enum { N_IN_FLIGHT = 6, N_BLOCKS = 6 * 6 };
+    const int n_stages[ROLE_COUNT] = {1, 0, 1, 1};
+    const struct kv_layout layout = {OPS_BF16, 3, 1, P, 16};
+    static const int32_t eos[] = {EOS};
+    struct toy_engine engine = {.base = {.ops = &toy_ops, .L = 3, .max_tok = 64, .max_seqs = 4},
+                                .fail_at = fail_at,
+                                .stop_at = stop_at};
+    struct world *world = NULL;
+    struct kv_pool *pool = NULL;
+    struct link *link = NULL;
+    struct stage *stages[2] = {NULL};
+    struct buf buf = {0};
+
+    CHECK(world_create_local(n_stages, &world) == ST_OK);
+    CHECK(kv_pool_create(&layout, N_BLOCKS, NULL, &pool) == ST_OK);
+    const struct link_args link_args = {"auto", pool, N_IN_FLIGHT, true};
+    CHECK(link_open(&link_args, &link) == ST_OK);
+    const struct prefill_args prefill = {.world = world,
+                                         .engine = &engine.base,
+                                         .link = link,
+                                         .layout_id = kv_layout_id(&layout),
+                                         .n_slots = N_IN_FLIGHT,
+                                         .max_tok = 64,
+                                         .max_seqs = 4};
+    const struct decode_args decode = {.world = world,
+                                       .engine = &engine.base,
+                                       .pool = pool,
+                                       .tokenizer = tokenizer,
+                                       .eos_ids = eos,
+                                       .n_eos = 1,
+                                       .n_slots = N_IN_FLIGHT,
+                                       .max_batch = 2};
+    CHECK(prefill_create(&prefill, &stages[0]) == ST_OK);
+    CHECK(decode_create(&decode, &stages[1]) == ST_OK);
+    for (int slot = 0; slot < N_IN_FLIGHT; slot++) {
+        struct want want;
+
+        make_want((uint64_t)slot, &want);
+        const struct wire_row row = {
+            .row = (uint64_t)slot,
+            .slot = slot,
+            .n_prompt = want.n_prompt,
+            .max_out = want.max_out,
+            .n_blocks = plan_blocks(plan_need_tok(want.n_prompt, want.max_out, 1000), P),
+            .params = {.n_top = -1},
+            .tokens = want.prompt,
+        };
+        buf_reset(&buf);
+        CHECK(wire_row_pack(&row, &buf) == ST_OK);
+        for (int k = 0; k < 2; k++)
+            CHECK(world_send(world, k == 0 ? MSG_RESERVE : MSG_ADMIT,
+                             (struct address){ROLE_COORDINATOR, 0}, stages[1 - k]->at, buf.data,
+                             buf.n_bytes) == ST_OK);
+    }
+    CHECK_INT(loop_run(world, stages, 2, &engine.stop), want_st);
+    CHECK_INT(engine.n_steps, fail_at + stop_at);
+    CHECK(kv_pool_n_free(pool) < N_BLOCKS); /* there were rows in flight */
+    stage_destroy(stages[0]);
+    stage_destroy(stages[1]);
+    CHECK_INT(kv_pool_n_free(pool), N_BLOCKS);
+    link_close(link);
+    kv_pool_destroy(pool);
+    world_destroy(world);
+    buf_free(&buf);
+}
+
 /* Hand a message to a stage; it must be refused with a line that holds `says`. */
 static void refused(struct world *world, struct stage *stage, enum msg_type type,
                     struct address from, const struct buf *payload, const char *says)
@@ -458,6 +533,10 @@ int main(void)
     }
     broken_off(tokenizer);
     strangers(tokenizer);
+    for (int step = 1; step <= 8; step++) {
+        ended_early(tokenizer, step, 0, ST_NOMEM);
+        ended_early(tokenizer, 0, step, ST_STOPPED);
+    }
     progress_text();
     tokenizer_destroy(tokenizer);
     TEST_END();

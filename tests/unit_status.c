@@ -54,7 +54,7 @@ static void there_and_back(void)
     dir_renew();
     CHECK_INT(status_write(results, &status), ST_OK);
     CHECK_INT(dir_entries(test_dir), 1);
-    CHECK_HAS(report(OUTCOME_MACHINE), "message   ?");
+    CHECK_HAS(report(OUTCOME_MACHINE), "message   disk \"full\"\n?");
     snprintf(status.message, sizeof status.message, "disk \"full\"");
     CHECK_INT(status_write(results, &status), ST_OK);
     const char *said = report(OUTCOME_MACHINE);
@@ -148,11 +148,33 @@ static void life_of_a_job(void)
     CHECK_HAS(report(OUTCOME_DONE), "10: 10 done, 0 of them failed");
 }
 
+/* A finished job that is continued with more rows, and ends before the first of them. */
+static void more_rows(void)
+{
+    struct run_status broken = {.outcome = OUTCOME_BROKEN, .n_rows = 15, .n_done = 10};
+    const struct journal_args args = job(0, 10);
+
+    dir_renew();
+    struct journal *journal = open_job(&args);
+    append_rows(journal, 0, 10);
+    CHECK_INT(journal_merge(journal, NULL, &meta), ST_OK);
+    journal_close(journal);
+    snprintf(broken.message, sizeof broken.message, "stopped by signal 15");
+    CHECK_INT(status_write(results, &broken), ST_OK);
+    const char *said = report(OUTCOME_BROKEN);
+    CHECK_HAS(said, "15: 10 done, 0 of them failed, 5 left");
+    CHECK_HAS(said, "stopped by signal 15");
+    broken.outcome = OUTCOME_RUNNING; /* killed */
+    CHECK_INT(status_write(results, &broken), ST_OK);
+    CHECK_HAS(report(OUTCOME_BROKEN), "ended without a word");
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
     nothing_there();
     there_and_back();
     life_of_a_job();
+    more_rows();
     TEST_END();
 }

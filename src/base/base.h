@@ -63,7 +63,7 @@ void log_at(enum log_level level, const char *file, int line, const char *fmt, .
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* log_set_who - role/index printed in every line from now on; copied, cut at 31 characters. */
-void log_set_who(const char *who);
+void log_set_who(const char *role);
 /* log_last_error - text of the last log_error line without its prefix, "" if none; view. */
 const char *log_last_error(void);
 
@@ -91,7 +91,8 @@ void host_free(void *ptr);
 void *pages_map(size_t bytes);
 void pages_unmap(void *ptr, size_t bytes);
 
-/* host_memory_available_bytes - MemAvailable, capped by the cgroup's limit; 0 if unknown. */
+/* host_memory_available_bytes - MemAvailable, capped by what this process's control groups leave;
+ * 0 if unknown. */
 uint64_t host_memory_available_bytes(void);
 /* host_memory_resident_bytes - this process's resident set now; peak: its highest so far. */
 uint64_t host_memory_resident_bytes(void);

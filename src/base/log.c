@@ -28,9 +28,9 @@ enum log_level log_get_level(void)
     return max_level;
 }
 
-void log_set_who(const char *name)
+void log_set_who(const char *role)
 {
-    snprintf(who, sizeof who, "%s", name);
+    snprintf(who, sizeof who, "%s", role);
 }
 
 const char *log_last_error(void)

@@ -80,20 +80,21 @@ void pages_unmap(void *ptr, size_t bytes)
         munmap(ptr, bytes > 0 ? bytes : 1);
 }
 
-/* The number after `key` in a /proc-like file of "key: number kB" lines; 0 if it is not there. */
-static uint64_t proc_kib(const char *path, const char *key)
+/* The number that follows `key` at the beginning of a line; 0 if there is no such line or file. */
+static uint64_t file_field(const char *path, const char *key)
 {
     char line[256];
-    unsigned long long kib = 0;
+    unsigned long long number = 0;
     FILE *file = fopen(path, "re");
 
     if (file == NULL)
         return 0;
     while (fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", &kib) == 1)
+        if (strncmp(line, key, strlen(key)) == 0 &&
+            sscanf(line + strlen(key), "%llu", &number) == 1)
             break;
     fclose(file);
-    return kib;
+    return number;
 }
 
 /* The number a file begins with; UINT64_MAX if there is none ("max", no such file). */
@@ -109,28 +110,87 @@ static uint64_t file_number(const char *path)
     return found ? number : UINT64_MAX;
 }
 
+/* The two versions of the kernel's control groups name the same facts differently. */
+struct cgroup_names {
+    const char *root, *limit, *used, *cached;
+};
+static const struct cgroup_names cgroup_v1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes",
+                                              "memory.usage_in_bytes", "total_inactive_file "};
+static const struct cgroup_names cgroup_v2 = {"/sys/fs/cgroup", "memory.max", "memory.current",
+                                              "inactive_file "};
+
+/* What the group `path` and every group around it leave: limit - use, file cache not counted. */
+static uint64_t cgroup_left(const struct cgroup_names *names, const char *path)
+{
+    uint64_t least = UINT64_MAX;
+    char group[1024], file[2048];
+
+    snprintf(group, sizeof group, "%s", path);
+    for (;;) {
+        snprintf(file, sizeof file, "%s%s/%s", names->root, group, names->limit);
+        const uint64_t limit = file_number(file);
+        snprintf(file, sizeof file, "%s%s/%s", names->root, group, names->used);
+        const uint64_t used = file_number(file);
+        snprintf(file, sizeof file, "%s%s/memory.stat", names->root, group);
+        const uint64_t cached = file_field(file, names->cached);
+
+        if (limit != UINT64_MAX && used != UINT64_MAX) {
+            const uint64_t taken = used > cached ? used - cached : 0;
+            const uint64_t left = limit > taken ? limit - taken : 0;
+
+            least = left < least ? left : least;
+        }
+        char *slash = strrchr(group, '/');
+        if (slash == NULL)
+            return least;
+        *slash = '\0'; /* at last the root group, "" */
+    }
+}
+
+/* /proc/self/cgroup has a line "number:controllers:path" for each hierarchy; version 2 has
+ * "0::path". */
+static uint64_t cgroups_left(void)
+{
+    uint64_t least = UINT64_MAX;
+    char line[1024];
+    FILE *file = fopen("/proc/self/cgroup", "re");
+
+    if (file == NULL)
+        return least;
+    while (fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        const char *controllers = strchr(line, ':');
+        const char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+
+        if (path == NULL)
+            continue;
+        const bool v2 = path == controllers + 1;
+        const char *memory = strstr(controllers, "memory");
+        if (!v2 && (memory == NULL || memory > path))
+            continue;
+        const uint64_t left = cgroup_left(v2 ? &cgroup_v2 : &cgroup_v1, path + 1);
+        least = left < least ? left : least;
+    }
+    fclose(file);
+    return least;
+}
+
 uint64_t host_memory_available_bytes(void)
 {
-    uint64_t available = proc_kib("/proc/meminfo", "MemAvailable:") * 1024;
-    const uint64_t limit = file_number("/sys/fs/cgroup/memory.max");
-    const uint64_t used = file_number("/sys/fs/cgroup/memory.current");
+    const uint64_t host = file_field("/proc/meminfo", "MemAvailable:") * 1024;
+    const uint64_t groups = cgroups_left();
 
-    if (limit != UINT64_MAX && used != UINT64_MAX) {
-        const uint64_t left = limit > used ? limit - used : 0;
-
-        available = left < available ? left : available;
-    }
-    return available;
+    return groups < host ? groups : host;
 }
 
 uint64_t host_memory_resident_bytes(void)
 {
-    return proc_kib("/proc/self/status", "VmRSS:") * 1024;
+    return file_field("/proc/self/status", "VmRSS:") * 1024;
 }
 
 uint64_t host_memory_peak_bytes(void)
 {
-    return proc_kib("/proc/self/status", "VmHWM:") * 1024;
+    return file_field("/proc/self/status", "VmHWM:") * 1024;
 }
 
 /* ---- arena -------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@
 enum { SPIN_TURNS = 4000, CACHE_LINE = 64 };
 
 struct worker {
-    struct threads *pool; /* borrowed */
+    struct threads *threads; /* borrowed */
     pthread_t thread;
     int index;
 };
@@ -83,21 +83,21 @@ int threads_count(const struct threads *threads)
     return threads->n_threads;
 }
 
-static void run_tasks(struct threads *pool, int thread)
+static void run_tasks(struct threads *threads, int thread)
 {
     for (;;) {
-        const int task = atomic_fetch_add_explicit(&pool->next_task, 1, memory_order_relaxed);
+        const int task = atomic_fetch_add_explicit(&threads->next_task, 1, memory_order_relaxed);
 
-        if (task >= pool->n_tasks)
+        if (task >= threads->n_tasks)
             return;
-        pool->fn(pool->arg, task, thread);
+        threads->fn(threads->arg, task, thread);
     }
 }
 
 /* Wait until *word is no longer `seen`. */
-static void wait_change(struct threads *pool, atomic_uint *word, unsigned seen)
+static void wait_change(struct threads *threads, atomic_uint *word, unsigned seen)
 {
-    for (int turn = 0; turn < pool->spin_turns; turn++) {
+    for (int turn = 0; turn < threads->spin_turns; turn++) {
         if (atomic_load_explicit(word, memory_order_acquire) != seen)
             return;
         spin_pause();
@@ -109,18 +109,18 @@ static void wait_change(struct threads *pool, atomic_uint *word, unsigned seen)
 static void *worker_main(void *arg)
 {
     struct worker *self = arg;
-    struct threads *pool = self->pool;
+    struct threads *threads = self->threads;
     unsigned seen = 0;
 
     threads_set_numeric_mode();
     for (;;) {
-        wait_change(pool, &pool->batch, seen);
+        wait_change(threads, &threads->batch, seen);
         seen++;
-        if (atomic_load(&pool->stop))
+        if (atomic_load(&threads->stop))
             return NULL;
-        run_tasks(pool, self->index);
-        if (atomic_fetch_sub_explicit(&pool->n_working, 1, memory_order_acq_rel) == 1)
-            futex_wake(&pool->n_working);
+        run_tasks(threads, self->index);
+        if (atomic_fetch_sub_explicit(&threads->n_working, 1, memory_order_acq_rel) == 1)
+            futex_wake(&threads->n_working);
     }
 }
 
@@ -128,66 +128,68 @@ enum status threads_create(int n_threads, struct threads **out_threads)
 {
     /* aligned_alloc, because malloc does not honour the alignment of the counters */
     const size_t bytes = (sizeof(struct threads) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
-    struct threads *pool = aligned_alloc(CACHE_LINE, bytes);
+    struct threads *threads = aligned_alloc(CACHE_LINE, bytes);
 
-    if (pool == NULL) {
+    if (threads == NULL) {
         log_error("no memory for a pool of %d threads", n_threads);
         return ST_NOMEM;
     }
-    memset(pool, 0, bytes);
-    pool->n_threads = n_threads;
-    pool->n_started = 1;
-    pool->spin_turns = n_threads <= threads_default_count() ? SPIN_TURNS : 0;
-    pool->workers = host_zalloc((size_t)n_threads * sizeof *pool->workers);
-    if (pool->workers == NULL) {
-        host_free(pool);
+    memset(threads, 0, bytes);
+    threads->n_threads = n_threads;
+    threads->n_started = 1;
+    threads->spin_turns = n_threads <= threads_default_count() ? SPIN_TURNS : 0;
+    threads->workers = host_zalloc((size_t)n_threads * sizeof *threads->workers);
+    if (threads->workers == NULL) {
+        host_free(threads);
         return ST_NOMEM;
     }
     threads_set_numeric_mode();
     for (int i = 0; i < n_threads - 1; i++) {
-        struct worker *worker = &pool->workers[i];
+        struct worker *worker = &threads->workers[i];
 
-        *worker = (struct worker){.pool = pool, .index = i + 1};
+        *worker = (struct worker){.threads = threads, .index = i + 1};
         const int error = pthread_create(&worker->thread, NULL, worker_main, worker);
         if (error != 0) {
             log_error("cannot start thread %d of %d: %s", i + 1, n_threads, strerror(error));
-            threads_destroy(pool);
+            threads_destroy(threads);
             return ST_IO;
         }
-        pool->n_started++;
+        threads->n_started++;
     }
-    *out_threads = pool;
+    *out_threads = threads;
     return ST_OK;
 }
 
-void threads_destroy(struct threads *pool)
+void threads_destroy(struct threads *threads)
 {
-    if (pool == NULL)
+    if (threads == NULL)
         return;
-    atomic_store(&pool->stop, true);
-    atomic_fetch_add(&pool->batch, 1);
-    futex_wake(&pool->batch);
-    for (int i = 0; i < pool->n_started - 1; i++)
-        pthread_join(pool->workers[i].thread, NULL);
-    host_free(pool->workers);
-    host_free(pool);
+    atomic_store(&threads->stop, true);
+    atomic_fetch_add(&threads->batch, 1);
+    futex_wake(&threads->batch);
+    for (int i = 0; i < threads->n_started - 1; i++)
+        pthread_join(threads->workers[i].thread, NULL);
+    host_free(threads->workers);
+    host_free(threads);
 }
 
-void threads_run(struct threads *pool, int n_tasks, threads_fn fn, void *arg)
+void threads_run(struct threads *threads, int n_tasks, threads_fn fn, void *arg)
 {
-    if (pool->n_threads == 1 || n_tasks <= 1) {
+    if (threads->n_threads == 1 || n_tasks <= 1) {
         for (int task = 0; task < n_tasks; task++)
             fn(arg, task, 0);
         return;
     }
-    pool->fn = fn;
-    pool->arg = arg;
-    pool->n_tasks = n_tasks;
-    atomic_store_explicit(&pool->next_task, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_working, (unsigned)pool->n_threads - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->batch, 1, memory_order_release);
-    futex_wake(&pool->batch);
-    run_tasks(pool, 0);
-    for (unsigned left; (left = atomic_load_explicit(&pool->n_working, memory_order_acquire)) != 0;)
-        wait_change(pool, &pool->n_working, left);
+    threads->fn = fn;
+    threads->arg = arg;
+    threads->n_tasks = n_tasks;
+    atomic_store_explicit(&threads->next_task, 0, memory_order_relaxed);
+    atomic_store_explicit(&threads->n_working, (unsigned)threads->n_threads - 1,
+                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&threads->batch, 1, memory_order_release);
+    futex_wake(&threads->batch);
+    run_tasks(threads, 0);
+    for (unsigned left;
+         (left = atomic_load_explicit(&threads->n_working, memory_order_acquire)) != 0;)
+        wait_change(threads, &threads->n_working, left);
 }

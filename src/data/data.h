@@ -181,6 +181,10 @@ struct run_status {
 };
 /* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
 enum status status_write(const char *results_path, const struct run_status *status);
+/* status_refuse - the job was found wrong before the journal was opened: say so in RESULTS.status
+ * and keep its counts; nothing where another process owns the results or their folder is not there.
+ * Returns ST_OK, ST_IO. */
+enum status status_refuse(const char *results_path, const char *message);
 /* status_report - what RESULTS, RESULTS.status, the logs and the lock say together, as text for
  * `epidote status`; a run whose owner is dead is OUTCOME_BROKEN.  Takes no lock, changes nothing.
  * Returns ST_OK, ST_IO (nothing there), ST_FORMAT. */
@@ -242,8 +246,8 @@ struct import_args {
  * Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
 enum status data_import(const struct import_args *args);
 /* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of
- * a run that was broken off, from its logs, in row order.  An HDF5 file is not overwritten.
- * Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
+ * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT,
+ * ST_CONFIG (out_path is the input, no regular file, or an HDF5 file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
 #endif

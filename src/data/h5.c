@@ -107,7 +107,7 @@ enum status h5_open_read(const char *path, hid_t *out_file)
     if (H5Fis_hdf5(path) == 0)
         log_error("%s: not an HDF5 file (%lld bytes): JSONL becomes one with `epidote import`",
                   path, (long long)info.st_size);
-    else if (strstr(reason, "lock") != NULL)
+    else if (strstr(reason, "lock file") != NULL || strstr(reason, "lock the file") != NULL)
         log_error("%s: cannot open: %s; unset HDF5_USE_FILE_LOCKING or set it to FALSE", path,
                   reason);
     else

@@ -285,10 +285,9 @@ static enum status check_target(const char *path)
 {
     struct buf schema = {0};
     struct stat facts;
-    enum status st = replace_check(path);
 
-    if (st != ST_OK || stat(path, &facts) != 0 || facts.st_size == 0)
-        return st;
+    if (stat(path, &facts) != 0 || facts.st_size == 0)
+        return ST_OK;
     h5_quiet();
     const hid_t file = H5Fis_hdf5(path) > 0 ? H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT) : -1;
     const bool ours = file >= 0 && h5_attr_get_text(file, "schema", &schema) == ST_OK &&
@@ -316,6 +315,7 @@ enum status data_import(const struct import_args *args)
         log_error("%s: cannot open: %s", in_path, strerror(errno));
         return ST_IO;
     }
+    TRY(replace_allowed(args->in_path, args->out_path), err);
     TRY(check_target(args->out_path), err);
     TRY(buf_printf(&temp_path, "%s.tmp", args->out_path), err);
     import.temp_path = (char *)temp_path.data;

@@ -310,14 +310,13 @@ static enum status create_file(struct journal *journal)
         .identity = journal->identity,
     };
 
-    if (mkdir(journal->parts, 0777) == 0) {
-        TRY(file_sync_dir(journal->parts), err);
-    } else if (errno != EEXIST) {
+    if (mkdir(journal->parts, 0777) != 0 && errno != EEXIST) {
         log_error("%s: cannot create this folder: %s; no row can be kept: free space or choose "
                   "another `results` path",
                   journal->parts, strerror(errno));
         return ST_IO;
     }
+    TRY(file_sync_dir(journal->parts), err); /* also a folder that a killed attempt has made */
     buf_reset(&journal->record);
     TRY(journal_log_head_pack(&head, &journal->record), err);
     TRY(journal_add_file(journal, head.attempt), err);

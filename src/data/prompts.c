@@ -453,6 +453,13 @@ err:
     return st;
 }
 
+static void add_name(char *names, size_t cap, const char *name)
+{
+    const size_t n = strlen(names);
+
+    snprintf(names + n, cap - n, "%s%s", n > 0 ? ", " : "", name);
+}
+
 /* A row has exactly one prompt: an empty text or an empty list means "not this one". */
 static void check_sources(const struct prompts *prompts, struct prompt_row *row)
 {
@@ -464,12 +471,12 @@ static void check_sources(const struct prompts *prompts, struct prompt_row *row)
 
     for (int c = 0; c < COL_COUNT; c++) {
         if (known[c].is_source && prompts->has[c]) {
+            add_name(present, sizeof present, known[c].name);
             n_present++;
-            strcat(strcat(present, n_present > 1 ? ", " : ""), known[c].name);
         }
         if (filled[c]) {
+            add_name(given, sizeof given, known[c].name);
             n_given++;
-            strcat(strcat(given, n_given > 1 ? ", " : ""), known[c].name);
         }
     }
     if (n_given > 1)

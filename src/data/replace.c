@@ -12,26 +12,33 @@
 
 #include "data/replace.h"
 
-enum status replace_check(const char *path)
+enum status replace_allowed(const char *in_path, const char *out_path)
 {
-    struct stat facts;
-    const char *slash = strrchr(path, '/');
-    const size_t n = slash == NULL ? 0 : (size_t)(slash - path);
-    char *dir = slash == NULL ? host_strdup(".") : host_strndup(path, n > 0 ? n : 1);
-    enum status st = ST_OK;
+    struct stat in, out;
+    const char *slash = strrchr(out_path, '/');
+    const size_t n = slash == NULL ? 0 : (size_t)(slash - out_path);
+    char *dir = slash == NULL ? host_strdup(".") : host_strndup(out_path, n > 0 ? n : 1);
 
     if (dir == NULL)
         return ST_NOMEM;
-    if (access(dir, W_OK | X_OK) != 0) {
-        log_error("%s: cannot create: %s: %s; create this folder, or choose another", path, dir,
+    const bool writable = access(dir, W_OK | X_OK) == 0;
+    if (!writable)
+        log_error("%s: cannot create: %s: %s; create this folder, or choose another", out_path, dir,
                   strerror(errno));
-        st = ST_CONFIG;
-    } else if (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
-        log_error("%s is not a regular file and is not replaced: choose another name", path);
-        st = ST_CONFIG;
-    }
     host_free(dir);
-    return st;
+    if (!writable)
+        return ST_CONFIG;
+    if (stat(out_path, &out) != 0)
+        return ST_OK;
+    if (!S_ISREG(out.st_mode)) { /* a rename would put a file in the place of /dev/null */
+        log_error("%s: not a regular file, so it is not replaced; name another file", out_path);
+        return ST_CONFIG;
+    }
+    if (stat(in_path, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+        log_error("%s: input and output are the same file; name another one to write", out_path);
+        return ST_CONFIG;
+    }
+    return ST_OK;
 }
 
 enum status replace_file(const char *temp_path, const char *path)

@@ -6,10 +6,10 @@
 
 #include "base/base.h"
 
-/* replace_check - whether a command may write path: its folder is there, and nothing but a regular
- * file stands in its place.  Returns ST_OK, ST_CONFIG (logged). */
-enum status replace_check(const char *path);
-
+/* replace_allowed - whether out_path may be replaced by what is made of in_path: its folder is
+ * writable, and it is not there or is a regular file that is not the input.
+ * Returns ST_OK, ST_CONFIG, ST_NOMEM (logged). */
+enum status replace_allowed(const char *in_path, const char *out_path);
 /* replace_file - sync temp_path, rename it to path, sync the directory.
  * Returns ST_OK, ST_IO (logged; temp_path is still there unless it was renamed). */
 enum status replace_file(const char *temp_path, const char *path);

@@ -349,9 +349,9 @@ err:
     return st;
 }
 
-/* The window's part of a ragged column; offsets count from its first value. */
-static enum status read_ragged(const struct ragged *ragged, uint64_t first, uint64_t n,
-                               hid_t mem_type, size_t element_bytes, struct arena *arena,
+/* The window's part of a ragged column of 4-byte elements; offsets count from its first value. */
+static enum status read_ragged(const struct result_file *file, const struct ragged *ragged,
+                               uint64_t first, uint64_t n, hid_t mem_type, struct arena *arena,
                                uint64_t **out_offsets, void **out_values, uint64_t *out_base)
 {
     enum status st = ST_NOMEM;
@@ -360,8 +360,11 @@ static enum status read_ragged(const struct ragged *ragged, uint64_t first, uint
     if (offsets == NULL)
         goto err;
     TRY(ragged_offsets(ragged, first, n, offsets), err);
+    for (uint64_t i = 0; i < n; i++) /* so no product of sizes below wraps around */
+        if (offsets[i + 1] - offsets[i] > INT32_MAX)
+            return bad_row(file, file->info.rows_begin + first + i, "more than 2^31 tokens");
     const uint64_t base = offsets[0], n_values = offsets[n] - base;
-    void *values = arena_alloc(arena, n_values * element_bytes);
+    void *values = arena_alloc(arena, n_values * 4);
     if (values == NULL)
         return ST_NOMEM;
     TRY(column_read(&ragged->values, base, n_values, mem_type, values), err);
@@ -381,14 +384,11 @@ static enum status read_tokens(struct result_file *file, uint64_t first, uint64_
     uint64_t *offsets, base;
     void *tokens;
 
-    TRY(read_ragged(&file->tokens, first, n, H5T_NATIVE_INT32, 4, arena, &offsets, &tokens, &base),
+    TRY(read_ragged(file, &file->tokens, first, n, H5T_NATIVE_INT32, arena, &offsets, &tokens,
+                    &base),
         err);
     for (uint64_t i = 0; i < n; i++) {
-        const uint64_t n_tokens = offsets[i + 1] - offsets[i];
-
-        if (n_tokens > INT32_MAX)
-            return bad_row(file, rows[i].row, "more than 2^31 tokens");
-        rows[i].n_tokens = (int)n_tokens;
+        rows[i].n_tokens = (int)(offsets[i + 1] - offsets[i]);
         rows[i].tokens = (const int32_t *)tokens + offsets[i];
     }
 err:
@@ -405,10 +405,12 @@ static enum status read_logprobs(struct result_file *file, uint64_t first, uint6
     int32_t *ids = NULL;
     float *tops = NULL;
 
-    TRY(read_ragged(&file->logprobs, first, n, H5T_NATIVE_FLOAT, 4, arena, &offsets, &logprobs,
+    TRY(read_ragged(file, &file->logprobs, first, n, H5T_NATIVE_FLOAT, arena, &offsets, &logprobs,
                     &base),
         err);
     if (n_top > 0) {
+        if (offsets[n] > SIZE_MAX / sizeof *ids / n_top)
+            return bad_row(file, file->info.rows_begin + first, "more top_logprobs than can be");
         ids = arena_alloc(arena, offsets[n] * n_top * sizeof *ids);
         tops = arena_alloc(arena, offsets[n] * n_top * sizeof *tops);
         if (ids == NULL || tops == NULL)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "data/journal.h"
 #include "data/result_file.h"
@@ -51,14 +52,16 @@ enum status status_write(const char *results_path, const struct run_status *stat
     enum status st = ST_OK;
     char path[PATH_CAP], utc[32];
     char *text = NULL;
-    json_t *message = json_string(status->message);
+    char message[sizeof status->message];
 
     TRY(side_path(results_path, ".status", path), err);
     clock_utc(utc, sizeof utc);
-    if (message == NULL) /* bytes that are not UTF-8 */
-        message = json_string("?");
+    /* Paths may be any bytes, and a message may be cut inside a character. */
+    snprintf(message, sizeof message, "%s", status->message);
+    for (size_t bad; !utf8_valid(message, strlen(message), &bad);)
+        message[bad] = '?';
     json_t *root =
-        json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:O, s:s}", "outcome",
+        json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s}", "outcome",
                   (int)status->outcome, "outcome_name", outcome_name(status->outcome), "n_rows",
                   (json_int_t)status->n_rows, "n_done", (json_int_t)status->n_done, "n_failed",
                   (json_int_t)status->n_failed, "n_attempts", (json_int_t)status->n_attempts,
@@ -74,7 +77,6 @@ enum status status_write(const char *results_path, const struct run_status *stat
     st = file_write_atomic(path, text, strlen(text));
 err:
     free(text);
-    json_decref(message);
     return st;
 }
 
@@ -128,7 +130,8 @@ err:
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* Counts from RESULTS and the logs.  *out_finished: RESULTS alone says it all.
+/* Counts from RESULTS and the logs; before, they are those of the status file.  *out_finished:
+ * RESULTS alone says it all.
  * Returns ST_OK, ST_END (neither is there), ST_IO, ST_FORMAT, ST_NOMEM. */
 static enum status count_rows(const char *results_path, struct run_status *status,
                               bool *out_finished)
@@ -145,10 +148,14 @@ static enum status count_rows(const char *results_path, struct run_status *statu
 
         TRY(result_file_open(results_path, &results), err);
         const struct result_file_info *info = result_file_info(results);
-        status->n_rows = status->n_done = info->rows_end - info->rows_begin;
+        const uint64_t n_rows = info->rows_end - info->rows_begin;
+
+        /* A run that named more rows and ended before its first has left nothing but its word. */
+        *out_finished = status->n_rows <= n_rows;
+        status->n_rows = *out_finished ? n_rows : status->n_rows;
+        status->n_done = n_rows;
         status->n_failed = info->n_failed;
         result_file_close(results);
-        *out_finished = true;
         return ST_OK;
     }
     TRY(journal_look(results_path, &journal), err);
@@ -193,6 +200,31 @@ static enum status print_report(const char *results_path, const struct run_statu
             err);
     if (status->message[0] != '\0')
         TRY(buf_printf(out, "  message   %s\n", status->message), err);
+err:
+    return st;
+}
+
+enum status status_refuse(const char *results_path, const char *message)
+{
+    enum status st;
+    char path[PATH_CAP];
+    struct lock_owner owner;
+    struct run_status status = {.n_rows = 0};
+
+    TRY(side_path(results_path, "", path), err);
+    char *slash = strrchr(path, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    if (access(slash == NULL ? "." : slash == path ? "/" : path, W_OK) != 0)
+        return ST_OK;
+    TRY(side_path(results_path, ".lock", path), err);
+    if (lock_look(path, &owner) == LOCK_HELD)
+        return ST_OK;
+    if (status_read(results_path, &status) != ST_OK)
+        status = (struct run_status){.n_rows = 0};
+    status.outcome = OUTCOME_JOB;
+    snprintf(status.message, sizeof status.message, "%s", message);
+    st = status_write(results_path, &status);
 err:
     return st;
 }

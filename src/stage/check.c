@@ -138,5 +138,5 @@ enum outcome stage_check(const struct job *job)
 err:
     journal_close(journal);
     session_close(&session);
-    return st == ST_OK ? OUTCOME_DONE : OUTCOME_JOB;
+    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
 }

@@ -323,7 +323,7 @@ static void destroy(struct stage *stage)
 
     if (self->held_prompt != NULL)
         drop_held(self);
-    for (int i = 0; i < self->n_unwritten; i++)
+    for (int i = 0; self->unwritten != NULL && i < self->n_unwritten; i++)
         msg_free(self->unwritten[i]);
     token_list_free(&self->held.tokens);
     buf_free(&self->error_row);

@@ -192,7 +192,7 @@ static bool is_eos(const struct decode *self, int32_t token)
 static enum status take_token(struct decode *self, int32_t slot, const struct sampled *sampled,
                               bool *out_finished)
 {
-    enum status st;
+    enum status st = ST_OK;
     struct decode_row *row = &self->rows[slot];
     const int n_top = row->row.params.n_top, at = row->n_out++;
     const size_t text_bytes = row->text.n_bytes;

@@ -290,6 +290,7 @@ enum outcome stage_run(const struct job *job, const char *program)
     journal_counts(journal, &figures.counts);
     if (journal_complete(journal)) {
         log_info("%s is complete: nothing to do", job->results);
+        figures.counts.n_attempts = 0; /* not known: the logs that would say are gone */
     } else {
         log_info("rows %llu:%llu of %s: %llu to do, %llu found done",
                  (unsigned long long)session.rows_begin, (unsigned long long)session.rows_end,
@@ -324,6 +325,8 @@ err:
                  (unsigned long long)figures.counts.n_rows);
     if (journal != NULL)
         tell(job, outcome, &figures); /* while the lock is still ours */
+    else if (outcome == OUTCOME_JOB && status_refuse(job->results, log_last_error()) != ST_OK)
+        log_warn("the outcome could not be written beside %s", job->results);
     journal_close(journal);
     session_close(&session);
     return outcome;

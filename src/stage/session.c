@@ -10,14 +10,13 @@ enum { DEFAULT_CONTEXT = 8192, MAX_PREFILL_SEQS = 64 };
 /* A launcher that started several of us expects MPI, which this version does not have. */
 static enum status refuse_many_ranks(const struct job *job)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"};
+    /* SLURM_NTASKS would be the allocation's size in a batch script that starts us once. */
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = getenv(names[i]);
-        const bool launched =
-            strcmp(names[i], "SLURM_NTASKS") != 0 || getenv("SLURM_PROCID") != NULL;
 
-        if (text != NULL && launched && atoi(text) > 1) {
+        if (text != NULL && atoi(text) > 1) {
             log_error(
                 "%s = %s: this version runs as one process; start one, or give the job's rows "
                 "to several jobs with `rows`",
