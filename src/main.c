@@ -292,7 +292,7 @@ static int cmd_tokenize(const struct cli *cli)
     enum status st = ST_CONFIG;
 
     if (model == NULL) {
-        log_error("tokenize: whose ids? give --model FILE");
+        log_error("tokenize: --model MODEL is missing: whose ids? (`epidote help tokenize`)");
         return OUTCOME_JOB;
     }
     if (!cli_readable(model) || (from_file && !cli_readable(cli->args[0])))
@@ -362,7 +362,9 @@ static const struct cli_command commands[] = {
      1,
      1,
      cmd_inspect,
-     {{"--digest", NULL, "print a hash of the content only; equal answers give equal digests"}},
+     {{"--digest", NULL,
+       "print a hash of the content only, of all but journals; equal answers give "
+       "equal digests"}},
      "say what a model, prompt file, result file or journal holds",
      NULL},
     {"import",
@@ -370,18 +372,23 @@ static const struct cli_command commands[] = {
      2,
      2,
      cmd_import,
-     {{"--lines", NULL, "IN is text, one prompt a line, instead of JSON objects, one a line"},
+     {{"--lines", NULL,
+       "IN is text, one prompt a line, instead of JSON objects, one a line; blank "
+       "lines are no rows"},
       {"--prompt", "FIELD", "JSON field that is the prompt; default prompt"},
       {"--messages", "FIELD", "JSON field that is the chat; default messages"},
       {"--id", "FIELD", "JSON field that is the row's id; default id"}},
      "make a prompt file of JSON lines or of text",
-     "IN may be - for standard input."},
+     "IN may be - for standard input.  OUT is replaced only if it is a prompt file made by "
+     "import."},
     {"export",
      "RESULTS [OUT]",
      1,
      2,
      cmd_export,
-     {{"--partial", NULL, "the rows that are finished, of a run that was broken off"}},
+     {{"--partial", NULL,
+       "the rows that are finished, of a run that was broken off or still runs; "
+       "without ids"}},
      "write a result file as JSON lines",
      "OUT is a file or -, standard output, which is the default."},
     {"tokenize",

@@ -37,6 +37,9 @@ has "says what is missing" "$dir/log" "--model"
 printf '{"question": "one", "key": "a"}\n{"question": "two", "key": "b"}\n' >"$dir/in.jsonl"
 "$epidote" import --prompt question --id key "$dir/in.jsonl" "$dir/p.h5" 2>"$dir/log" ||
     fail "import of chosen fields"
+printf '{"prompt": "a", "temprature": 1}\n{"prompt": "b", "temprature": 2}\n' |
+    "$epidote" import - "$dir/typo.h5" 2>"$dir/log" || fail "import of a misspelt field"
+same "a misspelt field is named once" "$(grep -c 'field temprature is ignored' "$dir/log")" 1
 printf 'one\ntwo\n' | "$epidote" import --lines - "$dir/lines.h5" 2>"$dir/log" || fail "import of lines"
 job a "$dir/p.h5" max_tokens=3
 check "a job on them" run a

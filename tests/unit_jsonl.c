@@ -228,11 +228,40 @@ static void paths_that_do_not_work(void)
     CHECK_HAS(log_last_error(), "/no/such/file: cannot open");
     write_text("", 0);
     args = (struct import_args){.in_path = in_path, .out_path = "/no/such/folder/out.h5"};
-    CHECK(data_import(&args) == ST_IO);
+    CHECK(data_import(&args) == ST_CONFIG);
     CHECK_HAS(log_last_error(), "/no/such/folder/out.h5");
     args = (struct import_args){.in_path = dir, .out_path = out_path};
     CHECK(data_import(&args) == ST_IO);
     CHECK_HAS(log_last_error(), dir);
+}
+
+/* Swapped arguments cost neither the source nor a file that an import did not make. */
+static void targets_that_are_kept(void)
+{
+    struct import_args args = {.in_path = in_path, .out_path = in_path};
+    char text[64] = "";
+
+    write_text("{\"prompt\": \"a\"}\n", 16);
+    CHECK(data_import(&args) == ST_CONFIG);
+    CHECK_HAS(log_last_error(), "the same file");
+    FILE *f = fopen(in_path, "rb");
+    CHECK(fgets(text, sizeof text, f) != NULL);
+    fclose(f);
+    CHECK_STR(text, "{\"prompt\": \"a\"}\n");
+    args.out_path = dir;
+    CHECK(data_import(&args) == ST_CONFIG);
+    CHECK_HAS(log_last_error(), "not a regular file");
+    f = fopen(results_path, "wb"); /* answers, say */
+    fputs("precious", f);
+    fclose(f);
+    args.out_path = results_path;
+    CHECK(data_import(&args) == ST_CONFIG);
+    CHECK_HAS(log_last_error(), "was not made by import");
+    unlink(results_path);
+    args.out_path = out_path; /* its own earlier one is replaced */
+    CHECK(data_import(&args) == ST_OK);
+    CHECK(data_import(&args) == ST_OK);
+    unlink(out_path);
 }
 
 /* Lines of every length around the reader's block, in one file. */
@@ -429,19 +458,25 @@ static void results_are_exported(void)
     make_results(NULL);
     CHECK(data_export(results_path, out_path, false) == ST_OK);
     check_exported(false);
+    unlink(out_path);
     CHECK(import_text("{\"prompt\":\"a\"}\n{\"prompt\":\"a\"}\n{\"prompt\":\"a\"}\n"
                       "{\"prompt\":\"a\",\"id\":\"id 3\"}\n{\"prompt\":\"a\",\"id\":\"id 4\"}\n",
                       &plain) == ST_OK);
     CHECK(prompts_open(out_path, &prompts) == ST_OK);
     make_results(prompts);
     prompts_close(prompts);
+    CHECK(data_export(results_path, out_path, false) == ST_CONFIG); /* the prompts */
+    CHECK_HAS(log_last_error(), "not overwritten");
+    CHECK(data_export(results_path, results_path, false) == ST_CONFIG);
+    CHECK(data_export(results_path, dir, false) == ST_CONFIG);
+    unlink(out_path);
     CHECK(data_export(results_path, out_path, false) == ST_OK);
     check_exported(true);
 
     CHECK(data_export("/no/such/results.h5", out_path, false) == ST_IO);
     CHECK_HAS(log_last_error(), "/no/such/results.h5");
     CHECK(access(out_path, F_OK) != 0);
-    CHECK(data_export(results_path, "/no/such/folder/out.jsonl", false) == ST_IO);
+    CHECK(data_export(results_path, "/no/such/folder/out.jsonl", false) == ST_CONFIG);
     CHECK_HAS(log_last_error(), "/no/such/folder");
     snprintf(temp, sizeof temp, "%s.tmp", out_path);
     CHECK(access(temp, F_OK) != 0);
@@ -456,6 +491,7 @@ static void partial_results_are_exported(void)
     struct journal *journal = NULL;
     struct buf packed = {0}, text = {0};
     char path[96];
+    uint64_t hash;
 
     CHECK(journal_open(&args, &journal) == ST_OK);
     for (int i = 1; i >= 0; i--) { /* finished out of order */
@@ -480,6 +516,8 @@ static void partial_results_are_exported(void)
     CHECK(data_inspect(path, &text) == ST_OK);
     CHECK(buf_put(&text, "", 1) == ST_OK);
     CHECK_HAS((char *)text.data, "attempt 1, rows 0:9, 2 records");
+    CHECK(data_digest(path, &hash) == ST_UNSUPPORTED);
+    CHECK_HAS(log_last_error(), "has no digest");
     buf_free(&text);
     buf_free(&packed);
     unlink(path);
@@ -535,6 +573,7 @@ int main(void)
     no_lines_are_no_rows();
     bad_lines_are_refused();
     paths_that_do_not_work();
+    targets_that_are_kept();
     lines_across_blocks(seed);
     results_are_exported();
     partial_results_are_exported();

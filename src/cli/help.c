@@ -38,8 +38,8 @@ enum status cli_put_command_help(const struct cli_command *command, struct buf *
         TRY(buf_printf(out, "%s\n", command->more), err);
     for (const struct cli_flag *f = command->flags; f < command->flags + CLI_MAX_FLAGS && f->name;
          f++)
-        TRY(buf_printf(out, "\n  %s %s\n      %s\n", f->name, f->value != NULL ? f->value : "",
-                       f->help),
+        TRY(buf_printf(out, "\n  %s%s%s\n      %s\n", f->name, f->value != NULL ? " " : "",
+                       f->value != NULL ? f->value : "", f->help),
             err);
 err:
     return st;
@@ -58,6 +58,8 @@ enum status cli_put_help(const struct cli_program *program, struct buf *out)
     TRY(buf_puts(out, "  epidote --version\n\nexit status:\n"), err);
     for (int i = OUTCOME_DONE; i <= OUTCOME_MACHINE; i++)
         TRY(buf_printf(out, "  %d  %s\n", i, outcome_name((enum outcome)i)), err);
+    TRY(buf_printf(out, "  %d  %s (of status)\n", OUTCOME_RUNNING, outcome_name(OUTCOME_RUNNING)),
+        err);
     TRY(buf_printf(out, "\nenvironment:\n  EPIDOTE_LOG  %s\n", environment), err);
 err:
     return st;
@@ -94,6 +96,9 @@ static enum status put_man(const struct cli_program *program, struct buf *out)
     TRY(buf_puts(&page, ".SH EXIT STATUS\n"), err);
     for (int i = OUTCOME_DONE; i <= OUTCOME_MACHINE; i++)
         TRY(buf_printf(&page, ".TP\n.B %d\n%s\n", i, outcome_name((enum outcome)i)), err);
+    TRY(buf_printf(&page, ".TP\n.B %d\n%s (of status)\n", OUTCOME_RUNNING,
+                   outcome_name(OUTCOME_RUNNING)),
+        err);
     TRY(buf_printf(&page, ".SH ENVIRONMENT\n.TP\n.B EPIDOTE_LOG\n%s\n", environment), err);
 
     for (size_t i = 0; i < page.n_bytes; i++) {

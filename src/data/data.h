@@ -227,7 +227,7 @@ enum status io_stop(struct io *io);
 
 /* results_digest - hash over the content of all result columns but /timing, and of the row range;
  * two result files with equal answers have equal digests.  Also works on a prompt file.
- * Returns ST_OK, ST_IO, ST_FORMAT. */
+ * Returns ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED (a journal). */
 enum status data_digest(const char *path, uint64_t *out_hash);
 /* data_inspect - what a prompt file, result file, journal (a .log or a .parts folder) holds, as
  * text. Returns ST_OK, ST_IO, ST_FORMAT; ST_UNSUPPORTED (not logged) when path is none of these. */
@@ -242,12 +242,12 @@ struct import_args {
     const char *field_prompt, *field_messages, *field_id;
 };
 /* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its
- * number. Streams: memory does not grow with the file.  Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG.
- */
+ * number.  Overwrites only what an import made.  Streams: memory does not grow with the file.
+ * Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
 enum status data_import(const struct import_args *args);
 /* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of
  * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT,
- * ST_CONFIG (out_path is the input, or no regular file). */
+ * ST_CONFIG (out_path is the input, no regular file, or an HDF5 file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
 #endif

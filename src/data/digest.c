@@ -5,6 +5,7 @@
  * how a file is verified before it replaces anything.
  */
 #include <math.h>
+#include <sys/stat.h>
 
 #include "data/data.h"
 #include "data/digest.h"
@@ -188,7 +189,15 @@ enum status data_digest(const char *path, uint64_t *out_hash)
     struct result_file *results = NULL;
     struct prompts *prompts = NULL;
     bool is_results = false;
+    struct stat facts;
+    const size_t n = strlen(path);
 
+    if ((stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) ||
+        (n > 4 && strcmp(path + n - 4, ".log") == 0)) {
+        log_error("%s has no digest: only models, prompt files and complete result files have one",
+                  path);
+        return ST_UNSUPPORTED;
+    }
     TRY(result_file_is_one(path, &is_results), err);
     if (is_results) {
         TRY(result_file_open(path, &results), err);

@@ -236,6 +236,11 @@ enum status data_export(const char *results_path, const char *out_path, bool par
     if (strcmp(out_path, "-") == 0)
         return write_rows(&export, results_path, partial);
     TRY(replace_allowed(results_path, out_path), err);
+    h5_quiet();
+    if (H5Fis_hdf5(out_path) > 0) { /* a result file, or prompts: most likely swapped arguments */
+        log_error("%s is an HDF5 file and is not overwritten: choose another name", out_path);
+        return ST_CONFIG;
+    }
     TRY(buf_printf(&temp, "%s.tmp", out_path), err);
     const char *temp_path = (const char *)temp.data;
     export.out_path = out_path;

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/column_out.h"
@@ -50,6 +51,8 @@ static const struct {
     [COL_TOP_P] = {"top_p", KIND_REAL},
 };
 
+enum { MAX_IGNORED = 8, IGNORED_BYTES = 64 };
+
 struct import {
     const struct import_args *args;
     char *temp_path; /* owned */
@@ -57,6 +60,8 @@ struct import {
     bool made;
     struct column_out columns[COL_COUNT]; /* .path is NULL until the column is made */
     uint64_t n_rows, n_tokens;
+    char ignored[MAX_IGNORED][IGNORED_BYTES]; /* [n_ignored] names of fields that were told */
+    int n_ignored;
 };
 
 /* ---- columns -------------------------------------------------------------------------------- */
@@ -172,6 +177,47 @@ err:
     return st;
 }
 
+/* ---- fields that no column takes ------------------------------------------------------------- */
+
+static bool is_used(const struct import_args *args, const char *field)
+{
+    const char *const chosen[] = {args->field_prompt, args->field_messages, args->field_id};
+    const bool named = args->field_prompt != NULL || args->field_messages != NULL;
+
+    for (int i = 0; i < 3; i++)
+        if (chosen[i] != NULL && strcmp(field, chosen[i]) == 0)
+            return true;
+    if (strcmp(field, "prompt_tokens") == 0 || strcmp(field, "tokens") == 0 ||
+        strcmp(field, columns[COL_PROMPT].name) == 0 ||
+        strcmp(field, columns[COL_MESSAGES].name) == 0)
+        return !named;
+    if (strcmp(field, columns[COL_ID].name) == 0)
+        return args->field_id == NULL;
+    for (int c = 0; c < COL_COUNT; c++)
+        if (strcmp(field, columns[c].name) == 0)
+            return true;
+    return false;
+}
+
+/* A misspelt option would change nothing in silence: the first few such names are told, once. */
+static void tell_ignored(struct import *import, const struct jsonl_row *row, const char *in_path,
+                         uint64_t line)
+{
+    for (void *at = json_object_iter(row->root); at != NULL && import->n_ignored < MAX_IGNORED;
+         at = json_object_iter_next(row->root, at)) {
+        const char *field = json_object_iter_key(at);
+        bool told = strlen(field) >= IGNORED_BYTES || is_used(import->args, field);
+
+        for (int i = 0; i < import->n_ignored; i++)
+            told = told || strcmp(import->ignored[i], field) == 0;
+        if (told)
+            continue;
+        snprintf(import->ignored[import->n_ignored++], IGNORED_BYTES, "%s", field);
+        log_info("%s:%llu: field %s is ignored, here and in later lines", in_path,
+                 (unsigned long long)line, field);
+    }
+}
+
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 static enum status read_lines(struct import *import, FILE *in, const char *in_path)
@@ -191,8 +237,10 @@ static enum status read_lines(struct import *import, FILE *in, const char *in_pa
             log_error("%s:%llu: %s", in_path, (unsigned long long)lines.n_lines, error.text);
             st = ST_FORMAT;
         }
-        if (st == ST_OK)
+        if (st == ST_OK) {
+            tell_ignored(import, &row, in_path, lines.n_lines);
             st = put_row(import, &row);
+        }
         jsonl_row_free(&row);
         if (st != ST_OK)
             break;
@@ -231,6 +279,29 @@ err:
     return st;
 }
 
+/* Only what an import made may be replaced by one: `import RESULTS OUT` with its arguments swapped,
+ * or IN named twice, must not cost the answers or the source. */
+static enum status check_target(const char *path)
+{
+    struct buf schema = {0};
+    struct stat facts;
+
+    if (stat(path, &facts) != 0 || facts.st_size == 0)
+        return ST_OK;
+    h5_quiet();
+    const hid_t file = H5Fis_hdf5(path) > 0 ? H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT) : -1;
+    const bool ours = file >= 0 && h5_attr_get_text(file, "schema", &schema) == ST_OK &&
+                      strncmp((const char *)schema.data, "epidote.prompts/", 16) == 0;
+    h5_close(file);
+    buf_free(&schema);
+    if (ours)
+        return ST_OK;
+    log_error("%s is there and was not made by import; it is not overwritten: move it away, or "
+              "choose another name",
+              path);
+    return ST_CONFIG;
+}
+
 enum status data_import(const struct import_args *args)
 {
     enum status st = ST_IO;
@@ -245,6 +316,7 @@ enum status data_import(const struct import_args *args)
         return ST_IO;
     }
     TRY(replace_allowed(args->in_path, args->out_path), err);
+    TRY(check_target(args->out_path), err);
     TRY(buf_printf(&temp_path, "%s.tmp", args->out_path), err);
     import.temp_path = (char *)temp_path.data;
     TRY(h5_create(import.temp_path, &import.file), err);

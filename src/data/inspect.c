@@ -129,12 +129,13 @@ static enum status inspect_prompts(const char *path, struct buf *out)
             TRY(buf_printf(out, "  %-14s %10" PRIu64 " rows set\n", columns[c].name,
                            columns[c].n_set),
                 err);
+    if (info->has_tokens)
+        TRY(buf_printf(out, "given tokens   %12" PRIu64 "\n", sums.tokens), err);
     TRY(buf_printf(out,
                    "text           %12" PRIu64 " bytes\n"
-                   "prompt tokens  %12" PRIu64 " (given as tokens)\n"
                    "fingerprint    %016" PRIx64 "\n"
                    "bad rows       %12" PRIu64 "\n",
-                   sums.text_bytes, sums.tokens, fingerprint, sums.n_bad),
+                   sums.text_bytes, fingerprint, sums.n_bad),
         err);
     if (sums.n_bad > 0)
         st = buf_printf(out, "  row %" PRIu64 " is the first: %s\n", sums.first_bad,

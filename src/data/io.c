@@ -65,7 +65,7 @@ struct io {
     uint64_t next_row;
     size_t row_bytes; /* of a row, by the last batch */
     int batch_rows;
-    double started_s, status_due_s;
+    double status_due_s;
     bool status_failed;
 };
 
@@ -249,8 +249,7 @@ static void write_results(struct io *io)
 static void write_status(struct io *io)
 {
     struct journal_counts counts;
-    struct run_status status = {.outcome = OUTCOME_RUNNING,
-                                .elapsed_s = clock_now_s() - io->started_s};
+    struct run_status status = {.outcome = OUTCOME_RUNNING, .elapsed_s = clock_now_s()};
 
     if (io->status_failed)
         return;
@@ -363,7 +362,6 @@ enum status io_start(const struct io_args *args, struct io **out_io)
     io->last = &io->first;
     io->next_row = args->journal->rows_begin;
     io->batch_rows = FIRST_BATCH_ROWS;
-    io->started_s = clock_now_s();
     journal_counts(args->journal, &io->counts);
     pthread_mutex_init(&io->mutex, NULL);
     pthread_condattr_init(&attr);

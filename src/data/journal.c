@@ -149,8 +149,10 @@ static enum status look_before(const struct journal *journal, const char *lock_p
         return ST_NOMEM;
     const bool writable = access(dir, W_OK | X_OK) == 0;
     if (!writable)
-        log_error("%s: cannot write in this folder: %s; choose another `results` path", dir,
-                  strerror(errno));
+        log_error(
+            "%s: cannot write in this folder: %s; the folder of `results` has to be there and "
+            "writable: create it, or choose another `results` path",
+            dir, strerror(errno));
     else if (lock_look(lock_path, &owner) == LOCK_HELD)
         log_warn("%s: held by pid %lld on %s since %s: `run` would be refused now", lock_path,
                  (long long)owner.pid, owner.host, owner.since);

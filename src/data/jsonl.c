@@ -353,8 +353,9 @@ enum status jsonl_row_parse(const struct import_args *args, const char *line, si
     }
     out_row->root = json_loadb(line, n_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (out_row->root == NULL)
-        return row_error_set(out_error, "not valid JSON at byte %d of the line: %s", error.position,
-                             error.text);
+        return row_error_set(out_error, "not valid JSON at byte %d of the line: %s%s",
+                             error.position, error.text,
+                             n_bytes > 0 && line[0] != '{' ? "; plain text wants --lines" : "");
     if (!json_is_object(out_row->root))
         return row_error_set(out_error, "the line is %s; it has to be an object with a prompt",
                              type_name(out_row->root));

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +15,19 @@
 enum status replace_allowed(const char *in_path, const char *out_path)
 {
     struct stat in, out;
+    const char *slash = strrchr(out_path, '/');
+    const size_t n = slash == NULL ? 0 : (size_t)(slash - out_path);
+    char *dir = slash == NULL ? host_strdup(".") : host_strndup(out_path, n > 0 ? n : 1);
 
+    if (dir == NULL)
+        return ST_NOMEM;
+    const bool writable = access(dir, W_OK | X_OK) == 0;
+    if (!writable)
+        log_error("%s: cannot create: %s: %s; create this folder, or choose another", out_path, dir,
+                  strerror(errno));
+    host_free(dir);
+    if (!writable)
+        return ST_CONFIG;
     if (stat(out_path, &out) != 0)
         return ST_OK;
     if (!S_ISREG(out.st_mode)) { /* a rename would put a file in the place of /dev/null */

@@ -6,8 +6,9 @@
 
 #include "base/base.h"
 
-/* replace_allowed - whether out_path may be replaced by what is made of in_path: it is not there,
- * or is a regular file that is not the input.  Returns ST_OK, ST_CONFIG (logged). */
+/* replace_allowed - whether out_path may be replaced by what is made of in_path: its folder is
+ * writable, and it is not there or is a regular file that is not the input.
+ * Returns ST_OK, ST_CONFIG, ST_NOMEM (logged). */
 enum status replace_allowed(const char *in_path, const char *out_path);
 /* replace_file - sync temp_path, rename it to path, sync the directory.
  * Returns ST_OK, ST_IO (logged; temp_path is still there unless it was renamed). */

@@ -106,8 +106,11 @@ static enum status read_attributes(struct result_file *file)
     if (st != ST_OK) {
         st = bad_attribute(file, "schema", st);
     } else if (strcmp((char *)schema.data, schema_ours) != 0) {
-        log_error("%s: attribute schema is \"%s\", this version reads %s", file->path,
-                  (char *)schema.data, schema_ours);
+        log_error("%s: attribute schema is \"%s\", this version reads %s%s", file->path,
+                  (char *)schema.data, schema_ours,
+                  strncmp((char *)schema.data, "epidote.prompts/", 16) == 0
+                      ? "; this is a prompt file, name the result file"
+                      : "");
         st = ST_FORMAT;
     }
     if (st != ST_OK)

@@ -258,9 +258,8 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         .elapsed_s = clock_now_s(),
     };
 
-    if (figures->run_s > 0)
-        status.rows_per_s =
-            (double)(figures->counts.n_done - figures->counts.n_kept) / figures->run_s;
+    status.rows_per_s =
+        (double)(figures->counts.n_done - figures->counts.n_kept) / status.elapsed_s;
     if (outcome == OUTCOME_BROKEN && stop_signal != 0)
         snprintf(status.message, sizeof status.message, "stopped by signal %d", (int)stop_signal);
     else if (outcome != OUTCOME_DONE && outcome != OUTCOME_ERRORS)

@@ -31,8 +31,9 @@ enum status text_stop_list(const char *json, size_t n_bytes, struct arena *arena
     enum status st = ST_OK;
 
     if (root == NULL) {
-        st =
-            row_error_set(err, "stop: line %d column %d: %s", error.line, error.column, error.text);
+        st = row_error_set(err,
+                           "stop: line %d column %d: %s; it has to be JSON text, like [\"END\"]",
+                           error.line, error.column, error.text);
         goto done;
     }
     if (!json_is_array(root) && !json_is_string(root)) {
