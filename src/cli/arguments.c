@@ -73,7 +73,16 @@ bool cli_readable(const char *path)
 {
     if (access(path, R_OK) == 0)
         return true;
-    log_error("%s: %s", path, strerror(errno));
+    const int why = errno;
+    char parts[4096];
+
+    /* RESULTS comes into being at the end of a run. */
+    snprintf(parts, sizeof parts, "%s.parts", path);
+    if (why == ENOENT && access(parts, F_OK) == 0)
+        log_error("%s: %s; its run is not finished: what it has so far is in %s", path,
+                  strerror(why), parts);
+    else
+        log_error("%s: %s", path, strerror(why));
     return false;
 }
 

@@ -233,6 +233,8 @@ static void print_summary(const struct session *session, const struct figures *f
            units_si(out_rate, sizeof out_rate, (double)figures->engine.n_answer_tok / run_s),
            (unsigned long long)figures->engine.n_steps, (unsigned long long)figures->n_messages);
     printf("memory    %.0f MiB resident at most\n", (double)host_memory_peak_bytes() / 1048576);
+    if (counts->n_failed > 0)
+        printf("failed    why: epidote inspect %s\n", session->job->results);
     printf("results   %s\n", session->job->results);
 }
 
