@@ -1,8 +1,8 @@
 #!/bin/bash
 # TEST needs: slow timeout: 900
 # Resident memory does not grow with the number of rows: 2,000 rows and E2E_ROWS (100,000) of one-token
-# answers on the small model; the figures are printed, and the difference is bounded by 16 bytes a row
-# and what the allocator does.
+# answers on the small model; the figures are printed.  The larger file may take 40 MiB more, for the
+# merge's windows that a small one does not fill (32 MiB) and HDF5's caches, and 16 bytes a row.
 . "$(dirname "$0")/e2e.bash"
 
 make_rows() { # N FILE
@@ -22,5 +22,5 @@ many=$(peak "${E2E_ROWS:-100000}")
 grep -E '^(rows|time|tokens|memory)' "$dir/m${E2E_ROWS:-100000}.log"
 echo "peak resident: $few MiB for 2,000 rows, $many MiB for ${E2E_ROWS:-100000} rows"
 n_checks=$((n_checks + 1))
-[ "$many" -le $((few + 24)) ] || fail "memory grew from $few to $many MiB"
+[ "$many" -le $((few + 40 + ${E2E_ROWS:-100000} * 16 / 1048576)) ] || fail "memory grew from $few to $many MiB"
 end
