@@ -181,7 +181,7 @@ static void wanted_rows(const char *path, const struct golden *g, enum ops_type 
     const struct decoder_batch batch = {g->T, 1, g->tokens, &whole, rows, 4};
     RIG_OK(decoder_begin(rig.decoder, &batch));
     for (int l = 0; l < rig.config.L; l++)
-        RIG_OK(decoder_layer(rig.decoder, l, rig.pool));
+        RIG_OK(decoder_layer(rig.decoder, l, kv_pool_space(rig.pool)));
     RIG_OK(decoder_end(rig.decoder, &logits, &max, &logsum));
     for (int i = 0; i < 4; i++) {
         const float *row = right + (size_t)rows[i] * (size_t)g->V;

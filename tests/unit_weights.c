@@ -39,7 +39,8 @@ static void every_row(const char *path, enum ops_type type, int n_threads)
 
     RIG_OK(threads_create(n_threads, &threads));
     RIG_OK(model_open(path, &source));
-    RIG_OK(weights_create(source, type, threads, &w));
+    RIG_OK(weights_create(
+        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w));
     const struct model_config *c = model_source_config(source);
     for (int l = 0; l < c->L; l++) {
         const struct layer_weights *layer = &w->layers[l];
@@ -81,7 +82,8 @@ static enum status create_spoilt(const char *model, const char *tensor, size_t a
     checkpoint_set(&t, at, bits);
     RIG_OK(threads_create(2, &threads));
     RIG_OK(model_open(checkpoint_write(&cp), &source));
-    const enum status st = weights_create(source, type, threads, &w);
+    const enum status st = weights_create(
+        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w);
     CHECK((st == ST_OK) == (w != NULL));
     weights_destroy(w);
     model_close(source);

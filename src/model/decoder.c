@@ -152,13 +152,13 @@ enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
     return ST_OK;
 }
 
-enum status decoder_layer(struct decoder *d, int layer, const struct kv_pool *pool)
+enum status decoder_layer(struct decoder *d, int layer, const struct kv_space *space)
 {
     enum status st;
     const struct model_config *c = &d->config;
     const struct layer_weights *w = &d->weights->layers[layer];
     const struct ops *ops = d->ops;
-    const struct ops_kv kv = kv_pool_layer(pool, layer);
+    const struct ops_kv kv = kv_space_layer(space, layer);
     const struct ops_seq *seqs = d->batch.seqs;
     const int T = d->batch.T, B = d->batch.B, D = c->D, F = c->F, H = c->H, K = c->K, E = c->E;
     const int ld = (H + 2 * K) * E; /* a row of qkv: H query, K key, K value heads */

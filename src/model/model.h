@@ -102,10 +102,18 @@ enum status model_inspect(const struct model_source *source, struct buf *out_tex
 /* ---- weights (weights.c) -------------------------------------------------------------------- */
 
 struct weights; /* packed, one copy in memory */
+struct weights_args {
+    const struct model_source *source; /* borrowed; may be closed afterwards */
+    enum ops_type type;
+    struct threads *threads; /* borrowed */
+    void *memory; /* [weights_bytes] zeros, 64-byte aligned, borrowed, outlives the weights; the
+                     ranks of a node share it.  NULL = pages of its own */
+    int part, n_parts; /* fill every n_parts-th layer from `part` on; 0, 0 = all.  Whoever fills
+                          the others must have finished before the weights are used */
+};
 /* weights_create - dequantise, check for NaN and infinity (ST_FORMAT, naming tensor and row), pack.
- * source may be closed afterwards.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
-enum status weights_create(const struct model_source *source, enum ops_type type,
-                           struct threads *threads, struct weights **out_weights);
+ * Local.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+enum status weights_create(const struct weights_args *args, struct weights **out_weights);
 void weights_destroy(struct weights *weights);
 size_t weights_bytes(const struct model_config *config, enum ops_type type);
 
@@ -173,7 +181,7 @@ void decoder_destroy(struct decoder *decoder);
 /* The steps of one forward pass, in order: begin, layer 0 .. L-1, end.  Local, each runs to its
  * end. */
 enum status decoder_begin(struct decoder *decoder, const struct decoder_batch *batch);
-enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_pool *pool);
+enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_space *space);
 /* decoder_end - out_logits: view [n_logit_rows, V], with max and logsum [n_logit_rows], until the
  * next begin. */
 enum status decoder_end(struct decoder *decoder, const float **out_logits, const float **out_max,

@@ -167,26 +167,30 @@ err:
     return st;
 }
 
-static enum status fill_all(struct weights *w, const struct model_source *source,
-                            struct threads *threads)
+/* Everything that is of this part: layers in turn, what they share with part 0. */
+static enum status fill_part(struct weights *w, const struct weights_args *args)
 {
     enum status st = ST_NOMEM;
-    const struct model_config *c = model_source_config(source);
-    struct filling f = {.source = source};
+    const struct model_config *c = model_source_config(args->source);
+    const int n_parts = args->n_parts > 0 ? args->n_parts : 1;
+    struct filling f = {.source = args->source};
 
     f.scratch_ld = (size_t)(c->D > c->F ? c->D : c->F);
     if (f.scratch_ld < (size_t)(c->H * c->E))
         f.scratch_ld = (size_t)(c->H * c->E);
-    f.scratch = host_alloc((size_t)threads_count(threads) * f.scratch_ld * sizeof *f.scratch);
+    f.scratch = host_alloc((size_t)threads_count(args->threads) * f.scratch_ld * sizeof *f.scratch);
     if (f.scratch == NULL)
         goto err;
 
-    TRY(fill(&f, threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
-    for (int l = 0; l < c->L; l++)
-        TRY(fill_layer(&f, threads, c, l, &w->layers[l]), err_scratch);
-    TRY(fill(&f, threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
+    for (int l = args->part; l < c->L; l += n_parts)
+        TRY(fill_layer(&f, args->threads, c, l, &w->layers[l]), err_scratch);
+    st = ST_OK;
+    if (args->part > 0)
+        goto err_scratch;
+    TRY(fill(&f, args->threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
+    TRY(fill(&f, args->threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
     if (!c->tied)
-        TRY(fill(&f, threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
+        TRY(fill(&f, args->threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
 
 err_scratch:
     host_free(f.scratch);
@@ -194,33 +198,33 @@ err:
     return st;
 }
 
-enum status weights_create(const struct model_source *source, enum ops_type type,
-                           struct threads *threads, struct weights **out_weights)
+enum status weights_create(const struct weights_args *args, struct weights **out_weights)
 {
     enum status st = ST_NOMEM;
-    const struct model_config *c = model_source_config(source);
+    const struct model_config *c = model_source_config(args->source);
     const double begun_s = clock_now_s();
     struct weights *w = host_zalloc(sizeof *w);
 
     if (w == NULL)
         goto err;
-    w->type = type;
+    w->type = args->type;
     w->L = c->L;
     w->layers = host_zalloc((size_t)c->L * sizeof *w->layers);
-    w->pages_bytes = weights_bytes(c, type);
-    w->pages = pages_map(w->pages_bytes);
+    w->pages_bytes = weights_bytes(c, args->type);
+    w->pages_owned = args->memory == NULL;
+    w->pages = w->pages_owned ? pages_map(w->pages_bytes) : args->memory;
     if (w->layers == NULL || w->pages == NULL)
         goto err;
 
     struct carver carver = {.base = w->pages};
     for (int l = 0; l < c->L; l++)
-        lay_out_layer(c, type, &carver, &w->layers[l]);
-    lay_out_shared(c, type, &carver, w);
+        lay_out_layer(c, args->type, &carver, &w->layers[l]);
+    lay_out_shared(c, args->type, &carver, w);
     assert(carver.n_bytes == w->pages_bytes);
 
-    TRY(fill_all(w, source, threads), err);
-    log_debug("weights: %.1f MiB packed in %.2f s", (double)w->pages_bytes / (1 << 20),
-              clock_now_s() - begun_s);
+    TRY(fill_part(w, args), err);
+    log_debug("weights: part %d of %.1f MiB packed in %.2f s", args->part,
+              (double)w->pages_bytes / (1 << 20), clock_now_s() - begun_s);
     *out_weights = w;
     return ST_OK;
 err:
@@ -232,7 +236,8 @@ void weights_destroy(struct weights *weights)
 {
     if (weights == NULL)
         return;
-    pages_unmap(weights->pages, weights->pages_bytes);
+    if (weights->pages_owned)
+        pages_unmap(weights->pages, weights->pages_bytes);
     host_free(weights->layers);
     host_free(weights);
 }

@@ -23,8 +23,9 @@ struct weights {
     float *final_norm;            /* [D] */
     struct ops_matrix embed;      /* [V, D] */
     struct ops_matrix head;       /* [V, D]; of a tied model the embedding itself */
-    uint8_t *pages;               /* owned; all of the above lies here */
+    uint8_t *pages;               /* all of the above lies here */
     size_t pages_bytes;
+    bool pages_owned; /* else the caller's, shared by the ranks of a node */
 };
 
 #endif
