@@ -1,82 +1,51 @@
 /*
- * link.c - the kinds of link, and the choice between them.
+ * link.c - the kinds of link, and the choice between them for a pair of ranks.
  *
- * `self`: prefill and decode share a rank and its pool.  Prefill writes straight into the blocks
- * that decode set aside, so handing a row over is the FIRST message alone and nothing moves.
+ * What a kind does is in link_out.c and link_in.c.
  */
 #include "comm/comm.h"
 
-/* ---- self ----------------------------------------------------------------------------------- */
+static const char *const names[] = {"self", "shm", "mpi", NULL}; /* by enum link_kind */
 
-static enum status self_begin(struct link *link, const struct wire_grant *grant,
-                              const int32_t **out_blocks)
+const char *link_kind_name(enum link_kind kind)
 {
-    (void)link;
-    *out_blocks = grant->blocks;
-    return ST_OK;
+    return (unsigned)kind < LINK_KIND_COUNT ? names[kind] : "no link";
 }
-
-static enum status self_layer(struct link *link, int32_t slot, int layer, int pos0, int n_tok)
-{
-    (void)link, (void)slot, (void)layer, (void)pos0, (void)n_tok;
-    return ST_OK;
-}
-
-static bool self_arrived(struct link *link, int32_t slot)
-{
-    (void)link, (void)slot;
-    return true;
-}
-
-static void self_end(struct link *link, int32_t slot)
-{
-    (void)link, (void)slot;
-}
-
-static void self_close(struct link *link)
-{
-    host_free(link);
-}
-
-static const struct link_ops self_ops = {
-    .name = "self",
-    .begin = self_begin,
-    .layer = self_layer,
-    .arrived = self_arrived,
-    .end = self_end,
-    .close = self_close,
-};
-
-/* ---- choice --------------------------------------------------------------------------------- */
 
 const char *const *link_names(void)
 {
-    static const char *const names[] = {"self", NULL};
-
     return names;
 }
 
-enum status link_open(const struct link_args *args, struct link **out_link)
+enum status link_choose(const char *name, bool same_rank, bool shared_space,
+                        enum link_kind *out_kind, const char **out_why, struct row_error *err)
 {
-    if (strcmp(args->name, "auto") != 0 && strcmp(args->name, self_ops.name) != 0) {
-        log_error("link = \"%s\" is not in this build: it has auto, self", args->name);
-        return ST_CONFIG;
-    }
-    if (!args->same_rank) {
-        log_error("link self needs prefill and decode on one rank");
-        return ST_CONFIG;
-    }
-    struct link *link = host_zalloc(sizeof *link);
-    if (link == NULL)
-        return ST_NOMEM;
-    link->ops = &self_ops;
-    log_info("link prefill to decode: self, because both share this rank and its KV pool");
-    *out_link = link;
-    return ST_OK;
-}
+    const bool any = strcmp(name, "auto") == 0;
 
-void link_close(struct link *link)
-{
-    if (link != NULL)
-        link->ops->close(link);
+    if (same_rank) { /* whatever was asked for: there is nothing to move */
+        *out_kind = LINK_SELF;
+        *out_why = "same rank";
+    } else if (any && shared_space) {
+        *out_kind = LINK_SHM;
+        *out_why = "same node, shared KV memory";
+    } else if (any) {
+        *out_kind = LINK_MPI;
+        *out_why = "no shared KV memory";
+    } else if (strcmp(name, "shm") == 0) {
+        if (!shared_space)
+            return row_error_set(err, "link = \"shm\": this pair of ranks has no KV memory in "
+                                      "common; use link = \"auto\" or \"mpi\"");
+        *out_kind = LINK_SHM;
+        *out_why = "asked for";
+    } else if (strcmp(name, "mpi") == 0) {
+        *out_kind = LINK_MPI;
+        *out_why = "asked for";
+    } else if (strcmp(name, "self") == 0) {
+        return row_error_set(err, "link = \"self\" needs prefill and decode on one rank; use "
+                                  "link = \"auto\"");
+    } else {
+        return row_error_set(err, "link = \"%s\" is not in this build: it has auto, self, shm, mpi",
+                             name);
+    }
+    return ST_OK;
 }
