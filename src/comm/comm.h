@@ -1,5 +1,6 @@
 /*
- * comm.h - how stages talk: the ranks of a job, the protocol table, wire messages, the world, links.
+ * comm.h - how stages talk: the ranks of a job, the protocol table, wire messages, the world,
+ * links.
  *
  *   ranks    the processes of one job, at start-up and end: who is there, do they agree, what do
  *            those of a node share (ranks.c)
@@ -37,14 +38,14 @@ struct rank_info {
     int32_t node_ranks; /* how many those are */
     int32_t n_cores;    /* in its affinity mask */
     int32_t reserved;
-    uint64_t cores[16];        /* the mask's first 1,024 bits */
-    uint64_t available_bytes;  /* of memory, as host_memory_available_bytes */
-    double clock_offset_s;     /* what to add to its clock_now_s to get rank 0's */
+    uint64_t cores[16];       /* the mask's first 1,024 bits */
+    uint64_t available_bytes; /* of memory, as host_memory_available_bytes */
+    double clock_offset_s;    /* what to add to its clock_now_s to get rank 0's */
 };
 
 /* ranks_begin - MPI_Init_thread(FUNNELED) if a launcher started us, and who is there.
- * Collective over all.  Returns ST_OK, ST_CONFIG (a launcher started several of us and MPI says one:
- * the message says how to launch), ST_COMM, ST_NOMEM. */
+ * Collective over all.  Returns ST_OK, ST_CONFIG (a launcher started several of us and MPI says
+ * one: the message says how to launch), ST_COMM, ST_NOMEM. */
 enum status ranks_begin(struct ranks **out_ranks);
 /* ranks_end - MPI_Finalize; if that takes longer than limit_s (a peer does not come), the process
  * ends at once with status exit_code.  Accepts NULL.  Collective over all. */
@@ -189,12 +190,12 @@ struct wire_done {
 
 /* BEAT and REPORT: what a rank is doing and has done since its loop began. */
 struct wire_beat {
-    int32_t rank, n_rows; /* rows in its hands */
-    double sent_s;        /* by its own clock */
+    int32_t rank, n_rows;     /* rows in its hands */
+    double sent_s;            /* by its own clock */
     double elapsed_s, busy_s; /* of the loop; of the engine in it */
     uint64_t n_steps, n_prompt_tok, n_answer_tok, n_messages, n_pieces, kv_bytes;
-    uint64_t n_handed;               /* rows that decode took over */
-    double exposed_s, prefill_s;     /* summed over those rows */
+    uint64_t n_handed;           /* rows that decode took over */
+    double exposed_s, prefill_s; /* summed over those rows */
     uint64_t memory_peak_bytes;
     char doing[96]; /* "decode/1: step of 12 rows, layer 7 of 30" */
 };
@@ -292,8 +293,8 @@ void world_abandon(struct world *world);
 
 int world_rank(const struct world *world);
 const struct plan_layout *world_layout(const struct world *world);
-/* world_now_s - seconds by rank 0's clock: MPI: this rank's plus the offset measured at start (exact
- * on rank 0's host, else good to about the network's latency and its drift since). */
+/* world_now_s - seconds by rank 0's clock: MPI: this rank's plus the offset measured at start
+ * (exact on rank 0's host, else good to about the network's latency and its drift since). */
 double world_now_s(const struct world *world);
 
 /* world_send - copies payload and returns; never blocks.  A message that the protocol table does
@@ -368,20 +369,21 @@ struct link_out_args {
 };
 enum status link_out_create(const struct link_out_args *args, struct link_out **out_link);
 void link_out_destroy(struct link_out *link);
-/* link_out_begin - where prefill has to write this row's KV, given the blocks that decode set aside.
- *   out_blocks  out  view, valid until link_out_end
- * Returns ST_OK, ST_AGAIN (no blocks free now, or bytes of the slot's last row have not left:
- * come back), ST_COMM (layouts differ; logged), ST_NOMEM. */
+/* link_out_begin - where prefill has to write this row's KV, given the blocks that decode set
+ * aside. grant       in   borrowed until link_out_end out_blocks  out  view, valid until
+ * link_out_end Returns ST_OK, ST_AGAIN (no blocks free now, or bytes of the slot's last row have
+ * not left: come back), ST_COMM (layouts differ; logged), ST_NOMEM. */
 enum status link_out_begin(struct link_out *link, const struct wire_row *row,
                            const struct wire_grant *grant, const int32_t **out_blocks);
 /* link_out_layer - KV of tokens [pos0, pos0 + n_tok) of this layer is in its blocks: it may leave.
  * Every layer in turn for each range; ranges in turn; the last ends at n_prompt. */
 enum status link_out_layer(struct link_out *link, int32_t slot, int layer, int pos0, int n_tok);
 /* link_out_end - the row is computed, or has failed: prefill touches its blocks no more.
- * *out_n_pieces: how many pieces decode has to wait for.  Own blocks are freed once they have left. */
+ * *out_n_pieces: how many pieces decode has to wait for.  Own blocks are freed once they have left.
+ */
 void link_out_end(struct link_out *link, int32_t slot, int *out_n_pieces);
 /* link_out_poll - free what has left.  link_out_idle - nothing is under way. */
-enum status link_out_poll(struct link_out *link, bool *out_worked);
+void link_out_poll(struct link_out *link, bool *out_worked);
 bool link_out_idle(const struct link_out *link);
 
 /* Decode's end, for all its prefill peers. */
@@ -393,7 +395,8 @@ struct link_in_args {
 };
 enum status link_in_create(const struct link_in_args *args, struct link_in **out_link);
 void link_in_destroy(struct link_in *link);
-/* link_in_open - this slot's row has these blocks.  blocks [n_blocks] borrowed until link_in_close. */
+/* link_in_open - this slot's row has these blocks.  blocks [n_blocks] borrowed until link_in_close.
+ */
 enum status link_in_open(struct link_in *link, int32_t slot, int prefill, const int32_t *blocks,
                          int n_blocks);
 /* link_in_piece - a PIECE message: its bytes come into the row's blocks.

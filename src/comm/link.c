@@ -3,7 +3,7 @@
  *
  * What a kind does is in link_out.c and link_in.c.
  */
-#include "comm/comm.h"
+#include "comm/link.h"
 
 static const char *const names[] = {"self", "shm", "mpi", NULL}; /* by enum link_kind */
 
@@ -48,4 +48,74 @@ enum status link_choose(const char *name, bool same_rank, bool shared_space,
                              name);
     }
     return ST_OK;
+}
+
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+uint64_t link_piece_bytes(const struct kv_space *space, const struct wire_piece *piece)
+{
+    return (uint64_t)piece->n_layers * (uint64_t)piece->n_blocks *
+           kv_layer_block_bytes(&space->layout);
+}
+
+enum status link_piece_spans(const struct kv_space *space, const struct wire_piece *piece,
+                             const int32_t *table, struct buf *scratch, int *out_n_spans)
+{
+    enum status st;
+    const size_t block_bytes = kv_layer_block_bytes(&space->layout);
+    const int end = piece->block + piece->n_blocks;
+    int n_spans = 0;
+
+    buf_reset(scratch);
+    for (int layer = piece->layer; layer < piece->layer + piece->n_layers; layer++) {
+        for (int i = piece->block, n; i < end; i += n) {
+            for (n = 1; i + n < end && table[i + n] == table[i] + n; n++)
+                ;
+            const struct byte_span span = {kv_space_block(space, layer, table[i]),
+                                           (size_t)n * block_bytes};
+            TRY(buf_put(scratch, &span, sizeof span), err);
+            n_spans++;
+        }
+    }
+    *out_n_spans = n_spans;
+    return ST_OK;
+err:
+    return st;
+}
+
+enum status link_moves_reserve(struct link_moves *moves)
+{
+    const int cap = moves->cap > 0 ? 2 * moves->cap : 8;
+
+    if (moves->n < moves->cap)
+        return ST_OK;
+    struct transfer **more = host_realloc(moves->moves, (size_t)cap * sizeof(struct transfer *));
+    if (more == NULL)
+        return ST_NOMEM;
+    moves->moves = more;
+    moves->cap = cap;
+    return ST_OK;
+}
+
+void link_moves_add(struct link_moves *moves, struct transfer *transfer)
+{
+    moves->moves[moves->n++] = transfer;
+}
+
+int link_moves_poll(struct link_moves *moves)
+{
+    int kept = 0, ended;
+
+    for (int i = 0; i < moves->n; i++)
+        if (!transfer_done(moves->moves[i]))
+            moves->moves[kept++] = moves->moves[i];
+    ended = moves->n - kept;
+    moves->n = kept;
+    return ended;
+}
+
+void link_moves_free(struct link_moves *moves)
+{
+    host_free(moves->moves);
+    *moves = (struct link_moves){0};
 }

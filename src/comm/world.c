@@ -1,9 +1,9 @@
 /*
  * world.c - what all worlds share, and the world of one rank.
  *
- * A rank's stages each have a queue, first in first out, so pairs of stages are ordered.  Queues are
- * bounded by the protocol: no stage sends more than a few messages per slot.  A message to another
- * rank goes to the world's kind.
+ * A rank's stages each have a queue, first in first out, so pairs of stages are ordered.  Queues
+ * are bounded by the protocol: no stage sends more than a few messages per slot.  A message to
+ * another rank goes to the world's kind.
  */
 #include <assert.h>
 

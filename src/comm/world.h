@@ -46,7 +46,7 @@ struct msg *msg_create(enum msg_type type, struct address from, struct address t
 /* msg_body - where the payload of a message that is being made goes. */
 void *msg_body(struct msg *msg);
 
-struct transfer { /* base of every kind's transfer */
+struct transfer {                            /* base of every kind's transfer */
     bool (*done)(struct transfer *transfer); /* frees it when it says true */
 };
 

@@ -21,7 +21,8 @@ struct stage_ops {
     enum status (*on_message)(struct stage *stage, struct msg *msg);
     /* Do a bounded piece of work; *out_worked = false if there was none. */
     enum status (*poll)(struct stage *stage, bool *out_worked);
-    /* Add what this stage holds and does to its rank's beat; `doing` gets a phrase.  May be NULL. */
+    /* Add what this stage holds and does to its rank's beat; `doing` gets a phrase.  May be NULL.
+     */
     void (*describe)(const struct stage *stage, struct wire_beat *beat);
     void (*destroy)(struct stage *stage);
 };
@@ -50,8 +51,8 @@ struct loop {
 };
 #define LOOP_TELL_S 0.5
 /* loop_turn - once around.  Does not sleep.
- * Returns ST_OK (go on), ST_END (all stages have ended), or why the run is over: ST_STOPPED, or what
- * a stage or a peer failed with. */
+ * Returns ST_OK (go on), ST_END (all stages have ended), or why the run is over: ST_STOPPED, or
+ * what a stage or a peer failed with. */
 enum status loop_turn(struct loop *loop, bool *out_worked);
 /* loop_run - turn until it is over, resting when there is nothing to do.
  * Returns ST_OK, or as loop_turn. */
@@ -106,7 +107,7 @@ struct coordinator_args {
     struct world *world; /* borrowed, as everything here */
     struct io *io;
     const struct intake *intake;
-    int n_slots;                   /* rows in flight */
+    int n_slots; /* rows in flight */
     int block_tok;
     const struct plan_pool *pools; /* [decode stages] as they are at the start */
     int64_t max_errors;            /* < 0: no limit */
@@ -144,9 +145,9 @@ struct watch_args {
     struct world *world;
     struct stage *const *stages; /* [n_stages] of this rank; borrowed, may hold the watch itself */
     int n_stages;
-    const struct engine *engine;   /* NULL = none here */
-    const struct link_out *link;   /* NULL = none here */
-    const char *const *who;        /* [ranks] "rank 3 (decode/1) on node07, pid 4711"; borrowed */
+    const struct engine *engine; /* NULL = none here */
+    const struct link_out *link; /* NULL = none here */
+    const char *const *who;      /* [ranks] "rank 3 (decode/1) on node07, pid 4711"; borrowed */
     double peer_timeout_s;
 };
 enum status watch_create(const struct watch_args *args, struct stage **out_stage);
