@@ -21,6 +21,11 @@ static void defaults(void)
     CHECK(c.V == 32000 && c.D == 4096 && c.F == 11008 && c.L == 32 && c.H == 32 && c.K == 32);
     CHECK(c.E == 128 && c.context == 2048 && c.eps == 1e-6f && c.rope_base == 10000.0);
     CHECK(!c.tied && !c.attention_bias && c.bos_id == 1 && c.n_eos == 1 && c.eos_ids[0] == 2);
+    /* The default ids are none where the vocabulary has no such token. */
+    CHECK(parse("{\"model_type\": \"llama\", \"vocab_size\": 2}", &c) == ST_OK);
+    CHECK(c.bos_id == 1 && c.n_eos == 0);
+    CHECK(parse("{\"model_type\": \"llama\", \"vocab_size\": 1}", &c) == ST_OK);
+    CHECK(c.bos_id == -1 && c.n_eos == 0);
 }
 
 static void version_4(void)

@@ -403,9 +403,10 @@ static enum status read_rest(const struct reader *r, struct model_config *c)
     c->tied = json_is_true(tied);
     c->attention_bias = json_is_true(bias);
     TRY(read_rope(r, &c->rope_base), err);
-    c->bos_id = 1;
+    /* The class's defaults, which a vocabulary too small for them does not have. */
+    c->bos_id = c->V > 1 ? 1 : -1;
     c->eos_ids[0] = 2;
-    c->n_eos = 1;
+    c->n_eos = c->V > 2;
     if (bos != NULL)
         TRY(read_ids(r, "bos_token_id", bos, c->V, 1, &c->bos_id, &n_bos), err);
     if (eos != NULL)
