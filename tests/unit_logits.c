@@ -19,6 +19,8 @@ static const struct {
     {GOLDEN "small/Q4_1.gguf", GOLDEN "small/Q4_1.golden"},
     {GOLDEN "wide_eps", GOLDEN "wide_eps/model.golden"},
     {GOLDEN "odd", GOLDEN "odd/model.golden"},
+    {GOLDEN "biased", GOLDEN "biased/model.golden"},
+    {GOLDEN "biased/F32.gguf", GOLDEN "biased/model.golden"},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -225,5 +227,6 @@ int main(void)
     same_bits(0); /* small: grouped heads, tied */
     same_bits(7); /* wide_eps: own head */
     same_bits(8); /* odd: ragged panels, three layers, two tiles and more */
+    same_bits(9); /* biased */
     TEST_END();
 }
