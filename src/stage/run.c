@@ -20,11 +20,11 @@ struct machine {
     size_t kv_bytes;
     struct kv_pool *pool;
     struct engine *engine;
-    struct link *link;
+    struct link_out *link_out;
+    struct link_in *link_in;
     struct world *world;
     struct io *io;
-    struct stage *stages[3];
-    int n_stages;
+    struct stage *stages[4]; /* in the order of their turns; [3] is the watch */
 };
 
 /* Figures of a run, for its summary. */
@@ -60,19 +60,51 @@ static void catch_signals(void)
 
 /* ---- set-up --------------------------------------------------------------------------------- */
 
+static enum status machine_links(const struct session *session, struct machine *machine)
+{
+    enum status st;
+    enum link_kind kind;
+    const char *why;
+    struct row_error err_text;
+
+    st = link_choose(session->job->link, true, true, &kind, &why, &err_text);
+    if (st != ST_OK) {
+        log_error("%s", err_text.text);
+        return ST_CONFIG;
+    }
+    log_info("link prefill to decode: %s, %s", link_kind_name(kind), why);
+    const struct link_out_args out = {
+        .world = machine->world,
+        .kinds = &kind,
+        .n_decode = 1,
+        .n_slots = session->n_slots,
+        .space = *kv_pool_space(machine->pool),
+    };
+    const struct link_in_args in = {
+        .world = machine->world,
+        .n_slots = session->n_slots,
+        .space = *kv_pool_space(machine->pool),
+    };
+    TRY(link_out_create(&out, &machine->link_out), err);
+    TRY(link_in_create(&in, &machine->link_in), err);
+err:
+    return st;
+}
+
 static enum status machine_stages(const struct session *session, struct journal *journal,
                                   struct machine *machine)
 {
     enum status st;
+    static const char *const who[] = {"rank 0"};
+    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
     const struct job *job = session->job;
     const struct model_config *config = model_source_config(session->source);
-    const int n_stages[ROLE_COUNT] = {
-        [ROLE_COORDINATOR] = 1, [ROLE_PREFILL] = 1, [ROLE_DECODE] = 1};
+    struct plan_layout layout;
+    struct row_error err_text;
 
-    TRY(world_create_local(n_stages, &machine->world), err);
-    const struct link_args link_args = {
-        .name = job->link, .pool = machine->pool, .n_slots = session->n_slots, .same_rank = true};
-    TRY(link_open(&link_args, &machine->link), err);
+    TRY(plan_layout_make(1, asked, &layout, &err_text), err);
+    TRY(world_create_local(&layout, &machine->world), err);
+    TRY(machine_links(session, machine), err);
     const struct io_args io_args = {
         .prompts = session->prompts,
         .journal = journal,
@@ -83,6 +115,16 @@ static enum status machine_stages(const struct session *session, struct journal 
     };
     TRY(io_start(&io_args, &machine->io), err);
 
+    const struct watch_args watch = {
+        .world = machine->world,
+        .stages = machine->stages,
+        .n_stages = 4,
+        .engine = machine->engine,
+        .link = machine->link_out,
+        .who = who,
+        .peer_timeout_s = job->peer_timeout_s,
+    };
+    TRY(watch_create(&watch, &machine->stages[3]), err);
     const struct plan_pool pool = {.n_free_blocks = session->n_blocks,
                                    .max_rows = session->n_slots};
     const struct coordinator_args coordinator = {
@@ -90,19 +132,16 @@ static enum status machine_stages(const struct session *session, struct journal 
         .io = machine->io,
         .intake = &session->intake,
         .n_slots = session->n_slots,
-        .n_prefill = 1,
         .block_tok = session->kv.P,
         .pools = &pool,
-        .n_decode = 1,
         .max_errors = job->max_errors,
         .progress_s = job->progress_s,
-        .engine = machine->engine,
+        .watch = machine->stages[3],
     };
     const struct prefill_args prefill = {
         .world = machine->world,
         .engine = machine->engine,
-        .link = machine->link,
-        .layout_id = kv_layout_id(&session->kv),
+        .link = machine->link_out,
         .n_slots = session->n_slots,
         .max_tok = job->prefill_chunk_tok,
         .max_seqs = session->max_seqs,
@@ -111,6 +150,7 @@ static enum status machine_stages(const struct session *session, struct journal 
         .world = machine->world,
         .engine = machine->engine,
         .pool = machine->pool,
+        .link = machine->link_in,
         .tokenizer = session->tokenizer,
         .eos_ids = config->eos_ids,
         .n_eos = config->n_eos,
@@ -119,12 +159,9 @@ static enum status machine_stages(const struct session *session, struct journal 
     };
     /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
      */
-    TRY(coordinator_create(&coordinator, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
-    TRY(prefill_create(&prefill, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
-    TRY(decode_create(&decode, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
+    TRY(coordinator_create(&coordinator, &machine->stages[0]), err);
+    TRY(prefill_create(&prefill, &machine->stages[1]), err);
+    TRY(decode_create(&decode, &machine->stages[2]), err);
 err:
     return st;
 }
@@ -166,13 +203,21 @@ err:
     return st;
 }
 
+static void machine_drop_stages(struct machine *machine)
+{
+    for (int i = 0; i < 4; i++) {
+        stage_destroy(machine->stages[i]);
+        machine->stages[i] = NULL;
+    }
+}
+
 /* Everything but the I/O thread, which run_rows stops. */
 static void machine_destroy(struct machine *machine)
 {
-    for (int i = 0; i < machine->n_stages; i++)
-        stage_destroy(machine->stages[i]);
+    machine_drop_stages(machine);
+    link_out_destroy(machine->link_out);
+    link_in_destroy(machine->link_in);
     world_destroy(machine->world);
-    link_close(machine->link);
     engine_destroy(machine->engine);
     kv_pool_destroy(machine->pool);
     pages_unmap(machine->kv_memory, machine->kv_bytes);
@@ -203,16 +248,21 @@ static enum status run_rows(const struct session *session, struct journal *journ
                  session->n_blocks, session->kv.P, (double)machine.kv_bytes / 1048576,
                  session->ops->name, session->n_threads);
         figures->begun = true;
-        st = loop_run(machine.world, machine.stages, machine.n_stages, &stop_signal);
+        struct loop loop = {
+            .world = machine.world,
+            .stages = machine.stages,
+            .n_stages = 4,
+            .watch = machine.stages[3],
+            .stop = &stop_signal,
+        };
+        st = loop_run(&loop);
         figures->run_s = clock_now_s() - loaded_s;
         figures->engine = machine.engine->stats;
         for (int i = 0; i < MSG_COUNT; i++)
             figures->n_messages += world_n_sent(machine.world)[i];
     }
     /* Stages hold rows of the I/O thread: they go first.  What is queued is still written. */
-    for (int i = 0; i < machine.n_stages; i++)
-        stage_destroy(machine.stages[i]);
-    machine.n_stages = 0;
+    machine_drop_stages(&machine);
     io_st = io_stop(machine.io);
     machine_destroy(&machine);
     return st != ST_OK ? st : io_st;
@@ -277,8 +327,9 @@ static void tell(const struct job *job, enum outcome outcome, const struct figur
         log_warn("the outcome could not be written beside %s", job->results);
 }
 
-enum outcome stage_run(const struct job *job, const char *program)
+enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks)
 {
+    (void)ranks;
     enum status st;
     enum outcome outcome;
     struct session session;
