@@ -3,6 +3,8 @@
 #   BUILD=release|debug   SAN=address|undefined|thread   CC=gcc|clang   JOBS=n   CFLAGS=...
 #   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= XXHASH_HOME=
 #                         where a library lives that pkg-config does not know
+#   MPICC=mpicc           the MPI to build with, by its compiler wrapper; MPIRUN= its launcher, for tests
+#   MPI_CFLAGS= MPI_LIBS= instead of what that wrapper says
 #   V=1                   show whole commands
 #   FUZZ_S=60             seconds for each fuzz target
 #   DONE="test lint"      stages that `make ci` need not repeat
@@ -11,14 +13,18 @@
 SHELL := /bin/bash
 
 CC     ?= cc
+MPICC  ?= mpicc
+MPIRUN ?= $(subst mpicc,mpirun,$(MPICC))
 BUILD  ?= release
 SAN    ?=
 FUZZ_S ?= 60
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-# One tree per configuration, so that switching SAN, CC or BUILD never mixes objects.
-out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang))
+# mpicc.mpich builds in build/release-mpich, another wrapper's name is the suffix as it is.
+mpi_suffix := $(if $(filter-out mpicc,$(notdir $(MPICC))),-$(patsubst mpicc.%,%,$(notdir $(MPICC))))
+# One tree per configuration, so that switching SAN, CC, BUILD or MPICC never mixes objects.
+out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang)$(mpi_suffix))
 
 # ---- libraries ----------------------------------------------------------------------------------
 # pkg-config first, under every name a library is known by; X_HOME overrides it.
@@ -32,17 +38,30 @@ pkg_libconfig := $(call pkg_name,libconfig)
 pkg_jansson   := $(call pkg_name,jansson)
 pkg_xxhash    := $(call pkg_name,libxxhash)
 
+# Both Open MPI's and MPICH's wrapper show the command they run: a compiler, then flags for
+# compiling and linking.  Warnings in MPI's headers are not ours.
+mpi_show := $(shell $(MPICC) -show 2>/dev/null)
+mpi_words := $(wordlist 2,$(words $(mpi_show)),$(mpi_show))
+ifeq ($(origin MPI_CFLAGS),undefined)
+  MPI_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I% -D%,$(mpi_words)))
+endif
+ifeq ($(origin MPI_LIBS),undefined)
+  MPI_LIBS := $(filter-out -I% -D%,$(mpi_words))
+  mpi_missing := $(if $(mpi_words),,mpi)
+endif
+
 missing := $(strip $(if $(pkg_hdf5)$(HDF5_HOME),,hdf5) \
                    $(if $(pkg_libconfig)$(LIBCONFIG_HOME),,libconfig) \
                    $(if $(pkg_jansson)$(JANSSON_HOME),,jansson) \
-                   $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash))
+                   $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash) $(mpi_missing))
 
 CPPFLAGS += -Isrc -I. -D_GNU_SOURCE \
             $(sort $(call lib_cflags,HDF5,$(pkg_hdf5)) $(call lib_cflags,LIBCONFIG,$(pkg_libconfig)) \
-                   $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,XXHASH,$(pkg_xxhash)))
+                   $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,XXHASH,$(pkg_xxhash))) \
+            $(MPI_CFLAGS)
 LDLIBS   += $(call lib_libs,HDF5,$(pkg_hdf5),-lhdf5) $(call lib_libs,LIBCONFIG,$(pkg_libconfig),-lconfig) \
             $(call lib_libs,JANSSON,$(pkg_jansson),-ljansson) $(call lib_libs,XXHASH,$(pkg_xxhash),-lxxhash) \
-            -lm -pthread
+            $(MPI_LIBS) -lm -pthread
 
 # ---- flags --------------------------------------------------------------------------------------
 CFLAGS ?= $(if $(filter debug,$(BUILD)),-O1,-O3) -g
@@ -70,7 +89,7 @@ endif
 # ---- build --------------------------------------------------------------------------------------
 srcs    := $(wildcard src/*/*.c src/*/*/*.c)
 objs    := $(srcs:%.c=$(out)/%.o)
-tests   := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c))
+tests   := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c tests/mpi_*.c))
 benches := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/bench_*.c))
 fuzzers := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
