@@ -2,7 +2,7 @@
  * stage.h - the four kinds of work as small state machines, the loop that turns them, and `run`.
  *
  * Read in this order to follow a row: run.c sets the house up; coordinator.c admits and journals;
- * prefill.c computes prompts; decode.c computes answers.
+ * prefill.c computes prompts; decode.c computes answers.  watch.c sees that all ranks live.
  */
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
