@@ -42,6 +42,7 @@ struct watch {
     double beat_s, look_s;    /* when the next ones are due */
     struct wire_fail failure; /* the first that is known; rank -1: none */
     bool told;                /* the others know of it */
+    bool has_reported;
     struct buf payload;       /* scratch */
 };
 
@@ -173,7 +174,7 @@ static enum status report(struct watch *self)
     buf_reset(&self->payload);
     TRY(wire_beat_pack(watch_beat(&self->base, self->rank), &self->payload), err);
     TRY(send_beat(self, MSG_REPORT, 0), err);
-    self->base.ended = true;
+    self->has_reported = true;
 err:
     return st;
 }
@@ -354,13 +355,15 @@ static enum status poll(struct stage *stage, bool *out_worked)
         return ST_OK;
     tick(self, now_s);
     if (others_ended(self)) {
-        if (self->rank != 0)
-            return report(self);
-        stage->ended = self->n_reported == self->n_ranks - 1;
+        if (self->rank != 0 && !self->has_reported)
+            TRY(report(self), err);
+        /* Rank 0 may be lost before it has the report. */
+        stage->ended = self->rank != 0 ? world_flushed(self->args.world)
+                                       : self->n_reported == self->n_ranks - 1;
         if (stage->ended)
             return ST_OK;
     }
-    if (now_s >= self->beat_s) {
+    if (now_s >= self->beat_s && !self->has_reported) {
         const double every_s = BEAT_PART * timeout_s;
 
         TRY(send_beats(self), err);
