@@ -23,6 +23,11 @@ void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *jo
     };
 }
 
+void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew)
+{
+    *out_crew = (struct crew){.ranks = ranks, .n = n, .supposed = true};
+}
+
 void crew_end(struct crew *crew)
 {
     for (int r = 0; crew->who != NULL && r < crew->n; r++)
@@ -172,14 +177,18 @@ enum status crew_assign(struct crew *crew, const struct job *job)
     TRY(crew_layout(job, crew->n, &crew->layout), err);
     crew->who = host_zalloc((size_t)crew->n * sizeof *crew->who);
     for (int r = 0; crew->who != NULL && r < crew->n; r++) {
-        ranks_who(crew->ranks, &crew->layout, r, text, sizeof text);
+        if (crew->supposed)
+            snprintf(text, sizeof text, "rank %d (%s)", r,
+                     crew_stages(&crew->layout, r, stages, sizeof stages));
+        else
+            ranks_who(crew->ranks, &crew->layout, r, text, sizeof text);
         crew->who[r] = host_strdup(text);
         if (crew->who[r] == NULL)
             return ST_NOMEM;
     }
     if (crew->who == NULL)
         return ST_NOMEM;
-    if (crew->n > 1) {
+    if (crew->n > 1 && !crew->supposed) {
         snprintf(text, sizeof text, "rank %d %s", crew->me,
                  crew_stages(&crew->layout, crew->me, stages, sizeof stages));
         log_set_who(text);
@@ -215,7 +224,7 @@ int crew_idle(const struct plan_layout *layout, uint64_t n_rows)
 
 bool crew_same_node(const struct crew *crew, int a, int b)
 {
-    return ranks_info(crew->ranks, a)->node == ranks_info(crew->ranks, b)->node;
+    return crew->supposed || ranks_info(crew->ranks, a)->node == ranks_info(crew->ranks, b)->node;
 }
 
 struct node crew_node(const struct crew *crew, int rank)
@@ -223,7 +232,8 @@ struct node crew_node(const struct crew *crew, int rank)
     struct node node = {.part = -1, .available_bytes = UINT64_MAX};
 
     for (int r = 0; r < crew->n; r++) {
-        const uint64_t available = ranks_info(crew->ranks, r)->available_bytes;
+        const int there = crew->supposed ? ranks_me(crew->ranks) : r;
+        const uint64_t available = ranks_info(crew->ranks, there)->available_bytes;
 
         if (!crew_same_node(crew, r, rank))
             continue;
@@ -236,4 +246,17 @@ struct node crew_node(const struct crew *crew, int rank)
         node.n_computing++;
     }
     return node;
+}
+
+enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
+                       struct row_error *out_why)
+{
+    enum status st;
+
+    *out_base = NULL;
+    *out_why = (struct row_error){""};
+    if (crew->n == 1)
+        return ST_OK;
+    st = ranks_share(crew->ranks, n_bytes, out_base, out_why);
+    return st == ST_COMM ? st : crew_together(crew, st, "setting memory aside");
 }

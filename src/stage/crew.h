@@ -11,6 +11,7 @@ struct crew {
     struct ranks *ranks;   /* borrowed */
     struct warden *warden; /* borrowed; NULL = nobody can tell us to stop */
     int me, n;
+    bool supposed;     /* `check`: these ranks are not there, but would be on this host */
     double patience_s; /* how long a step of the start waits for the slowest rank */
     struct plan_layout layout;
     char **who; /* [n] owned; as ranks_who */
@@ -27,6 +28,9 @@ struct node {
 void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *job,
                 struct crew *out_crew);
 void crew_end(struct crew *crew);
+/* crew_suppose - n ranks that are not there, for `check`: nothing collective may be done with them.
+ */
+void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew);
 
 /* crew_together - one step of the start: it failed for all if it failed for one, or if one was told
  * to stop.
@@ -53,6 +57,11 @@ int crew_idle(const struct plan_layout *layout, uint64_t n_rows);
 /* crew_pair - whether prefill i ever computes a row of decode j: a decode stage whose rank has a
  * prefill stage, too, leaves its rows to that one. */
 bool crew_pair(const struct plan_layout *layout, int prefill, int decode);
+
+/* crew_share - as ranks_share, and all or none; with one rank nothing is shared.
+ * Collective over all.  Returns ST_OK (*out_base may be NULL: out_why), or what one failed with. */
+enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
+                       struct row_error *out_why);
 
 struct node crew_node(const struct crew *crew, int rank);
 bool crew_same_node(const struct crew *crew, int a, int b);

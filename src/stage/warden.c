@@ -32,6 +32,8 @@ struct warden {
     pthread_mutex_t mutex;     /* of what follows */
     struct warden_cause cause; /* final once flag is up */
     const char *results_path;
+    double leave_s; /* when to end the process; 0 = not decided */
+    int leave_code; /* -1: as the cause says */
     volatile int flag;
     atomic_bool end;
 };
@@ -94,7 +96,7 @@ static void note_visible(struct warden *warden)
             process_lives(ranks_info(ranks, r)->pid);
 }
 
-static int find_lost(const struct warden *warden)
+int warden_find_lost(const struct warden *warden)
 {
     for (int r = 0; r < n_ranks(warden); r++)
         if (warden->visible[r] && !process_lives(ranks_info(warden->args.ranks, r)->pid))
@@ -109,7 +111,7 @@ static void doze(double seconds)
     struct pollfd waker = {.fd = (int)wake_fd, .events = POLLIN};
     uint64_t n;
 
-    if (poll(&waker, 1, (int)(seconds * 1000)) > 0 && read(waker.fd, &n, sizeof n) < 0) {
+    if (poll(&waker, 1, 1 + (int)(seconds * 1000)) > 0 && read(waker.fd, &n, sizeof n) < 0) {
         /* Somebody else has read it: nothing is lost, the counts say what happened. */
     }
 }
@@ -119,55 +121,69 @@ static void raise_flag(struct warden *warden, double frozen_s)
     const struct warden_cause cause = {
         .signal = n_signals > 0 ? (int)last_signal : SIGTERM,
         .orphaned = n_signals == 0,
-        .lost = find_lost(warden),
+        .lost = warden_find_lost(warden),
         .frozen_s = frozen_s,
     };
 
     pthread_mutex_lock(&warden->mutex);
     warden->cause = cause;
+    if (warden->leave_s == 0)
+        warden->leave_s = clock_now_s() + WARDEN_HARD_S;
     pthread_mutex_unlock(&warden->mutex);
-    warden->flag = 1;
+    warden->flag = cause.signal;
 }
 
 /* The orderly way has not come to an end.  If this one hangs too, the timer ends the process. */
 static _Noreturn void end_hard(struct warden *warden)
 {
     const struct itimerval last_word = {.it_value = {.tv_usec = (int)(LAST_WORD_S * 1e6)}};
-    char text[128];
+    const struct warden_cause *cause = &warden->cause;
+    const enum outcome outcome = cause->lost >= 0 ? OUTCOME_MACHINE : OUTCOME_BROKEN;
+    char text[256] = "", who[160];
 
     signal(SIGALRM, SIG_DFL);
     setitimer(ITIMER_REAL, &last_word, NULL);
     pthread_mutex_lock(&warden->mutex);
+    if (warden->leave_code >= 0)
+        _exit(warden->leave_code);
+    warden_describe(cause, text, sizeof text);
+    if (cause->lost >= 0)
+        snprintf(text, sizeof text, "%s has died",
+                 ranks_who(warden->args.ranks, NULL, cause->lost, who, sizeof who));
     if (warden->results_path != NULL)
-        (void)status_note(warden->results_path, OUTCOME_BROKEN,
-                          warden_describe(&warden->cause, text, sizeof text));
-    _exit(OUTCOME_BROKEN);
+        (void)status_note(warden->results_path, outcome, text);
+    _exit((int)outcome);
+}
+
+/* When to end the process: 0 = not decided. */
+static double leave_time(struct warden *warden)
+{
+    pthread_mutex_lock(&warden->mutex);
+    const double leave_s = warden->leave_s;
+    pthread_mutex_unlock(&warden->mutex);
+    return leave_s;
 }
 
 static void *warden_main(void *arg)
 {
     struct warden *warden = arg;
-    double tick_s = clock_now_s(), thawed_s = 0, frozen_s = 0;
+    double tick_s = clock_now_s(), thawed_s = -THAW_S, frozen_s = 0;
 
     while (!atomic_load(&warden->end)) {
-        const double now_s = clock_now_s();
+        const double now_s = clock_now_s(), leave_s = leave_time(warden);
 
+        if (leave_s > 0 && now_s >= leave_s)
+            end_hard(warden);
         if (now_s - tick_s > TICK_S + FROZEN_S) {
             frozen_s = now_s - tick_s;
             thawed_s = now_s;
         }
         tick_s = now_s;
-        if (n_signals > 0 || (warden->args.has_launcher && getppid() != warden->parent)) {
+        const bool orphaned = warden->args.has_launcher && getppid() != warden->parent;
+        if (warden->flag == 0 && (n_signals > 0 || orphaned))
             raise_flag(warden, now_s - thawed_s < THAW_S ? frozen_s : 0);
-            break;
-        }
-        doze(TICK_S);
-    }
-    const double until_s = clock_now_s() + WARDEN_HARD_S;
-    for (double left_s; !atomic_load(&warden->end); doze(left_s)) {
-        left_s = until_s - clock_now_s();
-        if (left_s <= 0)
-            end_hard(warden);
+        else
+            doze(leave_s > 0 && leave_s - now_s < TICK_S ? leave_s - now_s : TICK_S);
     }
     return NULL;
 }
@@ -190,7 +206,7 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
         return ST_NOMEM;
     warden->args = *args;
     warden->parent = getppid();
-    warden->cause.lost = -1;
+    warden->cause.lost = warden->leave_code = -1;
     warden->visible = host_zalloc((size_t)n_ranks(warden) * sizeof *warden->visible);
     if (warden->visible == NULL) {
         host_free(warden);
@@ -256,6 +272,18 @@ void warden_guard(struct warden *warden, const char *results_path)
     pthread_mutex_lock(&warden->mutex);
     warden->results_path = results_path;
     pthread_mutex_unlock(&warden->mutex);
+}
+
+void warden_leave(struct warden *warden, double limit_s, int exit_code)
+{
+    const double at_s = clock_now_s() + limit_s;
+
+    pthread_mutex_lock(&warden->mutex);
+    if (warden->leave_s == 0 || at_s < warden->leave_s)
+        warden->leave_s = at_s;
+    warden->leave_code = exit_code;
+    pthread_mutex_unlock(&warden->mutex);
+    wake();
 }
 
 char *warden_describe(const struct warden_cause *cause, char *buf, size_t cap)

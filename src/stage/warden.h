@@ -32,14 +32,20 @@ struct warden;
 enum status warden_start(const struct warden_args *args, struct warden **out_warden);
 /* warden_stop - signals have their default effect again.  Accepts NULL. */
 void warden_stop(struct warden *warden);
-/* warden_flag - becomes non-zero when it is time to stop; by then warden_cause knows why. */
+/* warden_flag - becomes the number of a signal when it is time to stop; by then warden_cause knows
+ * why. */
 const volatile int *warden_flag(const struct warden *warden);
 struct warden_cause warden_cause(struct warden *warden);
+/* warden_find_lost - rank of this host whose process is gone, as of now, the lowest; -1 = none. */
+int warden_find_lost(const struct warden *warden);
 /* warden_pressed - how many signals have come: a second one means now. */
 int warden_pressed(const struct warden *warden);
 /* warden_guard - RESULTS are ours from now on: if the process has to be ended the hard way, say
- * beside them that the run was broken off.  NULL = they no longer are. Borrowed. */
+ * beside them how.  NULL = no longer.  Borrowed. */
 void warden_guard(struct warden *warden, const char *results_path);
+/* warden_leave - the process ends within limit_s from now with this exit status, whatever becomes of
+ * what it is about to do. */
+void warden_leave(struct warden *warden, double limit_s, int exit_code);
 /* warden_describe - "stopped by signal 15", "the launcher is gone" into buf.  Returns buf. */
 char *warden_describe(const struct warden_cause *cause, char *buf, size_t cap);
 
