@@ -39,7 +39,7 @@ static int cmd_run(const struct cli *cli)
     enum outcome outcome = load_job(cli, &job);
 
     if (job != NULL)
-        outcome = stage_run(job, program_name);
+        outcome = stage_run(job, program_name, NULL);
     job_destroy(job);
     printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
     if (fflush(stdout) != 0)

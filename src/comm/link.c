@@ -17,11 +17,22 @@ const char *const *link_names(void)
     return names;
 }
 
+static bool known(const char *name)
+{
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
 enum status link_choose(const char *name, bool same_rank, bool shared_space,
                         enum link_kind *out_kind, const char **out_why, struct row_error *err)
 {
     const bool any = strcmp(name, "auto") == 0;
 
+    if (!any && !known(name))
+        return row_error_set(err, "link = \"%s\" is not in this build: it has auto, self, shm, mpi",
+                             name);
     if (same_rank) { /* whatever was asked for: there is nothing to move */
         *out_kind = LINK_SELF;
         *out_why = "same rank";
@@ -40,12 +51,9 @@ enum status link_choose(const char *name, bool same_rank, bool shared_space,
     } else if (strcmp(name, "mpi") == 0) {
         *out_kind = LINK_MPI;
         *out_why = "asked for";
-    } else if (strcmp(name, "self") == 0) {
+    } else {
         return row_error_set(err, "link = \"self\" needs prefill and decode on one rank; use "
                                   "link = \"auto\"");
-    } else {
-        return row_error_set(err, "link = \"%s\" is not in this build: it has auto, self, shm, mpi",
-                             name);
     }
     return ST_OK;
 }

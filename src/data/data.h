@@ -199,11 +199,38 @@ enum status status_refuse(const char *results_path, const char *message);
 enum status status_report(const char *results_path, struct run_status *out_status,
                           struct buf *out_text);
 
-/* ---- I/O thread (io.c) ---------------------------------------------------------------------- */
+/* ---- rows in, results out (io.c) ------------------------------------------------------------- */
 
-/* One thread, two bounded queues: prompt rows that are not done come in, finished rows go out. */
+/* Where the coordinator gets rows and leaves results; no call blocks.  The thread below is the
+ * product's; tests bring one that keeps rows in memory. */
 struct io;
+struct io_ops {
+    enum status (*next)(struct io *io, const struct prompt_row **out_row);
+    void (*row_free)(struct io *io, const struct prompt_row *row);
+    enum status (*put)(struct io *io, const void *payload, size_t n_bytes);
+    bool (*idle)(struct io *io);
+    void (*counts)(struct io *io, struct journal_counts *out_counts);
+};
+struct io { /* base of every kind */
+    const struct io_ops *ops;
+};
 
+/* io_next - the next row to serve; *out_row is valid until io_row_free.
+ * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading.
+ */
+enum status io_next(struct io *io, const struct prompt_row **out_row);
+void io_row_free(struct io *io, const struct prompt_row *row);
+
+/* io_put - queue one finished row (bytes of result_pack, copied).
+ * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
+enum status io_put(struct io *io, const void *payload, size_t n_bytes);
+/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
+ * written. */
+bool io_idle(struct io *io);
+void io_counts(struct io *io, struct journal_counts *out_counts);
+
+/* The I/O thread: two bounded queues; prompt rows that are not done come in, finished rows go out.
+ */
 struct io_args {
     struct prompts *prompts;  /* borrowed; used by the thread only until io_stop */
     struct journal *journal;  /* likewise */
@@ -213,22 +240,8 @@ struct io_args {
     int window_rows;          /* rows read at a time, e.g. 1,024 */
 };
 enum status io_start(const struct io_args *args, struct io **out_io);
-
-/* io_next - the next row to serve; *out_row is valid until io_row_free.  Does not block.
- * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading.
- */
-enum status io_next(struct io *io, const struct prompt_row **out_row);
-void io_row_free(struct io *io, const struct prompt_row *row);
-
-/* io_put - queue one finished row (bytes of result_pack, copied).  Does not block.
- * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
-enum status io_put(struct io *io, const void *payload, size_t n_bytes);
-/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
- * written. */
-bool io_idle(struct io *io);
-void io_counts(struct io *io, struct journal_counts *out_counts);
-/* io_stop - write what is queued, sync the journal, end the thread.  Accepts NULL.
- * Returns ST_OK or the first error of the thread. */
+/* io_stop - what io_start made: write what is queued, sync the journal, end the thread.  Accepts
+ * NULL.  Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *io);
 
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */

@@ -32,6 +32,8 @@ struct stage { /* base of every stage */
     bool ended; /* it will do nothing any more */
 };
 void stage_destroy(struct stage *stage);
+/* beat_say - append a phrase to what a beat says its rank is doing, cut at its end. */
+void beat_say(struct wire_beat *beat, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /*
  * The only loop of a rank: messages to stages, a turn for each stage, progress for the world.
