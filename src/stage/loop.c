@@ -50,7 +50,7 @@ static enum status go_on(struct loop *loop, bool *out_worked)
         all_ended &= loop->stages[i]->ended;
     }
     TRY(world_progress(loop->world, out_worked), err);
-    return all_ended && world_flushed(loop->world) ? ST_END : ST_OK;
+    return all_ended ? ST_END : ST_OK;
 err:
     return st;
 }
