@@ -64,8 +64,8 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* log_set_who - role/index printed in every line from now on; copied, cut at 47 characters. */
 void log_set_who(const char *role);
-/* log_hold - write no lines until log_hold(false), but keep the last error: a rank at start-up, which
- * would only repeat what rank 0 says.  Without effect at level debug and above. */
+/* log_hold - write no lines until log_hold(false), but keep the last error: a rank at start-up,
+ * which would only repeat what rank 0 says.  Without effect at level debug and above. */
 void log_hold(bool hold);
 /* log_last_error - text of the last log_error line without its prefix, "" if none; view. */
 const char *log_last_error(void);

@@ -184,7 +184,8 @@ struct run_status {
 };
 /* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
 enum status status_write(const char *results_path, const struct run_status *status);
-/* status_read - what RESULTS.status says.  Returns ST_OK, ST_END (no such file), ST_IO, ST_FORMAT. */
+/* status_read - what RESULTS.status says.  Returns ST_OK, ST_END (no such file), ST_IO, ST_FORMAT.
+ */
 enum status status_read(const char *results_path, struct run_status *out_status);
 /* status_note - the run has ended, and its owner is past telling how: outcome and message, with the
  * counts that RESULTS.status has.  Returns ST_OK, ST_IO. */

@@ -356,7 +356,8 @@ static enum status make_stages(struct machine *machine, struct journal *journal)
 
     TRY(links_open(machine), err);
     TRY(watch_create(&watch, &machine->watch), err);
-    /* Prefill has its turn before decode: a full decode batch is worth more than an early answer. */
+    /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
+     */
     if (hosts(machine, ROLE_COORDINATOR) >= 0)
         TRY(make_coordinator(machine, journal), err);
     if (hosts(machine, ROLE_PREFILL) >= 0)
@@ -371,9 +372,9 @@ err:
 static enum status make_world(struct machine *machine)
 {
     struct crew *crew = machine->crew;
-    const enum status st =
-        crew->n == 1 ? world_create_local(&crew->layout, &machine->world)
-                     : world_create_mpi(crew->ranks, &crew->layout, &machine->world);
+    const enum status st = crew->n == 1
+                               ? world_create_local(&crew->layout, &machine->world)
+                               : world_create_mpi(crew->ranks, &crew->layout, &machine->world);
 
     return st == ST_COMM ? st : crew_together(crew, st, "connecting");
 }

@@ -9,8 +9,8 @@
 
 /* What a rank's stages need; decided from the layout alone. */
 struct machine_sizes {
-    int n_blocks;          /* of the pool of its decode stage */
-    int n_staging;         /* blocks for prompts that its prefill stage computes and sends by `mpi` */
+    int n_blocks;  /* of the pool of its decode stage */
+    int n_staging; /* blocks for prompts that its prefill stage computes and sends by `mpi` */
     int max_tok, max_seqs; /* of one step of its engine; 0 = it has none */
 };
 
@@ -25,18 +25,18 @@ struct machine_facts {
 struct machine_link {
     int n_pairs; /* 0 = there is none of this kind */
     const char *why;
-    int from, to;      /* ranks of the first pair */
+    int from, to;       /* ranks of the first pair */
     double bytes_per_s; /* measured between those; 0 = nothing moves */
 };
 
 struct machine {
-    struct crew *crew;             /* borrowed, as the session */
+    struct crew *crew; /* borrowed, as the session */
     const struct session *session;
     struct node node;
     struct machine_sizes sizes;
-    struct machine_facts *facts;   /* [crew->n] owned */
+    struct machine_facts *facts;                /* [crew->n] owned */
     struct machine_link links[LINK_KIND_COUNT]; /* rank 0 has all figures */
-    int n_slots;                   /* rows in flight */
+    int n_slots;                                /* rows in flight */
     struct threads *threads;
     void *shared_weights; /* NULL = the weights have pages of their own */
     size_t weights_bytes;
@@ -82,7 +82,8 @@ enum status links_check(const struct crew *crew, const struct job *job);
 bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
 /* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */
 enum status links_open(struct machine *machine);
-/* links_measure - how fast a pair of each kind is.  Collective over all.  Returns ST_OK, ST_COMM. */
+/* links_measure - how fast a pair of each kind is.  Collective over all.  Returns ST_OK, ST_COMM.
+ */
 enum status links_measure(struct machine *machine);
 
 #endif

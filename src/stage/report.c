@@ -23,8 +23,8 @@ static char *cores_text(const struct rank_info *info, char *buf, size_t cap)
             last++;
         if (last < core)
             continue;
-        n += (size_t)snprintf(buf + n, cap - n, last > core ? "%s%d-%d" : "%s%d",
-                              n > 0 ? "," : "", core, last);
+        n += (size_t)snprintf(buf + n, cap - n, last > core ? "%s%d-%d" : "%s%d", n > 0 ? "," : "",
+                              core, last);
     }
     return buf;
 }
@@ -43,14 +43,12 @@ static void report_rank(const struct machine *machine, int rank)
         snprintf(threads, sizeof threads, ", %d thread%s", facts->n_threads,
                  facts->n_threads == 1 ? "" : "s");
     if (facts->n_blocks + facts->n_staging > 0)
-        snprintf(kv, sizeof kv, "; KV %d blocks, %.0f MiB%s",
-                 facts->n_blocks + facts->n_staging,
+        snprintf(kv, sizeof kv, "; KV %d blocks, %.0f MiB%s", facts->n_blocks + facts->n_staging,
                  mib((uint64_t)(facts->n_blocks + facts->n_staging) * block_bytes),
                  facts->n_blocks == 0 ? " to send from" : "");
     log_info("rank %d on %s, pid %d: %s; cores %s%s; %.1f GiB of memory free%s", rank, info->host,
              info->pid, crew_stages(&crew->layout, rank, stages, sizeof stages),
-             cores_text(info, cores, sizeof cores), threads,
-             mib(info->available_bytes) / 1024, kv);
+             cores_text(info, cores, sizeof cores), threads, mib(info->available_bytes) / 1024, kv);
 }
 
 /* Ranks that have to do with weights of their own though they are neighbours. */
@@ -82,8 +80,8 @@ static void report_links(const struct machine *machine)
             snprintf(speed, sizeof speed, "%.2f GB/s measured from rank %d to rank %d",
                      link->bytes_per_s / 1e9, link->from, link->to);
         log_info("prefill to decode: link %s for %d pair%s (%s), %s",
-                 link_kind_name((enum link_kind)kind), link->n_pairs,
-                 link->n_pairs == 1 ? "" : "s", link->why, speed);
+                 link_kind_name((enum link_kind)kind), link->n_pairs, link->n_pairs == 1 ? "" : "s",
+                 link->why, speed);
     }
 }
 

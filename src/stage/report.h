@@ -1,6 +1,6 @@
 /*
- * report.h - what `run` tells people: who does what at the start, how it went at the end.  Private to
- * this room.
+ * report.h - what `run` tells people: who does what at the start, how it went at the end.  Private
+ * to this room.
  */
 #ifndef EPIDOTE_STAGE_REPORT_H
 #define EPIDOTE_STAGE_REPORT_H

@@ -11,6 +11,7 @@
  * fail with, and they part in order.  A run that breaks off in the loop cannot do that: its ranks
  * may be dead, stopped or deep in a layer.  Then rank 0 writes down why and ends them all.
  */
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "stage/report.h"
@@ -23,15 +24,30 @@ struct run {
     struct session session;
     struct journal *journal; /* rank 0 */
     struct figures figures;
-    bool begun;     /* the job was right: from here on only the machine can be to blame */
-    bool apart;     /* the ranks cannot meet again */
-    int lost;       /* rank that is to blame for that; -1 = none */
-    char why[512];  /* what ended the run, once it is known */
+    bool begun;    /* the job was right: from here on only the machine can be to blame */
+    bool apart;    /* the ranks cannot meet again */
+    int lost;      /* rank that is to blame for that; -1 = none */
+    char why[512]; /* what ended the run, once it is known */
 };
 
 static bool leads(const struct run *run)
 {
     return run->crew.me == 0;
+}
+
+/* What ended the run, for people; cut at its end. */
+__attribute__((format(printf, 2, 3))) static void set_why(struct run *run, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(run->why, sizeof run->why, fmt, args);
+    va_end(args);
+}
+
+static void set_cause(struct run *run, const struct warden_cause *cause)
+{
+    warden_describe(cause, run->why, sizeof run->why);
 }
 
 /* ---- prepare --------------------------------------------------------------------------------- */
@@ -70,7 +86,7 @@ static enum status tell_all(struct run *run, uint64_t mine, uint64_t *out_of_ran
     struct crew *crew = &run->crew;
     uint64_t *all = host_alloc((size_t)crew->n * sizeof *all);
 
-    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "starting"), err);
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "starting up"), err);
     TRY(ranks_gather(crew->ranks, &mine, sizeof mine, all), err);
     *out_of_rank_0 = all[0];
 err:
@@ -87,14 +103,14 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     TRY(crew_same_job(crew, run->job, run->program), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
     st = leads(run) ? session_open(run->job, &run->session) : ST_OK;
-    TRY(crew_together(crew, st, "waiting for rank 0, which reads model and prompt file"), err);
+    TRY(crew_together(crew, st, "reading model and prompt file"), err);
     st = leads(run) ? ST_OK : session_open(run->job, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
     TRY(crew_assign(crew, run->job), err);
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
-    TRY(crew_together(crew, st, "waiting for rank 0, which looks at what is done"), err);
+    TRY(crew_together(crew, st, "looking at what is done"), err);
     st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, out_n_todo);
 err:
     return st;
@@ -107,31 +123,28 @@ static void note_end(struct run *run, enum status st, const struct stage *watch)
 {
     const struct wire_fail *failure = watch_failure(watch);
     const struct warden_cause cause = warden_cause(run->warden);
-    const char *const *who = (const char *const *)run->crew.who;
-    char text[128];
+    const char *doing = "";
 
     if (run->crew.n > 1) /* neighbours that were only told to stop wait for rank 0, alive */
         run->lost = cause.lost >= 0 ? cause.lost : warden_find_lost(run->warden);
     if (run->lost >= 0) {
-        const char *doing = watch_beat(watch, run->lost)->doing;
-
-        snprintf(run->why, sizeof run->why, "%s has died%s%s", who[run->lost],
-                 doing[0] != '\0' ? "; the last that was heard: " : "", doing);
+        doing = watch_beat(watch, run->lost)->doing;
+        set_why(run, "%s has died%s%s", run->crew.who[run->lost],
+                doing[0] != '\0' ? "; it last said: " : "", doing);
     } else if (cause.frozen_s > 0 && run->crew.n > 1) {
         run->lost = run->crew.me;
-        snprintf(run->why, sizeof run->why, "%s was stopped for %.0f s and given up by its peers",
-                 who[run->lost], cause.frozen_s);
+        set_why(run, "%s was stopped for %.0f s, and its peers gave it up",
+                run->crew.who[run->lost], cause.frozen_s);
+    } else if (failure->lost) {
+        run->lost = failure->rank;
+        set_why(run, "%s", failure->message);
+    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
+        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
     } else if (cause.signal != 0 && st == ST_STOPPED) {
-        warden_describe(&cause, run->why, sizeof run->why);
-    } else if (failure->rank >= 0) {
-        run->lost = failure->status == ST_COMM ? failure->rank : -1;
-        snprintf(run->why, sizeof run->why, "%s%s%s",
-                 failure->status == ST_STOPPED ? who[failure->rank] : "",
-                 failure->status == ST_STOPPED ? ": " : "", failure->message);
+        set_cause(run, &cause);
     } else {
-        snprintf(run->why, sizeof run->why, "%.*s", (int)sizeof run->why - 1, log_last_error());
+        set_why(run, "%s", log_last_error());
     }
-    (void)text;
 }
 
 static void take_figures(struct run *run, const struct machine *machine, double run_s)
@@ -212,7 +225,7 @@ static enum status finish(struct run *run)
 {
     run->begun = true;
     const enum status st = leads(run) && !journal_complete(run->journal) ? merge(run) : ST_OK;
-    return ranks_agree(run->crew.ranks, st, "waiting for rank 0, which merges the results", 0);
+    return ranks_agree(run->crew.ranks, st, "merging the results", 0);
 }
 
 /* ---- end ------------------------------------------------------------------------------------- */
@@ -234,6 +247,20 @@ static bool loss_is_told(const struct run *run)
     struct run_status status;
 
     return status_read(run->job->results, &status) == ST_OK && status.outcome == OUTCOME_MACHINE;
+}
+
+/* To the log, on one rank: why the run is over.  What failed here has been logged where it did. */
+static void log_end(const struct run *run, enum status st)
+{
+    const struct journal_counts *counts = &run->figures.counts;
+
+    if (strcmp(run->why, log_last_error()) == 0)
+        return;
+    if (st == ST_STOPPED && run->lost < 0)
+        log_warn("%s: %llu of %llu rows are done; the same command goes on", run->why,
+                 (unsigned long long)counts->n_done, (unsigned long long)counts->n_rows);
+    else
+        log_error("%s", run->why);
 }
 
 /* Rank 0, which has the lock: say beside RESULTS how it ended. */
@@ -266,7 +293,7 @@ static void tell_finder(const struct run *run)
     clock_sleep_us(TURN_US * (turns < MAX_TURNS ? turns : MAX_TURNS));
     if (loss_is_told(run))
         return;
-    log_error("%s", run->why);
+    log_end(run, ST_COMM);
     if (status_note(run->job->results, OUTCOME_MACHINE, run->why) != ST_OK)
         log_warn("the outcome could not be written beside %s", run->job->results);
 }
@@ -283,18 +310,6 @@ static void wait_for_end(const struct run *run)
         clock_sleep_us(TURN_US);
 }
 
-/* To the log, on one rank: why the run is over.  What failed here has been logged where it did. */
-static void log_end(const struct run *run, enum status st)
-{
-    const struct journal_counts *counts = &run->figures.counts;
-
-    if (st == ST_STOPPED && run->lost < 0 && *warden_flag(run->warden) != 0)
-        log_warn("%s: %llu of %llu rows are done; the same command goes on", run->why,
-                 (unsigned long long)counts->n_done, (unsigned long long)counts->n_rows);
-    else if (strcmp(run->why, log_last_error()) != 0)
-        log_error("%s", run->why);
-}
-
 /* Tell the outcome, and give everything back. */
 static enum outcome end(struct run *run, enum status st)
 {
@@ -303,10 +318,9 @@ static enum outcome end(struct run *run, enum status st)
 
     if (st != ST_OK && run->why[0] == '\0') {
         if (st == ST_STOPPED && cause.signal != 0)
-            warden_describe(&cause, run->why, sizeof run->why);
+            set_cause(run, &cause);
         else
-            snprintf(run->why, sizeof run->why, "%.*s", (int)sizeof run->why - 1,
-                     log_last_error());
+            set_why(run, "%s", log_last_error());
     }
     warden_guard(run->warden, NULL);
     if (leads(run)) {
@@ -339,7 +353,7 @@ enum outcome stage_run(const struct job *job, const char *program, struct ranks 
     log_hold(ranks_me(ranks) > 0);
     st = warden_start(&warden, &run.warden);
     crew_begin(ranks, run.warden, job, &run.crew);
-    TRY(crew_together(&run.crew, st, "starting"), err);
+    TRY(crew_together(&run.crew, st, "starting up"), err);
     TRY(prepare(&run, &n_todo), err);
     if (n_todo > 0)
         TRY(serve(&run), err);

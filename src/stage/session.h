@@ -22,7 +22,7 @@ struct session {
     struct buf effective_job;                        /* NUL-terminated */
     uint64_t model_fingerprint, prompts_fingerprint; /* once session_identify has been called */
     struct buf identity;                             /* NUL-terminated; likewise */
-    struct text_span *stops;  /* [job->n_stop] of the job */
+    struct text_span *stops;                         /* [job->n_stop] of the job */
     struct intake intake;
 };
 

@@ -4,8 +4,9 @@
  *   handler   counts the signal and wakes the thread; nothing else
  *   thread    looks which ranks of this host are dead, raises the flag, waits, ends the process
  *
- * The flag is for the loop and for the steps of the start; what does not look at it (a long layer, a
- * merge, a hanging file system) is ended by the thread.  That is safe at any instant: so is kill -9.
+ * The flag is for the loop and for the steps of the start; what does not look at it (a long layer,
+ * a merge, a hanging file system) is ended by the thread.  That is safe at any instant: so is kill
+ * -9.
  */
 #include <errno.h>
 #include <poll.h>
@@ -20,15 +21,16 @@
 #include "stage/warden.h"
 
 #define TICK_S 0.25
-#define FROZEN_S 1.0   /* a tick that took so much longer: the process had been stopped */
-#define THAW_S 2.0     /* for so long after that, it is still worth a word */
+#define FROZEN_S 1.0     /* a tick that took so much longer: the process had been stopped */
+#define THAW_S 2.0       /* for so long after that, it is still worth a word */
 #define LAST_WORD_S 0.15 /* for the hard end itself */
 
 struct warden {
     struct warden_args args;
     pthread_t thread;
     pid_t parent;
-    bool *visible; /* [ranks] owned: its pid is a living process of this host, as seen at the start */
+    bool *
+        visible; /* [ranks] owned: its pid is a living process of this host, as seen at the start */
     pthread_mutex_t mutex;     /* of what follows */
     struct warden_cause cause; /* final once flag is up */
     const char *results_path;

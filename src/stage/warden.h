@@ -1,9 +1,9 @@
 /*
- * warden.h - what may end this rank from outside: a signal, a launcher that is gone.  Private to this
- * room.
+ * warden.h - what may end this rank from outside: a signal, a launcher that is gone.  Private to
+ * this room.
  *
- * Launchers end the other ranks when one has died, so a signal may be the first news of a lost rank;
- * and they wait a second or two, so a rank that was told to go has to be gone by then.
+ * Launchers end the other ranks when one has died, so a signal may be the first news of a lost
+ * rank; and they wait a second or two, so a rank that was told to go has to be gone by then.
  */
 #ifndef EPIDOTE_STAGE_WARDEN_H
 #define EPIDOTE_STAGE_WARDEN_H
@@ -43,8 +43,8 @@ int warden_pressed(const struct warden *warden);
 /* warden_guard - RESULTS are ours from now on: if the process has to be ended the hard way, say
  * beside them how.  NULL = no longer.  Borrowed. */
 void warden_guard(struct warden *warden, const char *results_path);
-/* warden_leave - the process ends within limit_s from now with this exit status, whatever becomes of
- * what it is about to do. */
+/* warden_leave - the process ends within limit_s from now with this exit status, whatever becomes
+ * of what it is about to do. */
 void warden_leave(struct warden *warden, double limit_s, int exit_code);
 /* warden_describe - "stopped by signal 15", "the launcher is gone" into buf.  Returns buf. */
 char *warden_describe(const struct warden_cause *cause, char *buf, size_t cap);
