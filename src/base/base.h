@@ -168,6 +168,11 @@ void threads_set_numeric_mode(void);
 /* ---- clock -------------------------------------------------------------------------------- */
 
 double clock_now_s(void);              /* monotonic, since this process started */
+/* clock_start_s - when that was, by a clock that all processes of the host share.  clock_host_id -
+ * equal in two processes that share it, 0 if unknown: of this boot of the kernel and, in a
+ * container, of its time namespace. */
+double clock_start_s(void);
+uint64_t clock_host_id(void);
 void clock_sleep_us(int us);           /* may be cut short by a signal */
 void clock_utc(char *out, size_t cap); /* "2026-01-31T09:00:00Z" */
 
