@@ -40,7 +40,7 @@ static void report_rank(const struct machine *machine, int rank)
     char stages[64], cores[128], threads[48] = "", kv[128] = "";
 
     if (facts->n_threads > 0)
-        snprintf(threads, sizeof threads, ", %d thread%s", facts->n_threads,
+        snprintf(threads, sizeof threads, "; %d thread%s", facts->n_threads,
                  facts->n_threads == 1 ? "" : "s");
     if (facts->n_blocks + facts->n_staging > 0)
         snprintf(kv, sizeof kv, "; KV %d blocks, %.0f MiB%s", facts->n_blocks + facts->n_staging,
