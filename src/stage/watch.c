@@ -267,6 +267,7 @@ static enum status look_at_peer(struct watch *self, int rank, double limit_s)
         peer->beat.doing[0] != '\0' ? peer->beat.doing : "nothing");
     log_error("%s", message);
     note_failure(self, rank, ST_COMM, message);
+    self->failure.lost = true;
     TRY(tell_all(self, rank), err);
     return ST_COMM;
 err:
