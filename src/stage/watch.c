@@ -42,7 +42,6 @@ struct watch {
     double beat_s, look_s;    /* when the next ones are due */
     struct wire_fail failure; /* the first that is known; rank -1: none */
     bool told;                /* the others know of it */
-    bool has_reported;
     struct buf payload;       /* scratch */
 };
 
