@@ -93,8 +93,8 @@ void ranks_unshare(void *base, size_t n_bytes);
 /*
  * THE protocol: message, from, to, the most that can be in flight, what it releases.
  *
- * A row holds one slot of the coordinator from RESERVE to DONE.  Slots number rows in flight:
- * 0 <= slot < n_slots <= 32,768, so that a slot can be a message tag.
+ * A row holds one slot of the coordinator from RESERVE until PREFILLED and DONE have both come.
+ * Slots number rows in flight: 0 <= slot < n_slots <= 32,768, so that a slot can be a message tag.
  *
  *   message    from         to           in flight         releases at its receiver
  *   RESERVE    coordinator  decode       one a slot        nothing: opens the row, takes its blocks
@@ -103,7 +103,7 @@ void ranks_unshare(void *base, size_t n_bytes);
  *   PIECE      prefill      decode       pieces of a row   nothing: bytes of KV follow on the link
  *   FIRST      prefill      decode       one a slot        the row, once its pieces are there too
  *   PREFILLED  prefill      coordinator  one a slot        its tokens in the mirror of that queue
- *   DONE       decode       coordinator  one a slot        the slot; its blocks in the mirror
+ *   DONE       decode       coordinator  one a slot        its blocks in the mirror
  *   STOP       coordinator  all others   one a stage       the stage: it has no rows and ends
  *   BEAT       watch        watch        one a peer        its time-out; what it is doing
  *   FAIL       watch        watch        one a peer        the run: it ends here
@@ -204,6 +204,7 @@ struct wire_beat {
 struct wire_fail {
     int32_t rank;   /* whose failure it is */
     int32_t status; /* enum status */
+    bool lost;      /* it did not say so itself: nothing is heard of it any more */
     char message[512];
 };
 
@@ -370,9 +371,11 @@ struct link_out_args {
 enum status link_out_create(const struct link_out_args *args, struct link_out **out_link);
 void link_out_destroy(struct link_out *link);
 /* link_out_begin - where prefill has to write this row's KV, given the blocks that decode set
- * aside. grant       in   borrowed until link_out_end out_blocks  out  view, valid until
- * link_out_end Returns ST_OK, ST_AGAIN (no blocks free now, or bytes of the slot's last row have
- * not left: come back), ST_COMM (layouts differ; logged), ST_NOMEM. */
+ * aside.
+ *   grant       in   borrowed until link_out_end
+ *   out_blocks  out  view, valid until link_out_end
+ * Returns ST_OK, ST_AGAIN (no blocks free now, or bytes of the slot's last row have not left: come
+ * back), ST_COMM (layouts differ, or blocks that are too few or not there; logged), ST_NOMEM. */
 enum status link_out_begin(struct link_out *link, const struct wire_row *row,
                            const struct wire_grant *grant, const int32_t **out_blocks);
 /* link_out_layer - KV of tokens [pos0, pos0 + n_tok) of this layer is in its blocks: it may leave.

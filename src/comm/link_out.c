@@ -81,20 +81,39 @@ void link_out_destroy(struct link_out *link)
     host_free(link);
 }
 
+/* Whether what was granted can hold the prompt, where prefill is to write: a message decides where
+ * bytes go, so it is not believed. */
+static bool fits(const struct link_out *link, const struct wire_row *row,
+                 const struct wire_grant *grant)
+{
+    const int64_t block_tok = link->args.space.layout.P;
+
+    if (grant->layout_id != link->layout_id || grant->n_blocks < row->n_blocks ||
+        grant->n_blocks * block_tok < row->n_prompt)
+        return false;
+    if (link->kinds[row->decode] == LINK_MPI)
+        return true; /* they are decode's to look at */
+    for (int i = 0; i < grant->n_blocks; i++)
+        if (grant->blocks[i] < 0 || grant->blocks[i] >= link->args.space.N)
+            return false;
+    return true;
+}
+
 enum status link_out_begin(struct link_out *link, const struct wire_row *row,
                            const struct wire_grant *grant, const int32_t **out_blocks)
 {
     enum status st;
 
-    if (grant->layout_id != link->layout_id || grant->n_blocks < row->n_blocks) {
-        log_error("row %llu: decode/%d granted %d KV blocks of layout %016llx, prefill needs %d of "
-                  "%016llx: the ranks do not run one job",
-                  (unsigned long long)row->row, row->decode, grant->n_blocks,
-                  (unsigned long long)grant->layout_id, row->n_blocks,
-                  (unsigned long long)link->layout_id);
+    assert(row->decode >= 0 && row->decode < link->args.n_decode);
+    if (!fits(link, row, grant)) {
+        log_error(
+            "row %llu of %d tokens: decode/%d granted %d KV blocks of layout %016llx, prefill "
+            "needs %d of %016llx with ids below %d: the ranks do not run one job",
+            (unsigned long long)row->row, row->n_prompt, row->decode, grant->n_blocks,
+            (unsigned long long)grant->layout_id, row->n_blocks,
+            (unsigned long long)link->layout_id, link->args.space.N);
         return ST_COMM;
     }
-    assert(row->decode >= 0 && row->decode < link->args.n_decode);
     if (link->rows[row->slot] != NULL) /* whichever way this one goes */
         return ST_AGAIN;
     if (link->kinds[row->decode] != LINK_MPI) {

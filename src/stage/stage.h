@@ -2,7 +2,7 @@
  * stage.h - the four kinds of work as small state machines, the loop that turns them, and `run`.
  *
  * Read in this order to follow a row: run.c sets the house up; coordinator.c admits and journals;
- * prefill.c computes prompts; decode.c computes answers.
+ * prefill.c computes prompts; decode.c computes answers.  watch.c sees that all ranks live.
  */
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
@@ -170,13 +170,16 @@ const struct wire_fail *watch_failure(const struct stage *watch);
 
 /* stage_run - the whole of `epidote run`, on every rank.  Everything is logged; the outcome stands
  * beside RESULTS.
- *   job      in  NULL: this rank could not load it (logged)
- *   program  in  name, version and commit, for the result file; all ranks must run the same
- * Collective over all ranks.  Returns the outcome, the same on every rank that returns; a run that
- * lost a rank ends in ranks_abort instead. */
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks);
+ *   job           in   NULL: this rank could not load it (logged)
+ *   program       in   name, version and commit, for the result file; all ranks must run the same
+ *   out_in_order  out  false: ranks are lost or stuck; ranks_abort is the only way out
+ * Collective over all ranks.  Returns the outcome; in order, it is the same on every rank. */
+enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+                       bool *out_in_order);
 /* stage_check - reads all that run would, prints layout, memory, rows and the effective job on
- * standard output, changes nothing. */
-enum outcome stage_check(const struct job *job);
+ * standard output, changes nothing.
+ *   n_ranks  in  0 = the layout of the ranks there are; else of so many on this host
+ * On rank 0 alone. */
+enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks);
 
 #endif

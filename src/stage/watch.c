@@ -27,7 +27,7 @@
 struct peer {
     struct wire_beat beat; /* the last that came */
     double heard_s;        /* when, in time awake */
-    bool reported;
+    bool reported;         /* and says no more */
 };
 
 struct watch {
@@ -42,7 +42,6 @@ struct watch {
     double beat_s, look_s;    /* when the next ones are due */
     struct wire_fail failure; /* the first that is known; rank -1: none */
     bool told;                /* the others know of it */
-    bool has_reported;
     struct buf payload;       /* scratch */
 };
 
@@ -167,14 +166,25 @@ static bool others_ended(const struct watch *self)
     return true;
 }
 
-static enum status report(struct watch *self)
+/* The other stages have ended: report, and stay until all that this rank sent has left; or, on rank
+ * 0, until all have reported. */
+static enum status wind_up(struct watch *self)
 {
     enum status st;
+    struct peer *me = &self->peers[self->rank];
 
-    buf_reset(&self->payload);
-    TRY(wire_beat_pack(watch_beat(&self->base, self->rank), &self->payload), err);
-    TRY(send_beat(self, MSG_REPORT, 0), err);
-    self->has_reported = true;
+    if (self->rank == 0) {
+        self->base.ended = self->n_reported == self->n_ranks - 1;
+        return ST_OK;
+    }
+    if (!me->reported) {
+        buf_reset(&self->payload);
+        TRY(wire_beat_pack(watch_beat(&self->base, self->rank), &self->payload), err);
+        TRY(send_beat(self, MSG_REPORT, 0), err);
+        me->reported = true;
+    }
+    self->base.ended = world_flushed(self->args.world);
+    return ST_OK;
 err:
     return st;
 }
@@ -256,6 +266,7 @@ static enum status look_at_peer(struct watch *self, int rank, double limit_s)
         peer->beat.doing[0] != '\0' ? peer->beat.doing : "nothing");
     log_error("%s", message);
     note_failure(self, rank, ST_COMM, message);
+    self->failure.lost = true;
     TRY(tell_all(self, rank), err);
     return ST_COMM;
 err:
@@ -354,16 +365,11 @@ static enum status poll(struct stage *stage, bool *out_worked)
     if (self->failure.rank >= 0)
         return ST_OK;
     tick(self, now_s);
-    if (others_ended(self)) {
-        if (self->rank != 0 && !self->has_reported)
-            TRY(report(self), err);
-        /* Rank 0 may be lost before it has the report. */
-        stage->ended = self->rank != 0 ? world_flushed(self->args.world)
-                                       : self->n_reported == self->n_ranks - 1;
-        if (stage->ended)
-            return ST_OK;
-    }
-    if (now_s >= self->beat_s && !self->has_reported) {
+    if (others_ended(self))
+        TRY(wind_up(self), err);
+    if (stage->ended)
+        return ST_OK;
+    if (now_s >= self->beat_s && !self->peers[self->rank].reported) {
         const double every_s = BEAT_PART * timeout_s;
 
         TRY(send_beats(self), err);
