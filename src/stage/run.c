@@ -16,6 +16,9 @@
 
 #include "stage/report.h"
 
+/* For the launcher to learn that all ranks have to end. */
+#define LEAVE_LIMIT_S 0.4
+
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
     const char *program;
@@ -138,10 +141,10 @@ static void note_end(struct run *run, enum status st, const struct stage *watch)
     } else if (failure->lost) {
         run->lost = failure->rank;
         set_why(run, "%s", failure->message);
-    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
-        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
     } else if (cause.signal != 0 && st == ST_STOPPED) {
         set_cause(run, &cause);
+    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
+        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
     } else {
         set_why(run, "%s", log_last_error());
     }
@@ -365,7 +368,7 @@ err:
         run.apart = true;
     crew_end(&run.crew);
     if (run.apart)
-        warden_leave(run.warden, 2, (int)outcome);
+        warden_leave(run.warden, LEAVE_LIMIT_S, (int)outcome);
     else
         warden_stop(run.warden);
     *out_in_order = !run.apart;
