@@ -204,6 +204,7 @@ struct wire_beat {
 struct wire_fail {
     int32_t rank;   /* whose failure it is */
     int32_t status; /* enum status */
+    bool lost;      /* it did not say so itself: nothing is heard of it any more */
     char message[512];
 };
 

@@ -61,7 +61,7 @@ struct beat_head {
 };
 
 struct fail_head {
-    int32_t rank, status;
+    int32_t rank, status, lost, reserved;
     char message[sizeof((struct wire_fail *)0)->message];
 };
 
@@ -409,7 +409,7 @@ enum status wire_beat_unpack(const void *payload, size_t n_bytes, struct wire_be
 
 enum status wire_fail_pack(const struct wire_fail *fail, struct buf *out)
 {
-    struct fail_head head = {.rank = fail->rank, .status = fail->status};
+    struct fail_head head = {.rank = fail->rank, .status = fail->status, .lost = fail->lost};
 
     memcpy(head.message, fail->message, sizeof head.message);
     return buf_put(out, &head, sizeof head);
@@ -425,7 +425,8 @@ enum status wire_fail_unpack(const void *payload, size_t n_bytes, struct wire_fa
     if (head.rank < 0 || head.status <= ST_OK || head.status >= ST_COUNT ||
         head.message[sizeof head.message - 1] != '\0')
         return refuse("FAIL", n_bytes);
-    *out_fail = (struct wire_fail){.rank = head.rank, .status = head.status};
+    *out_fail =
+        (struct wire_fail){.rank = head.rank, .status = head.status, .lost = head.lost != 0};
     memcpy(out_fail->message, head.message, sizeof head.message);
     return ST_OK;
 }

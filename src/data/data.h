@@ -50,6 +50,9 @@ const struct prompts_info *prompts_info(const struct prompts *prompts);
  * whatever the width of their types.  Reads the whole file in windows.  Returns ST_OK, ST_IO,
  * ST_NOMEM. */
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
+/* prompts_glimpse - a hash of the number of rows, the file's size and its first and last MiB: not
+ * what is in it, but enough to see that two ranks look at two files.  Local. */
+uint64_t prompts_glimpse(const struct prompts *prompts);
 
 /*
  * prompts_read - rows [first, first + n_rows) into out_rows; strings and tokens live in arena.
@@ -181,6 +184,12 @@ struct run_status {
 };
 /* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
 enum status status_write(const char *results_path, const struct run_status *status);
+/* status_read - what RESULTS.status says.  Returns ST_OK, ST_END (no such file), ST_IO, ST_FORMAT.
+ */
+enum status status_read(const char *results_path, struct run_status *out_status);
+/* status_note - the run has ended, and its owner is past telling how: outcome and message, with the
+ * counts that RESULTS.status has.  Returns ST_OK, ST_IO. */
+enum status status_note(const char *results_path, enum outcome outcome, const char *message);
 /* status_refuse - the job was found wrong before the journal was opened: say so in RESULTS.status
  * and keep its counts; nothing where another process owns the results or their folder is not there.
  * Returns ST_OK, ST_IO. */
@@ -234,7 +243,7 @@ struct io_args {
 enum status io_start(const struct io_args *args, struct io **out_io);
 /* io_stop - what io_start made: write what is queued, sync the journal, end the thread.  Accepts
  * NULL.  Returns ST_OK or the first error of the thread. */
-enum status io_stop(struct io *io);
+enum status io_stop(struct io *base);
 
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */
 

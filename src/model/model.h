@@ -106,6 +106,8 @@ const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
  */
 uint64_t model_source_fingerprint(const struct model_source *source);
+/* model_source_forget - its files' pages leave this process's memory until they are read again. */
+void model_source_forget(const struct model_source *source);
 /* model_inspect - family, sizes, types, context, tokeniser, template, memory, as text. */
 enum status model_inspect(const struct model_source *source, struct buf *out_text);
 

@@ -123,6 +123,12 @@ void model_close(struct model_source *source)
     host_free(source);
 }
 
+void model_source_forget(const struct model_source *source)
+{
+    for (int i = 0; i < source->n_maps; i++)
+        file_map_forget(&source->maps[i]);
+}
+
 /* ---- questions ------------------------------------------------------------------------------ */
 
 const struct model_config *model_source_config(const struct model_source *source)

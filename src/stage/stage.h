@@ -2,7 +2,7 @@
  * stage.h - the four kinds of work as small state machines, the loop that turns them, and `run`.
  *
  * Read in this order to follow a row: run.c sets the house up; coordinator.c admits and journals;
- * prefill.c computes prompts; decode.c computes answers.
+ * prefill.c computes prompts; decode.c computes answers.  watch.c sees that all ranks live.
  */
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
@@ -49,9 +49,9 @@ struct loop {
     struct stage *watch;      /* one of stages; NULL = nobody to tell */
     const volatile int *stop; /* may be NULL */
     enum status st;           /* private: why the run ends */
-    double leave_s;           /* private: when to go even if the others do not know */
+    double leave_s;           /* private: when to go even if not all has left */
 };
-#define LOOP_TELL_S 0.5
+#define LOOP_TELL_S 0.25
 /* loop_turn - once around.  Does not sleep.
  * Returns ST_OK (go on), ST_END (all stages have ended), or why the run is over: ST_STOPPED, or
  * what a stage or a peer failed with. */
@@ -117,6 +117,9 @@ struct coordinator_args {
     const struct stage *watch; /* of this rank, for the figures in progress lines; may be NULL */
 };
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage);
+/* coordinator_pool, coordinator_queue - its mirror of a decode and of a prefill stage.  Views. */
+const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode);
+const struct plan_queue *coordinator_queue(const struct stage *coordinator, int prefill);
 
 struct prefill_args {
     struct world *world;
@@ -167,13 +170,16 @@ const struct wire_fail *watch_failure(const struct stage *watch);
 
 /* stage_run - the whole of `epidote run`, on every rank.  Everything is logged; the outcome stands
  * beside RESULTS.
- *   job      in  NULL: this rank could not load it (logged)
- *   program  in  name, version and commit, for the result file; all ranks must run the same
- * Collective over all ranks.  Returns the outcome, the same on every rank that returns; a run that
- * lost a rank ends in ranks_abort instead. */
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks);
+ *   job           in   NULL: this rank could not load it (logged)
+ *   program       in   name, version and commit, for the result file; all ranks must run the same
+ *   out_in_order  out  false: ranks are lost or stuck; ranks_abort is the only way out
+ * Collective over all ranks.  Returns the outcome; in order, it is the same on every rank. */
+enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+                       bool *out_in_order);
 /* stage_check - reads all that run would, prints layout, memory, rows and the effective job on
- * standard output, changes nothing. */
-enum outcome stage_check(const struct job *job);
+ * standard output, changes nothing.
+ *   n_ranks  in  0 = the layout of the ranks there are; else of so many on this host
+ * On rank 0 alone. */
+enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks);
 
 #endif
