@@ -150,7 +150,7 @@ run-%: $(out)/tests/%
 # ---- set-up and tests ---------------------------------------------------------------------------
 # Targets that do their own set-up call make again, since what pkg-config says changes with it.
 again = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
-run_tests = EPIDOTE=$(CURDIR)/$(out)/epidote EPIDOTE_OUT=$(CURDIR)/$(out) tests/run.sh --bin $(out)/tests
+run_tests = MPIRUN='$(MPIRUN)' EPIDOTE=$(CURDIR)/$(out)/epidote EPIDOTE_OUT=$(CURDIR)/$(out) tests/run.sh --bin $(out)/tests
 
 deps:
 	@.ci/deps.sh build
@@ -188,13 +188,18 @@ threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthrea
 tsan: deps-tools
 	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
+# The tests of ranks once more with the other MPI.
+mpich:
+	@.ci/deps.sh build mpich
+	@$(again) MPICC=mpicc.mpich test-fast TESTS="$(basename $(notdir $(wildcard tests/mpi_*.c))) e2e_endings"
+
 fuzz: deps-tools
 	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
 fuzz-run: $(fuzzers)
 	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
-ci_stages := test lint asan ubsan tsan fuzz test-slow
+ci_stages := test lint asan ubsan tsan mpich fuzz test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -230,18 +235,19 @@ help:
 	@echo 'make              build/epidote'
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, asan, ubsan, tsan, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, asan, ubsan, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer'
+	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
 	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
 	@echo 'make bench        speeds beside the floors they must reach'
 	@echo 'make run-unit_X   build and run one test        make test TESTS="unit_X e2e_Y"'
 	@echo 'make man          build/epidote.1       make install PREFIX=$(PREFIX)      make clean'
 	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
-	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) JOBS=$(JOBS) -> $(out)'
+	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help format print-flags libraries-missing FORCE
+        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)
