@@ -114,12 +114,12 @@ enum status link_out_begin(struct link_out *link, const struct wire_row *row,
             (unsigned long long)link->layout_id, link->args.space.N);
         return ST_COMM;
     }
+    if (link->rows[row->slot] != NULL) /* whichever way this one goes */
+        return ST_AGAIN;
     if (link->kinds[row->decode] != LINK_MPI) {
         *out_blocks = grant->blocks;
         return ST_OK;
     }
-    if (link->rows[row->slot] != NULL)
-        return ST_AGAIN;
 
     const int n_blocks = plan_blocks(row->n_prompt, link->args.space.layout.P);
     struct leaving *leaving =

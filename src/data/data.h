@@ -243,7 +243,7 @@ struct io_args {
 enum status io_start(const struct io_args *args, struct io **out_io);
 /* io_stop - what io_start made: write what is queued, sync the journal, end the thread.  Accepts
  * NULL.  Returns ST_OK or the first error of the thread. */
-enum status io_stop(struct io *io);
+enum status io_stop(struct io *base);
 
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */
 

@@ -391,6 +391,16 @@ static void describe(const struct stage *stage, struct wire_beat *beat)
     beat_say(beat, "coordinator: %d rows in flight", self->args.n_slots - self->n_free);
 }
 
+const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode)
+{
+    return &((const struct coordinator *)coordinator)->pools[decode];
+}
+
+const struct plan_queue *coordinator_queue(const struct stage *coordinator, int prefill)
+{
+    return &((const struct coordinator *)coordinator)->queues[prefill];
+}
+
 static void destroy(struct stage *stage)
 {
     struct coordinator *self = self_of(stage);

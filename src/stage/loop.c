@@ -37,6 +37,17 @@ err:
     return st;
 }
 
+/* All stages have ended.  What has not left yet is a beat, for a rank that is done with it; if that
+ * rank is lost by now, it never will. */
+static bool may_leave(struct loop *loop)
+{
+    const double now_s = world_now_s(loop->world);
+
+    if (loop->leave_s == 0)
+        loop->leave_s = now_s + LOOP_TELL_S;
+    return world_flushed(loop->world) || now_s >= loop->leave_s;
+}
+
 /* Every stage once, then the world. */
 static enum status go_on(struct loop *loop, bool *out_worked)
 {
@@ -50,7 +61,7 @@ static enum status go_on(struct loop *loop, bool *out_worked)
         all_ended &= loop->stages[i]->ended;
     }
     TRY(world_progress(loop->world, out_worked), err);
-    return all_ended ? ST_END : ST_OK;
+    return all_ended && may_leave(loop) ? ST_END : ST_OK;
 err:
     return st;
 }

@@ -2,7 +2,7 @@
  * stage.h - the four kinds of work as small state machines, the loop that turns them, and `run`.
  *
  * Read in this order to follow a row: run.c sets the house up; coordinator.c admits and journals;
- * prefill.c computes prompts; decode.c computes answers.
+ * prefill.c computes prompts; decode.c computes answers.  watch.c sees that all ranks live.
  */
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
@@ -49,7 +49,7 @@ struct loop {
     struct stage *watch;      /* one of stages; NULL = nobody to tell */
     const volatile int *stop; /* may be NULL */
     enum status st;           /* private: why the run ends */
-    double leave_s;           /* private: when to go even if the others do not know */
+    double leave_s;           /* private: when to go even if not all has left */
 };
 #define LOOP_TELL_S 0.25
 /* loop_turn - once around.  Does not sleep.
@@ -117,6 +117,9 @@ struct coordinator_args {
     const struct stage *watch; /* of this rank, for the figures in progress lines; may be NULL */
 };
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage);
+/* coordinator_pool, coordinator_queue - its mirror of a decode and of a prefill stage.  Views. */
+const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode);
+const struct plan_queue *coordinator_queue(const struct stage *coordinator, int prefill);
 
 struct prefill_args {
     struct world *world;
