@@ -74,9 +74,11 @@ struct ops_seq {
 struct ops_ctx;
 
 struct ops {
-    const char *name;     /* "plain", "avx2", "avx512": the value of job option `instructions` */
+    const char *name;     /* "plain", "avx2", ...: the value of job option `instructions` */
     const char *numerics; /* "bf16chain/1" */
     bool (*usable)(void); /* whether this CPU has the instructions */
+    bool (*pays)(void); /* (optional) whether it is faster here than the one before it in the list,
+                           by a short measurement; NULL: always */
 
     /* out [T, n_out] = x [T, n_in] W^T.  ldx, ldo: elements from row to row.  out may not alias x.
      */
@@ -121,7 +123,7 @@ struct ops {
     void (*exp)(float *out, const float *x, int64_t n);
 };
 
-/* ops_find - "auto" = the widest this CPU has.
+/* ops_find - "auto" = the fastest that this CPU has.
  * Returns ST_OK, ST_CONFIG (unknown name, listing the known), ST_UNSUPPORTED (this CPU lacks it).
  */
 enum status ops_find(const char *name, const struct ops **out_ops);
