@@ -201,8 +201,10 @@ static void run(const struct model_source *source, const struct ops *ops, int n_
     void *kv = pages_map(kv_bytes);
 
     if (b == NULL || kv == NULL || threads_create(n_threads, &threads) != ST_OK ||
-        weights_create(source, OPS_BF16, threads, &weights) != ST_OK ||
-        kv_pool_create(&layout, n_blocks, kv, &b->pool) != ST_OK)
+        weights_create(
+            &(struct weights_args){.source = source, .type = OPS_BF16, .threads = threads},
+            &weights) != ST_OK ||
+        kv_pool_create(&(struct kv_space){layout, n_blocks, kv}, 0, n_blocks, &b->pool) != ST_OK)
         fail("no memory");
     memset(kv, 0, kv_bytes);
     for (int i = 0; i < MAX_BATCH; i++)
@@ -215,7 +217,7 @@ static void run(const struct model_source *source, const struct ops *ops, int n_
         .weights = weights,
         .ops = ops,
         .threads = threads,
-        .pool = b->pool,
+        .space = *kv_pool_space(b->pool),
         .max_tok = CHUNK,
         .max_seqs = MAX_BATCH,
         .context = CONTEXT,

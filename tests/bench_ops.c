@@ -139,11 +139,12 @@ static void small(const struct bench *b, int T)
     float *x = floats((size_t)T * 2 * F), *out = floats((size_t)T * 2 * F), *w = floats(D);
     float *logits = floats((size_t)T * V), *table = floats(1024 * E);
     int32_t *pos = calloc((size_t)T, sizeof *pos);
-    static const char *const names[] = {"rmsnorm", "rope", "silu_mul", "add", "softmax_stats"};
+    static const char *const names[] = {"rmsnorm", "rope",    "silu_mul",
+                                        "add",     "add_row", "softmax_stats"};
 
     if (pos == NULL)
         fail("memory");
-    for (int which = 0; which < 5; which++) {
+    for (int which = 0; which < 6; which++) {
         double best = INFINITY, spent = 0.0;
 
         for (int turn = 0; spent < seconds_per_figure / 4 || turn < 3; turn++) {
@@ -158,6 +159,8 @@ static void small(const struct bench *b, int T)
                 st = b->ops->silu_mul(b->ctx, out, x, T, F);
             else if (which == 3)
                 st = b->ops->add(b->ctx, out, x, (int64_t)T * D);
+            else if (which == 4)
+                st = b->ops->add_row(b->ctx, out, w, T, D);
             else
                 st = b->ops->softmax_stats(b->ctx, logits, T, V, out, out + T);
             if (st != ST_OK)

@@ -74,6 +74,16 @@ static inline struct checkpoint_tensor checkpoint_layer_tensor(const struct chec
     return checkpoint_tensor(cp, full);
 }
 
+/* A bias is a vector: one row. */
+static inline struct checkpoint_tensor checkpoint_layer_bias(const struct checkpoint *cp, int layer,
+                                                             const char *name)
+{
+    char full[128];
+
+    snprintf(full, sizeof full, "model.layers.%d.%s.bias", layer, name);
+    return checkpoint_tensor(cp, full);
+}
+
 /* Set element i to the value whose bits are given. */
 static inline void checkpoint_set(const struct checkpoint_tensor *t, size_t i, uint32_t bits)
 {

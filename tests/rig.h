@@ -104,7 +104,9 @@ static inline void rig_begin(struct rig *rig, struct rig_args args)
     RIG_OK(threads_create(args.n_threads, &rig->threads));
     RIG_OK(model_open(args.path, &source));
     rig->config = args.config != NULL ? *args.config : *model_source_config(source);
-    RIG_OK(weights_create(source, args.type, rig->threads, &rig->weights));
+    RIG_OK(weights_create(
+        &(struct weights_args){.source = source, .type = args.type, .threads = rig->threads},
+        &rig->weights));
     model_close(source);
     const struct decoder_args decoder = {
         .config = &rig->config,
@@ -123,7 +125,8 @@ static inline void rig_begin(struct rig *rig, struct rig_args args)
     rig->pages_bytes = (size_t)n_blocks * kv_block_bytes(&layout);
     rig->pages = pages_map(rig->pages_bytes);
     RIG_OK(rig->pages != NULL ? ST_OK : ST_NOMEM);
-    RIG_OK(kv_pool_create(&layout, n_blocks, rig->pages, &rig->pool));
+    RIG_OK(
+        kv_pool_create(&(struct kv_space){layout, n_blocks, rig->pages}, 0, n_blocks, &rig->pool));
     kv_pool_poison(rig->pool); /* a slot that should not be read is a NaN */
 }
 
@@ -188,7 +191,7 @@ static inline void rig_step(struct rig *rig, struct rig_seq **seqs, const int *n
     }
     RIG_OK(decoder_begin(rig->decoder, &batch));
     for (int l = 0; l < rig->config.L; l++)
-        RIG_OK(decoder_layer(rig->decoder, l, rig->pool));
+        RIG_OK(decoder_layer(rig->decoder, l, kv_pool_space(rig->pool)));
     RIG_OK(decoder_end(rig->decoder, &logits, &max, &logsum));
     for (int i = 0, row = 0; i < n_seqs; i++) {
         struct rig_seq *seq = seqs[i];

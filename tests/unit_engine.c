@@ -30,7 +30,7 @@ static void bench_begin(struct bench *b, const char *path, int n_threads)
     b->pages_bytes = N_BLOCKS * kv_block_bytes(&layout);
     b->pages = pages_map(b->pages_bytes);
     RIG_OK(b->pages != NULL ? ST_OK : ST_NOMEM);
-    RIG_OK(kv_pool_create(&layout, N_BLOCKS, b->pages, &b->pool));
+    RIG_OK(kv_pool_create(&(struct kv_space){layout, N_BLOCKS, b->pages}, 0, N_BLOCKS, &b->pool));
     kv_pool_poison(b->pool);
     RIG_OK(ops_find("auto", &ops));
     const struct engine_cpu_args args = {
@@ -38,7 +38,7 @@ static void bench_begin(struct bench *b, const char *path, int n_threads)
         .weights = b->rig.weights,
         .ops = ops,
         .threads = b->rig.threads,
-        .pool = b->pool,
+        .space = *kv_pool_space(b->pool),
         .max_tok = MAX_TOK,
         .max_seqs = MAX_SEQS,
         .context = CONTEXT,
@@ -145,7 +145,7 @@ static void contract(void)
         CHECK_INT(layer, l);
         CHECK_INT(engine_submit(b.engine, &second), ST_AGAIN);
         /* the layer's KV is there: no NaN of the poison is left in the prompt's slots */
-        const struct ops_kv kv = kv_pool_layer(b.pool, l);
+        const struct ops_kv kv = kv_space_layer(kv_pool_space(b.pool), l);
         const uint16_t *base = kv.base;
         int n_nan = 0;
         for (int pos = 0; pos < 20; pos++)

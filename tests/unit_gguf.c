@@ -113,15 +113,88 @@ static void permuted_rows(void)
     free_file(&f);
 }
 
+static void add_biases(struct file *f)
+{
+    static const struct {
+        const char *name;
+        int n;
+    } of_layer[] = {{"attn_q", H * E}, {"attn_k", K * E}, {"attn_v", K * E}, {"attn_output", D}};
+
+    for (int layer = 0; layer < L; layer++) {
+        for (size_t i = 0; i < sizeof of_layer / sizeof of_layer[0]; i++) {
+            char name[80];
+
+            snprintf(name, sizeof name, "blk.%d.%s.bias", layer, of_layer[i].name);
+            add_tensor(f, name, 1, of_layer[i].n);
+        }
+    }
+}
+
+/* The elements of q and k biases are permuted as the rows are, those of v and o are not. */
+static void permuted_biases(void)
+{
+    static const int n_elems[] = {H * E, K * E, K * E, D};
+    struct file f;
+    struct buf bytes;
+    struct model_source *source = NULL;
+    float bias[H * E];
+
+    fill(&f);
+    add_biases(&f);
+    write_file(&f, &bytes);
+    CHECK(load(bytes.data, bytes.n_bytes, &source) == ST_OK);
+    CHECK(model_source_config(source)->attention_bias);
+    for (int w = 0; w < 4; w++) {
+        const enum weight_id id = (enum weight_id)(WEIGHT_Q_BIAS + w);
+        const struct tensor_view *view = model_source_tensor(source, id, 1);
+        const float first = (float)((tensor(&f, view->name) - f.tensors) * 10000);
+
+        CHECK(view->n_rows == 1 && view->n_cols == n_elems[w]);
+        model_source_row(source, id, 1, 0, bias);
+        for (int e = 0; e < n_elems[w]; e++) {
+            const int head = e / E, half = e % E / (E / 2), i = e % (E / 2);
+
+            CHECK(bias[e] == first + (float)(w < 2 ? head * E + 2 * i + half : e));
+        }
+    }
+    unload(source);
+    buf_free(&bytes);
+    free_file(&f);
+}
+
+/* With one bias, every layer needs all four. */
+static void missing_biases(void)
+{
+    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.attn_k.bias",
+                                        "blk.1.attn_v.bias", "blk.1.attn_output.bias"};
+
+    for (int i = 0; i < 4; i++) {
+        struct file f;
+        struct buf bytes;
+        char says[80];
+
+        fill(&f);
+        add_biases(&f);
+        snprintf(tensor(&f, names[i])->name, sizeof f.tensors[0].name, "gone");
+        snprintf(says, sizeof says, "tensor %s is missing", names[i]);
+        write_file(&f, &bytes);
+        CHECK(load(bytes.data, bytes.n_bytes, NULL) == ST_FORMAT);
+        CHECK_HAS(log_last_error(), says);
+        CHECK_HAS(log_last_error(), "there are other biases");
+        buf_free(&bytes);
+        free_file(&f);
+    }
+}
+
 /* One checkpoint in both formats: the same rows, q and k among them. */
-static void equals_directory(const char *path)
+static void equals_directory(const char *path, const char *directory)
 {
     struct model_source *gguf = NULL, *hf = NULL;
     float a[1024], b[1024];
     int n_wrong = 0, n_rows = 0;
 
     CHECK_INT(model_open(path, &gguf), ST_OK);
-    CHECK_INT(model_open("tests/golden/small", &hf), ST_OK);
+    CHECK_INT(model_open(directory, &hf), ST_OK);
     for (int layer = 0; layer < model_source_config(hf)->L; layer++) {
         for (int w = 0; w < WEIGHT_COUNT; w++) {
             const enum weight_id id = (enum weight_id)w;
@@ -210,6 +283,9 @@ static void fingerprints(void)
     f.keys[f.n_keys - 1].value.data[0] = 1;
     f.keys[f.n_keys - 1].value.n_bytes = 1;
     CHECK(fingerprint(&f, 0) != plain);
+    add_biases(&f);
+    const uint64_t biased = fingerprint(&f, 0);
+    CHECK(fingerprint(&f, 1) != biased); /* the last bias of the file */
     free_file(&f);
 }
 
@@ -402,7 +478,14 @@ static const struct damage damages[] = {
     {TENSOR_NAME, "blk.1.attn_v.weight", 0, "blk.0.attn_v.weight", ST_FORMAT, {"there twice"}},
     {TENSOR_NAME, "blk.1.attn_v.weight", 0, "a\nb", ST_FORMAT, {"a tensor's name", "printable"}},
     {TENSOR_ADD, "rope_freqs.weight", 0, "", ST_UNSUPPORTED, {"rope_freqs.weight", "scaled RoPE"}},
-    {TENSOR_ADD, "blk.0.attn_q.bias", 0, "", ST_UNSUPPORTED, {"blk.0.attn_q.bias", "a bias"}},
+    {TENSOR_ADD, "blk.0.ffn_up.bias", 0, "", ST_UNSUPPORTED, {"blk.0.ffn_up.bias", "a bias"}},
+    {TENSOR_ADD, "blk.0.attn_q.bias", 0, "", ST_FORMAT, {"is [32]", "ask for [64]"}},
+    {TENSOR_ADD,
+     "blk.1.attn_output.bias",
+     0,
+     "",
+     ST_FORMAT,
+     {"blk.0.attn_q.bias is missing", "there are other biases"}},
     {TENSOR_ADD, "blk.2.attn_norm.weight", 0, "", ST_UNSUPPORTED, {"blk.2.attn_norm", "2 layers"}},
     {TENSOR_DIM1, "blk.0.attn_q.weight", 48, "", ST_FORMAT, {"is [48, 32]", "ask for [64, 32]"}},
     {TENSOR_DIM0, "blk.0.attn_norm.weight", 31, "", ST_FORMAT, {"is [31]", "ask for [32]"}},
@@ -522,8 +605,11 @@ int main(void)
     log_set_level(LOG_ERROR);
     valid_file();
     permuted_rows();
-    equals_directory("tests/golden/small/F32.gguf");
-    equals_directory("tests/golden/small/F16.gguf");
+    permuted_biases();
+    missing_biases();
+    equals_directory("tests/golden/small/F32.gguf", "tests/golden/small");
+    equals_directory("tests/golden/small/F16.gguf", "tests/golden/small");
+    equals_directory("tests/golden/biased/F32.gguf", "tests/golden/biased");
     inspect_text();
     fingerprints();
     each_damage();

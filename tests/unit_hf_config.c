@@ -20,7 +20,12 @@ static void defaults(void)
     CHECK_STR(c.family, "llama");
     CHECK(c.V == 32000 && c.D == 4096 && c.F == 11008 && c.L == 32 && c.H == 32 && c.K == 32);
     CHECK(c.E == 128 && c.context == 2048 && c.eps == 1e-6f && c.rope_base == 10000.0);
-    CHECK(!c.tied && c.bos_id == 1 && c.n_eos == 1 && c.eos_ids[0] == 2);
+    CHECK(!c.tied && !c.attention_bias && c.bos_id == 1 && c.n_eos == 1 && c.eos_ids[0] == 2);
+    /* The default ids are none where the vocabulary has no such token. */
+    CHECK(parse("{\"model_type\": \"llama\", \"vocab_size\": 2}", &c) == ST_OK);
+    CHECK(c.bos_id == 1 && c.n_eos == 0);
+    CHECK(parse("{\"model_type\": \"llama\", \"vocab_size\": 1}", &c) == ST_OK);
+    CHECK(c.bos_id == -1 && c.n_eos == 0);
 }
 
 static void version_4(void)
@@ -42,6 +47,18 @@ static void version_4(void)
     CHECK(c.L == 30 && c.D == 576 && c.H == 9 && c.K == 3 && c.E == 64 && c.V == 49152);
     CHECK(c.rope_base == 100000.0 && c.tied && c.eps == 1e-5f);
     CHECK(c.n_eos == 2 && c.eos_ids[0] == 2 && c.eos_ids[1] == 0);
+}
+
+static void biases(void)
+{
+    struct model_config c;
+
+    CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": true}", &c) == ST_OK);
+    CHECK(c.attention_bias);
+    CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": false}", &c) == ST_OK);
+    CHECK(!c.attention_bias);
+    CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": null}", &c) == ST_OK);
+    CHECK(!c.attention_bias);
 }
 
 /* rope_parameters; head_dim; nulls; rope_theta inside goes before rope_theta beside. */
@@ -115,6 +132,8 @@ static const struct refused {
     {"\"rope_theta\": 0", ST_FORMAT, {"RoPE base 0"}},
     {"\"rope_theta\": null", ST_FORMAT, {"rope_theta must be a number"}},
     {"\"tie_word_embeddings\": 1", ST_FORMAT, {"tie_word_embeddings must be true or false"}},
+    {"\"attention_bias\": 1", ST_FORMAT, {"attention_bias must be true or false"}},
+    {"\"attention_bias\": \"true\"", ST_FORMAT, {"attention_bias must be true or false"}},
     {"\"eos_token_id\": 32000", ST_FORMAT, {"eos_token_id must be a token id below vocab_size"}},
     {"\"eos_token_id\": [1, -1]", ST_FORMAT, {"eos_token_id must be"}},
     {"\"eos_token_id\": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", ST_FORMAT, {"at most 16"}},
@@ -128,7 +147,6 @@ static const struct refused {
     {"\"head_dim\": 72", ST_UNSUPPORTED, {"head size 72", "multiples of 16"}},
     {"\"head_dim\": 512", ST_UNSUPPORTED, {"head size 512", "at most 256"}},
     {"\"hidden_act\": \"gelu\"", ST_UNSUPPORTED, {"hidden_act = \"gelu\"", "not supported"}},
-    {"\"attention_bias\": true", ST_UNSUPPORTED, {"attention_bias = true"}},
     {"\"mlp_bias\": true", ST_UNSUPPORTED, {"mlp_bias = true"}},
     {"\"pretraining_tp\": 2", ST_UNSUPPORTED, {"pretraining_tp = 2"}},
     {"\"rope_interleaved\": true", ST_UNSUPPORTED, {"rope_interleaved = true"}},
@@ -195,6 +213,7 @@ int main(void)
     defaults();
     version_4();
     version_5();
+    biases();
     generation();
     each_refused();
     deep_nesting();

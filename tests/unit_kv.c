@@ -15,9 +15,9 @@ static void layout_is_a_bijection(enum ops_type type, int P)
     struct kv_pool *pool = NULL;
     size_t wrong = 0;
 
-    CHECK(kv_pool_create(&layout, n_blocks, base, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, n_blocks, base}, 0, n_blocks, &pool) == ST_OK);
     for (int l = 0; l < layout.L; l++) {
-        const struct ops_kv kv = kv_pool_layer(pool, l);
+        const struct ops_kv kv = kv_space_layer(kv_pool_space(pool), l);
 
         for (int b = 0; b < n_blocks; b++)
             for (int v = 0; v < 2; v++)
@@ -46,7 +46,7 @@ static void take_and_give(void)
     struct kv_pool *pool = NULL;
     int32_t a[4], b[3], c[8];
 
-    CHECK(kv_pool_create(&layout, 10, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, 10, NULL}, 0, 10, &pool) == ST_OK);
     CHECK(kv_pool_take(pool, 4, a) == ST_OK);
     CHECK(kv_pool_take(pool, 3, b) == ST_OK);
     CHECK_INT(kv_pool_n_free(pool), 3);
@@ -73,7 +73,7 @@ static void blocks_are_conserved(unsigned seed)
     int32_t rows[ROWS][N];
     int n[ROWS] = {0}, held = 0, wrong = 0;
 
-    CHECK(kv_pool_create(&layout, N, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, N, NULL}, 0, N, &pool) == ST_OK);
     for (int turn = 0; turn < 4000; turn++) {
         const int r = rand_r(&seed) % ROWS;
 

@@ -19,6 +19,8 @@ static const struct {
     {GOLDEN "small/Q4_1.gguf", GOLDEN "small/Q4_1.golden"},
     {GOLDEN "wide_eps", GOLDEN "wide_eps/model.golden"},
     {GOLDEN "odd", GOLDEN "odd/model.golden"},
+    {GOLDEN "biased", GOLDEN "biased/model.golden"},
+    {GOLDEN "biased/F32.gguf", GOLDEN "biased/model.golden"},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -181,7 +183,7 @@ static void wanted_rows(const char *path, const struct golden *g, enum ops_type 
     const struct decoder_batch batch = {g->T, 1, g->tokens, &whole, rows, 4};
     RIG_OK(decoder_begin(rig.decoder, &batch));
     for (int l = 0; l < rig.config.L; l++)
-        RIG_OK(decoder_layer(rig.decoder, l, rig.pool));
+        RIG_OK(decoder_layer(rig.decoder, l, kv_pool_space(rig.pool)));
     RIG_OK(decoder_end(rig.decoder, &logits, &max, &logsum));
     for (int i = 0; i < 4; i++) {
         const float *row = right + (size_t)rows[i] * (size_t)g->V;
@@ -225,5 +227,6 @@ int main(void)
     same_bits(0); /* small: grouped heads, tied */
     same_bits(7); /* wide_eps: own head */
     same_bits(8); /* odd: ragged panels, three layers, two tiles and more */
+    same_bits(9); /* biased */
     TEST_END();
 }

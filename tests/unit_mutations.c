@@ -5,7 +5,7 @@
  *
  * The mistakes are made outside the program: in the configuration that the decoder is given, or in
  * a copy of the checkpoint whose weights are moved so that a right decoder computes what a wrong
- * one would.  A missing bias is not among them: no family that is served has biases.
+ * one would.
  */
 #include "checkpoint.h"
 
@@ -58,6 +58,11 @@ static void wrong_config(const char *model, double rope_base, float eps)
     CHECK(error_of(path, NULL, &g) <= LIMIT);
     wrong.rope_base = rope_base;
     expect_shown(model, "RoPE base", error_of(path, &wrong, &g));
+    if (right.attention_bias) {
+        wrong = right;
+        wrong.attention_bias = false;
+        expect_shown(model, "all biases left out", error_of(path, &wrong, &g));
+    }
     if (eps > 0) {
         wrong = right;
         wrong.eps = eps;
@@ -82,19 +87,34 @@ static void pair_order(int *order, int n_heads, int E, bool to_neighbours)
     }
 }
 
+/* Outputs of a projection: rows of its weight, elements of its bias. */
+static void reorder_bias(const struct checkpoint *cp, int layer, const char *name, const int *order)
+{
+    const struct checkpoint_tensor bias = checkpoint_layer_bias(cp, layer, name);
+
+    checkpoint_reorder_cols(&bias, order);
+}
+
+static void reorder_outputs(const struct checkpoint *cp, const struct model_config *c, int layer,
+                            const char *name, const int *order)
+{
+    const struct checkpoint_tensor weight = checkpoint_layer_tensor(cp, layer, name);
+
+    checkpoint_reorder_rows(&weight, order);
+    if (c->attention_bias)
+        reorder_bias(cp, layer, name, order);
+}
+
 static void reorder_q_k(const struct checkpoint *cp, const struct model_config *c,
                         bool to_neighbours)
 {
     int order[1024];
 
     for (int l = 0; l < c->L; l++) {
-        const struct checkpoint_tensor q = checkpoint_layer_tensor(cp, l, "self_attn.q_proj");
-        const struct checkpoint_tensor k = checkpoint_layer_tensor(cp, l, "self_attn.k_proj");
-
         pair_order(order, c->H, c->E, to_neighbours);
-        checkpoint_reorder_rows(&q, order);
+        reorder_outputs(cp, c, l, "self_attn.q_proj", order);
         pair_order(order, c->K, c->E, to_neighbours);
-        checkpoint_reorder_rows(&k, order);
+        reorder_outputs(cp, c, l, "self_attn.k_proj", order);
     }
 }
 
@@ -121,11 +141,53 @@ static void grouping(const struct checkpoint *cp, const struct model_config *c)
             for (int e = 0; e < c->E; e++)
                 order[n++] = h * c->E + e;
     for (int l = 0; l < c->L; l++) {
-        const struct checkpoint_tensor q = checkpoint_layer_tensor(cp, l, "self_attn.q_proj");
         const struct checkpoint_tensor o = checkpoint_layer_tensor(cp, l, "self_attn.o_proj");
 
-        checkpoint_reorder_rows(&q, order);
+        reorder_outputs(cp, c, l, "self_attn.q_proj", order);
         checkpoint_reorder_cols(&o, order);
+    }
+}
+
+/* As if every layer's were left out. */
+static void no_bias(const struct checkpoint *cp, const struct model_config *c, const char *name)
+{
+    for (int l = 0; l < c->L; l++) {
+        const struct checkpoint_tensor bias = checkpoint_layer_bias(cp, l, name);
+
+        checkpoint_fill(&bias, 0);
+    }
+}
+
+static void no_q_bias(const struct checkpoint *cp, const struct model_config *c)
+{
+    no_bias(cp, c, "self_attn.q_proj");
+}
+
+static void no_k_bias(const struct checkpoint *cp, const struct model_config *c)
+{
+    no_bias(cp, c, "self_attn.k_proj");
+}
+
+static void no_v_bias(const struct checkpoint *cp, const struct model_config *c)
+{
+    no_bias(cp, c, "self_attn.v_proj");
+}
+
+static void no_o_bias(const struct checkpoint *cp, const struct model_config *c)
+{
+    no_bias(cp, c, "self_attn.o_proj");
+}
+
+/* The biases as a llama GGUF holds them, not put back, beside rows that are. */
+static void unpermuted_biases(const struct checkpoint *cp, const struct model_config *c)
+{
+    int order[1024];
+
+    for (int l = 0; l < c->L; l++) {
+        pair_order(order, c->H, c->E, true);
+        reorder_bias(cp, l, "self_attn.q_proj", order);
+        pair_order(order, c->K, c->E, true);
+        reorder_bias(cp, l, "self_attn.k_proj", order);
     }
 }
 
@@ -137,6 +199,12 @@ static void skipped_layer(const struct checkpoint *cp, const struct model_config
 
     checkpoint_fill(&o, 0);
     checkpoint_fill(&down, 0);
+    if (c->attention_bias) {
+        const struct checkpoint_tensor bias =
+            checkpoint_layer_bias(cp, c->L - 1, "self_attn.o_proj");
+
+        checkpoint_fill(&bias, 0);
+    }
 }
 
 static void layer_norm_to_one(const struct checkpoint *cp, const char *name)
@@ -184,16 +252,21 @@ static void gate_and_up_swapped(const struct checkpoint *cp, const struct model_
 static const struct {
     const char *mistake;
     void (*make)(const struct checkpoint *cp, const struct model_config *c);
-    bool needs_groups; /* 1 < K < H */
+    enum { ANY_MODEL, GROUPS, BIASES } needs; /* GROUPS: 1 < K < H */
 } mistakes[] = {
-    {"q and k left as in a GGUF", unpermuted, false},
-    {"RoPE of neighbours, not halves", neighbour_pairs, false},
-    {"wrong kv head of a query head", grouping, true},
-    {"last layer skipped", skipped_layer, false},
-    {"no weight in an attention norm", no_attn_norm_weight, false},
-    {"no weight in an ffn norm", no_ffn_norm_weight, false},
-    {"no weight in the final norm", no_final_norm_weight, false},
-    {"gate and up swapped", gate_and_up_swapped, false},
+    {"q and k left as in a GGUF", unpermuted, ANY_MODEL},
+    {"RoPE of neighbours, not halves", neighbour_pairs, ANY_MODEL},
+    {"wrong kv head of a query head", grouping, GROUPS},
+    {"last layer skipped", skipped_layer, ANY_MODEL},
+    {"no weight in an attention norm", no_attn_norm_weight, ANY_MODEL},
+    {"no weight in an ffn norm", no_ffn_norm_weight, ANY_MODEL},
+    {"no weight in the final norm", no_final_norm_weight, ANY_MODEL},
+    {"gate and up swapped", gate_and_up_swapped, ANY_MODEL},
+    {"q bias missing", no_q_bias, BIASES},
+    {"k bias missing", no_k_bias, BIASES},
+    {"v bias missing", no_v_bias, BIASES},
+    {"o bias missing", no_o_bias, BIASES},
+    {"q and k biases left as in a GGUF", unpermuted_biases, BIASES},
 };
 
 static void wrong_weights(const char *model)
@@ -204,11 +277,13 @@ static void wrong_weights(const char *model)
     snprintf(golden, sizeof golden, "%s/model.golden", path);
     struct golden g = golden_read(golden);
     const struct model_config c = config_of(path);
+    const bool has[] = {
+        [ANY_MODEL] = true, [GROUPS] = c.K > 1 && c.K < c.H, [BIASES] = c.attention_bias};
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
         struct checkpoint cp = checkpoint_read(path);
 
-        if (!mistakes[i].needs_groups || (c.K > 1 && c.K < c.H)) {
+        if (has[mistakes[i].needs]) {
             mistakes[i].make(&cp, &c);
             expect_shown(model, mistakes[i].mistake, error_of(checkpoint_write(&cp), NULL, &g));
         }
@@ -234,8 +309,10 @@ int main(void)
     wrong_config("small", 500000.0, 0);
     wrong_config("wide_eps", 10000.0, 1e-5f);
     wrong_config("odd", 10000.0, 0);
+    wrong_config("biased", 500000.0, 0);
     wrong_weights("small");
     wrong_weights("wide_eps");
     wrong_weights("odd");
+    wrong_weights("biased");
     TEST_END();
 }

@@ -290,6 +290,15 @@ static enum status run_add(const struct ops *ops, struct ops_ctx *ctx, const str
     return ops->add(ctx, out, in, (int64_t)T * c->n);
 }
 
+static enum status run_add_row(const struct ops *ops, struct ops_ctx *ctx,
+                               const struct rows_case *c, const float *in, const int32_t *pos,
+                               float *out, int T)
+{
+    (void)pos;
+    memcpy(out, in, (size_t)(T * c->n) * sizeof *in);
+    return ops->add_row(ctx, out, c->w, T, c->n);
+}
+
 /* All variants and thread counts agree bit by bit, and a row alone equals its row in the batch. */
 static void rows_same(const struct rows_case *c, rows_fn fn)
 {
@@ -342,7 +351,7 @@ static void rows_oracle(const struct rows_case *c, rows_fn fn)
                 want[i] = x / sqrt(squares / c->n + 1e-5) * w;
             else if (fn == run_silu)
                 want[i] = x / (1.0 + exp(-x)) * w;
-            else if (fn == run_add)
+            else if (fn == run_add || fn == run_add_row)
                 want[i] = x + w;
         }
         for (int h = 0; fn == run_rope && h < c->n_heads; h++) {
@@ -383,6 +392,8 @@ static void rows(void)
         rows_oracle(&c, run_rmsnorm);
         rows_same(&c, run_add);
         rows_oracle(&c, run_add);
+        rows_same(&c, run_add_row);
+        rows_oracle(&c, run_add_row);
         for (int i = 0; i < c.n; i++)
             c.in[i] *= 60.0f; /* both ends of the sigmoid */
         rows_same(&c, run_silu);

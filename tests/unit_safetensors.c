@@ -126,7 +126,7 @@ static const char config_text[] =
     "{\"model_type\": \"llama\", \"hidden_size\": 32, \"intermediate_size\": 48,"
     "\"num_hidden_layers\": 2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1,"
     "\"vocab_size\": 5, \"max_position_embeddings\": 64, \"bos_token_id\": 0,"
-    "\"eos_token_id\": 1, \"tie_word_embeddings\": %s}";
+    "\"eos_token_id\": 1, \"tie_word_embeddings\": %s, \"attention_bias\": %s}";
 
 /* Element (row, column) is number * 10000 + row * 100 + column. */
 struct tensor {
@@ -232,11 +232,12 @@ static void write_tensors(const char *name, int file)
     buf_free(&whole);
 }
 
-static void write_config(bool tied)
+static void write_config(bool tied, bool attention_bias)
 {
     char text[512];
 
-    snprintf(text, sizeof text, config_text, tied ? "true" : "false");
+    snprintf(text, sizeof text, config_text, tied ? "true" : "false",
+             attention_bias ? "true" : "false");
     write_text("config.json", text);
 }
 
@@ -284,7 +285,7 @@ static void one_file(void)
 
     fill();
     refused(ST_IO, "config.json: not there", "name a directory with config.json");
-    write_config(false);
+    write_config(false, false);
     refused(ST_IO, "neither model.safetensors nor", "convert them to safetensors");
     write_tensors("model.safetensors", 0);
     accepted();
@@ -308,11 +309,76 @@ static void one_file(void)
     n_tensors--;
     add(0, H * E, "model.layers.0.self_attn.q_proj.bias");
     write_tensors("model.safetensors", 0);
-    refused(ST_UNSUPPORTED, "q_proj.bias (a bias)", "not supported");
+    refused(ST_UNSUPPORTED, "q_proj.bias (a bias, while attention_bias is not true)",
+            "not supported");
     n_tensors--;
     write_tensors("model.safetensors", 0);
     CHECK(truncate(path_of("model.safetensors"), 5000) == 0);
     refused(ST_FORMAT, "model.safetensors: tensor", "the file holds");
+}
+
+/* Biases that the configuration asks for: all there, one missing, of a wrong shape, too many. */
+static void biases(void)
+{
+    static const struct {
+        int n;
+        const char *name;
+    } of_layer[] = {{H * E, "q"}, {K * E, "k"}, {K * E, "v"}, {D, "o"}};
+    struct model_source *source = NULL;
+    float row[H * E];
+    char name[80];
+
+    fill();
+    write_config(false, true);
+    write_tensors("model.safetensors", 0);
+    refused(ST_FORMAT, "model.layers.0.self_attn.q_proj.bias is missing", "attention_bias is true");
+    for (int layer = 0; layer < L; layer++) {
+        for (int i = 0; i < 4; i++) {
+            snprintf(name, sizeof name, "model.layers.%d.self_attn.%s_proj.bias", layer,
+                     of_layer[i].name);
+            add(0, of_layer[i].n, name);
+        }
+    }
+    write_tensors("model.safetensors", 0);
+    accepted();
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    for (int i = 0; i < 4; i++) {
+        const enum weight_id id = (enum weight_id)(WEIGHT_Q_BIAS + i);
+        const struct tensor_view *view = model_source_tensor(source, id, 1);
+
+        snprintf(name, sizeof name, "model.layers.1.self_attn.%s_proj.bias", of_layer[i].name);
+        CHECK_STR(view->name, name);
+        model_source_row(source, id, 1, 0, row);
+        for (int e = 0; e < of_layer[i].n; e++) /* in HF order already */
+            CHECK(row[e] == (float)(tensor(name)->number * 10000 + e));
+    }
+    model_close(source);
+
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "model.layers.1.self_attn.%s_proj.bias", of_layer[i].name);
+        const struct tensor was = *tensor(name);
+
+        tensor(name)->file = -1;
+        write_tensors("model.safetensors", 0);
+        refused(ST_FORMAT, name, "is missing (num_hidden_layers is 2, attention_bias is true)");
+        *tensor(name) = was;
+        tensor(name)->n_cols++;
+        write_tensors("model.safetensors", 0);
+        refused(ST_FORMAT, name, "where the hyper-parameters ask for");
+        *tensor(name) = was;
+        tensor(name)->n_rows = 1; /* a matrix of one row is no vector */
+        write_tensors("model.safetensors", 0);
+        refused(ST_FORMAT, name, "where the hyper-parameters ask for");
+        *tensor(name) = was;
+    }
+    add(0, F, "model.layers.1.mlp.up_proj.bias");
+    write_tensors("model.safetensors", 0);
+    refused(ST_UNSUPPORTED, "model.layers.1.mlp.up_proj.bias (a bias)", "not supported");
+    n_tensors--;
+    write_config(false, false);
+    write_tensors("model.safetensors", 0);
+    refused(ST_UNSUPPORTED, "_proj.bias (a bias, while attention_bias is not true)",
+            "not supported");
 }
 
 static void expect_tied(void)
@@ -330,14 +396,14 @@ static void expect_tied(void)
 static void tied(void)
 {
     fill();
-    write_config(true);
+    write_config(true, false);
     write_tensors("model.safetensors", 0);
     refused(ST_FORMAT, "tie_word_embeddings is true", "lm_head.weight differs");
     tensor("lm_head.weight")->number = tensor("model.embed_tokens.weight")->number;
     expect_tied();
     tensor("lm_head.weight")->file = -1;
     expect_tied();
-    write_config(false);
+    write_config(false, false);
     refused(ST_FORMAT, "lm_head.weight is missing", "tie_word_embeddings is false");
 }
 
@@ -360,7 +426,7 @@ static void write_index(const char *file_of_norm)
 static void several_files(void)
 {
     fill();
-    write_config(false);
+    write_config(false, false);
     write_tensors("model.safetensors", 0);
     const uint64_t whole = accepted();
     remove_file("model.safetensors");
@@ -409,7 +475,7 @@ static void templates_and_eos(void)
     struct model_source *source = NULL;
 
     fill();
-    write_config(false);
+    write_config(false, false);
     write_tensors("model.safetensors", 0);
     expect_template(NULL);
     write_text("tokenizer_config.json", "{\"chat_template\": null}");
@@ -456,7 +522,7 @@ static void tokenizers(void)
     model_close(source);
 
     fill();
-    write_config(false);
+    write_config(false, false);
     write_tensors("model.safetensors", 0);
     CHECK_INT(model_open(dir, &source), ST_OK);
     CHECK_INT(model_source_tokenizer(source, &tokenizer), ST_IO);
@@ -497,6 +563,7 @@ int main(void)
     each_file();
     header_lengths();
     one_file();
+    biases();
     tied();
     several_files();
     templates_and_eos();

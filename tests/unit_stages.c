@@ -194,7 +194,8 @@ static void run(const struct setting *setting, struct tokenizer *tokenizer)
     unsigned seed = setting->seed;
 
     CHECK(world_create_local(n_stages, &world) == ST_OK);
-    CHECK(kv_pool_create(&layout, setting->n_blocks, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, setting->n_blocks, NULL}, 0, setting->n_blocks,
+                         &pool) == ST_OK);
     const struct link_args link_args = {"auto", pool, setting->n_slots, true};
     CHECK(link_open(&link_args, &link) == ST_OK);
     const struct prefill_args prefill = {
@@ -314,7 +315,7 @@ static void broken_off(struct tokenizer *tokenizer)
     struct msg *msg;
 
     CHECK(world_create_local(n_stages, &world) == ST_OK);
-    CHECK(kv_pool_create(&layout, 4, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, 4, NULL}, 0, 4, &pool) == ST_OK);
     const struct decode_args decode = {.world = world,
                                        .pool = pool,
                                        .tokenizer = tokenizer,
@@ -354,7 +355,7 @@ static void ended_early(struct tokenizer *tokenizer, int fail_at, int stop_at, e
     struct buf buf = {0};
 
     CHECK(world_create_local(n_stages, &world) == ST_OK);
-    CHECK(kv_pool_create(&layout, N_BLOCKS, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, N_BLOCKS, NULL}, 0, N_BLOCKS, &pool) == ST_OK);
     const struct link_args link_args = {"auto", pool, N_IN_FLIGHT, true};
     CHECK(link_open(&link_args, &link) == ST_OK);
     const struct prefill_args prefill = {.world = world,
@@ -436,7 +437,7 @@ static void strangers(struct tokenizer *tokenizer)
     struct msg *msg;
 
     CHECK(world_create_local(n_stages, &world) == ST_OK);
-    CHECK(kv_pool_create(&layout, 4, NULL, &pool) == ST_OK);
+    CHECK(kv_pool_create(&(struct kv_space){layout, 4, NULL}, 0, 4, &pool) == ST_OK);
     const struct prefill_args prefill_args = {
         .world = world, .n_slots = 2, .max_tok = 8, .max_seqs = 2};
     const struct decode_args decode_args = {.world = world,

@@ -31,6 +31,38 @@ static void check_rows(const struct model_source *source, enum weight_id id, int
     CHECK_INT(n_wrong, 0);
 }
 
+/* The elements of a bias are the tensor's, rounded like a matrix. */
+static void check_bias(const struct model_source *source, enum weight_id id, int layer,
+                       enum ops_type type, const float *bias)
+{
+    const struct tensor_view *tensor = model_source_tensor(source, id, layer);
+    float in_file[512];
+    int n_wrong = 0;
+
+    model_source_row(source, id, layer, 0, in_file);
+    for (int i = 0; i < (int)tensor->n_cols; i++) {
+        const float want = type == OPS_BF16 ? f32_from_bf16(bf16_from_f32(in_file[i])) : in_file[i];
+
+        n_wrong += bits_from_f32(bias[i]) != bits_from_f32(want);
+    }
+    CHECK_INT(n_wrong, 0);
+}
+
+static void check_biases(const struct model_source *source, int l, enum ops_type type,
+                         const struct layer_weights *layer)
+{
+    const struct model_config *c = model_source_config(source);
+
+    CHECK((layer->qkv_bias != NULL) == c->attention_bias);
+    CHECK((layer->o_bias != NULL) == c->attention_bias);
+    if (!c->attention_bias)
+        return;
+    check_bias(source, WEIGHT_Q_BIAS, l, type, layer->qkv_bias);
+    check_bias(source, WEIGHT_K_BIAS, l, type, layer->qkv_bias + c->H * c->E);
+    check_bias(source, WEIGHT_V_BIAS, l, type, layer->qkv_bias + (c->H + c->K) * c->E);
+    check_bias(source, WEIGHT_O_BIAS, l, type, layer->o_bias);
+}
+
 static void every_row(const char *path, enum ops_type type, int n_threads)
 {
     struct threads *threads;
@@ -39,7 +71,8 @@ static void every_row(const char *path, enum ops_type type, int n_threads)
 
     RIG_OK(threads_create(n_threads, &threads));
     RIG_OK(model_open(path, &source));
-    RIG_OK(weights_create(source, type, threads, &w));
+    RIG_OK(weights_create(
+        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w));
     const struct model_config *c = model_source_config(source);
     for (int l = 0; l < c->L; l++) {
         const struct layer_weights *layer = &w->layers[l];
@@ -56,6 +89,7 @@ static void every_row(const char *path, enum ops_type type, int n_threads)
         CHECK(memcmp(norm, layer->attn_norm, (size_t)c->D * sizeof *norm) == 0);
         model_source_row(source, WEIGHT_FFN_NORM, l, 0, norm);
         CHECK(memcmp(norm, layer->ffn_norm, (size_t)c->D * sizeof *norm) == 0);
+        check_biases(source, l, type, layer);
     }
     check_rows(source, WEIGHT_EMBED, 0, &w->embed, 0);
     if (c->tied)
@@ -81,7 +115,8 @@ static enum status create_spoilt(const char *model, const char *tensor, size_t a
     checkpoint_set(&t, at, bits);
     RIG_OK(threads_create(2, &threads));
     RIG_OK(model_open(checkpoint_write(&cp), &source));
-    const enum status st = weights_create(source, type, threads, &w);
+    const enum status st = weights_create(
+        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w);
     CHECK((st == ST_OK) == (w != NULL));
     weights_destroy(w);
     model_close(source);
@@ -118,6 +153,36 @@ static void not_finite(void)
     CHECK_HAS(log_last_error(), "model.embed_tokens.weight, row 1 of 300");
 }
 
+/* A bias is refused as a matrix is, infinite as bf16 or not a number. */
+static void biases_not_finite(void)
+{
+    static const char *const names[] = {"q", "k", "v", "o"};
+    const uint32_t nan = 0x7fc00000, big = 0x7f7fffff;
+
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+
+        snprintf(name, sizeof name, "model.layers.1.self_attn.%s_proj.bias", names[i]);
+        CHECK_INT(create_spoilt(GOLDEN "biased", name, 31, nan, OPS_F32), ST_FORMAT);
+        CHECK_HAS(log_last_error(), name);
+        CHECK_HAS(log_last_error(), "NaN or infinite; the model file is damaged");
+        CHECK_INT(create_spoilt(GOLDEN "biased", name, 0, nan, OPS_BF16), ST_FORMAT);
+        CHECK_INT(create_spoilt(GOLDEN "biased", name, 0, big, OPS_BF16), ST_FORMAT);
+        CHECK_HAS(log_last_error(), "as bf16");
+        CHECK_INT(create_spoilt(GOLDEN "biased", name, 0, big, OPS_F32), ST_OK);
+    }
+}
+
+/* Both vectors of a layer count, whole cache lines each. */
+static void bytes_of_biases(void)
+{
+    struct model_config c = {.L = 3, .D = 51, .F = 97, .H = 3, .K = 1, .E = 32, .V = 203};
+    const size_t plain = weights_bytes(&c, OPS_BF16);
+
+    c.attention_bias = true;
+    CHECK_INT(weights_bytes(&c, OPS_BF16) - plain, 3 * (160 * 4 + 256));
+}
+
 int main(void)
 {
     for (int n_threads = 1; n_threads <= 3; n_threads++) {
@@ -125,7 +190,11 @@ int main(void)
         every_row(GOLDEN "odd", OPS_BF16, n_threads);
         every_row(GOLDEN "odd", OPS_F32, n_threads);
         every_row(GOLDEN "wide_eps", OPS_F32, n_threads);
+        every_row(GOLDEN "biased", OPS_BF16, n_threads);
+        every_row(GOLDEN "biased/F32.gguf", OPS_F32, n_threads);
     }
     not_finite();
+    biases_not_finite();
+    bytes_of_biases();
     TEST_END();
 }

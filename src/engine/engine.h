@@ -58,7 +58,7 @@ struct engine_cpu_args {
     const struct weights *weights; /* borrowed */
     const struct ops *ops;
     struct threads *threads; /* borrowed */
-    struct kv_pool *pool;    /* borrowed */
+    struct kv_space space;   /* holds every block that a step may name; memory borrowed */
     int max_tok, max_seqs, context;
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);

@@ -16,7 +16,7 @@ struct engine_cpu {
     struct engine base;
     struct decoder *decoder; /* owned */
     struct threads *threads; /* borrowed */
-    struct kv_pool *pool;    /* borrowed */
+    struct kv_space space;
     int V;
     struct sampler **samplers; /* [threads] owned */
 
@@ -82,7 +82,7 @@ static enum status advance(struct engine_cpu *self, enum engine_event *out_event
     if (layer == 0)
         TRY(decoder_begin(self->decoder, &self->batch), err);
     if (layer < self->base.L) {
-        TRY(decoder_layer(self->decoder, layer, self->pool), err);
+        TRY(decoder_layer(self->decoder, layer, &self->space), err);
         self->next_layer++;
         *out_layer = layer;
         *out_event = ENGINE_LAYER_DONE;
@@ -134,7 +134,7 @@ enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine 
                                  .max_seqs = args->max_seqs,
                                  .L = args->config->L};
     self->threads = args->threads;
-    self->pool = args->pool;
+    self->space = args->space;
     self->V = args->config->V;
     self->samplers = host_zalloc(n_threads * sizeof *self->samplers);
     self->seqs = host_zalloc(n_seqs * sizeof *self->seqs);

@@ -22,20 +22,33 @@ uint64_t kv_layout_id(const struct kv_layout *layout);
 size_t kv_layer_block_bytes(const struct kv_layout *layout);
 size_t kv_block_bytes(const struct kv_layout *layout);
 
+/*
+ * One space of block ids: [L] [N] blocks of a layer, in one piece of memory.  The ranks of a node
+ * may share it, each with a pool of its own range of ids; a block is then named by the same id, and
+ * reached in the same way, by all of them.
+ */
+struct kv_space {
+    struct kv_layout layout;
+    int N;      /* blocks of all ranks that share it */
+    void *base; /* borrowed; N * kv_block_bytes(layout), 64-byte aligned */
+};
+/* kv_space_layer - what ops need to address layer l. */
+struct ops_kv kv_space_layer(const struct kv_space *space, int layer);
+/* kv_space_block - one block of one layer. */
+void *kv_space_block(const struct kv_space *space, int layer, int32_t block);
+
 struct kv_pool;
 
-/* kv_pool_create - manage n_blocks blocks in memory that the caller owns.
- *   base  in  n_blocks * kv_block_bytes(layout), 64-byte aligned, borrowed; outlives the pool
+/* kv_pool_create - manage blocks first .. first + n_blocks - 1 of a space.
+ *   space  in  copied; its memory outlives the pool
  * Local.  Returns ST_OK, ST_NOMEM. */
-enum status kv_pool_create(const struct kv_layout *layout, int n_blocks, void *base,
+enum status kv_pool_create(const struct kv_space *space, int first, int n_blocks,
                            struct kv_pool **out_pool);
 /* kv_pool_destroy - logs blocks that were never given back.  Accepts NULL. */
 void kv_pool_destroy(struct kv_pool *pool);
 int kv_pool_n_blocks(const struct kv_pool *pool);
 int kv_pool_n_free(const struct kv_pool *pool);
-const struct kv_layout *kv_pool_layout(const struct kv_pool *pool);
-/* kv_pool_layer - what ops need to address layer l. */
-struct ops_kv kv_pool_layer(const struct kv_pool *pool, int layer);
+const struct kv_space *kv_pool_space(const struct kv_pool *pool);
 
 /* kv_pool_take - n blocks, lowest free ids first, contiguous where possible.
  *   out_blocks  out  [n], written only on success

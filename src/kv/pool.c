@@ -9,9 +9,9 @@
 #include "kv/kv.h"
 
 struct kv_pool {
-    struct kv_layout layout;
+    struct kv_space space;
+    int32_t first; /* id of its first block; numbers below are from there */
     int n_blocks, n_free;
-    uint8_t *base;  /* borrowed */
     uint8_t *taken; /* [n_blocks] owned; 1 = in use */
     int first_free; /* no block below it is free */
 };
@@ -35,11 +35,34 @@ size_t kv_block_bytes(const struct kv_layout *layout)
     return (size_t)layout->L * kv_layer_block_bytes(layout);
 }
 
-enum status kv_pool_create(const struct kv_layout *layout, int n_blocks, void *base,
+void *kv_space_block(const struct kv_space *space, int layer, int32_t block)
+{
+    assert(layer >= 0 && layer < space->layout.L && block >= 0 && block < space->N);
+    return (uint8_t *)space->base + ((size_t)layer * (size_t)space->N + (size_t)block) *
+                                        kv_layer_block_bytes(&space->layout);
+}
+
+struct ops_kv kv_space_layer(const struct kv_space *space, int layer)
+{
+    const struct kv_layout *layout = &space->layout;
+
+    assert(layer >= 0 && layer < layout->L);
+    return (struct ops_kv){
+        .type = layout->type,
+        .K = layout->K,
+        .P = layout->P,
+        .E = layout->E,
+        .base = (uint8_t *)space->base +
+                (size_t)layer * (size_t)space->N * kv_layer_block_bytes(layout),
+    };
+}
+
+enum status kv_pool_create(const struct kv_space *space, int first, int n_blocks,
                            struct kv_pool **out_pool)
 {
     struct kv_pool *pool = host_zalloc(sizeof *pool);
 
+    assert(first >= 0 && n_blocks >= 0 && n_blocks <= space->N - first);
     if (pool == NULL)
         return ST_NOMEM;
     pool->taken = host_zalloc((size_t)n_blocks);
@@ -47,10 +70,10 @@ enum status kv_pool_create(const struct kv_layout *layout, int n_blocks, void *b
         host_free(pool);
         return ST_NOMEM;
     }
-    pool->layout = *layout;
+    pool->space = *space;
+    pool->first = first;
     pool->n_blocks = n_blocks;
     pool->n_free = n_blocks;
-    pool->base = base;
     *out_pool = pool;
     return ST_OK;
 }
@@ -76,26 +99,12 @@ int kv_pool_n_free(const struct kv_pool *pool)
     return pool->n_free;
 }
 
-const struct kv_layout *kv_pool_layout(const struct kv_pool *pool)
+const struct kv_space *kv_pool_space(const struct kv_pool *pool)
 {
-    return &pool->layout;
+    return &pool->space;
 }
 
-struct ops_kv kv_pool_layer(const struct kv_pool *pool, int layer)
-{
-    const struct kv_layout *layout = &pool->layout;
-
-    assert(layer >= 0 && layer < layout->L);
-    return (struct ops_kv){
-        .type = layout->type,
-        .K = layout->K,
-        .P = layout->P,
-        .E = layout->E,
-        .base = pool->base + (size_t)layer * (size_t)pool->n_blocks * kv_layer_block_bytes(layout),
-    };
-}
-
-/* First block of a run of n free ones, -1 if there is none. */
+/* Number of the first block of a run of n free ones, -1 if there is none. */
 static int find_run(const struct kv_pool *pool, int n)
 {
     int run = 0;
@@ -118,7 +127,7 @@ enum status kv_pool_take(struct kv_pool *pool, int n, int32_t *out_blocks)
         if (pool->taken[id])
             continue;
         pool->taken[id] = 1;
-        out_blocks[i++] = id;
+        out_blocks[i++] = pool->first + id;
     }
     pool->n_free -= n;
     while (pool->first_free < pool->n_blocks && pool->taken[pool->first_free])
@@ -129,7 +138,7 @@ enum status kv_pool_take(struct kv_pool *pool, int n, int32_t *out_blocks)
 void kv_pool_give(struct kv_pool *pool, const int32_t *blocks, int n)
 {
     for (int i = 0; i < n; i++) {
-        const int32_t id = blocks[i];
+        const int32_t id = blocks[i] - pool->first;
 
         assert(id >= 0 && id < pool->n_blocks && pool->taken[id]);
         pool->taken[id] = 0;
@@ -141,13 +150,11 @@ void kv_pool_give(struct kv_pool *pool, const int32_t *blocks, int n)
 
 void kv_pool_poison(struct kv_pool *pool)
 {
-    const size_t block_bytes = kv_layer_block_bytes(&pool->layout);
+    const struct kv_space *space = &pool->space;
+    const size_t block_bytes = kv_layer_block_bytes(&space->layout);
 
-    for (int l = 0; l < pool->layout.L; l++) {
-        uint8_t *layer = kv_pool_layer(pool, l).base;
-
+    for (int l = 0; l < space->layout.L; l++)
         for (int id = 0; id < pool->n_blocks; id++)
             if (!pool->taken[id]) /* all ones is a NaN as bf16 and as float32 */
-                memset(layer + (size_t)id * block_bytes, 0xff, block_bytes);
-    }
+                memset(kv_space_block(space, l, pool->first + id), 0xff, block_bytes);
 }

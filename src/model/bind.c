@@ -25,8 +25,13 @@ const struct weight_naming weight_naming_gguf = {
             [WEIGHT_GATE] = "ffn_gate.weight",
             [WEIGHT_UP] = "ffn_up.weight",
             [WEIGHT_DOWN] = "ffn_down.weight",
+            [WEIGHT_Q_BIAS] = "attn_q.bias",
+            [WEIGHT_K_BIAS] = "attn_k.bias",
+            [WEIGHT_V_BIAS] = "attn_v.bias",
+            [WEIGHT_O_BIAS] = "attn_output.bias",
         },
     .layers_key = "llama.block_count",
+    .bias_sign = "there are other biases",
 };
 
 const struct weight_naming weight_naming_hf = {
@@ -45,8 +50,13 @@ const struct weight_naming weight_naming_hf = {
             [WEIGHT_GATE] = "mlp.gate_proj.weight",
             [WEIGHT_UP] = "mlp.up_proj.weight",
             [WEIGHT_DOWN] = "mlp.down_proj.weight",
+            [WEIGHT_Q_BIAS] = "self_attn.q_proj.bias",
+            [WEIGHT_K_BIAS] = "self_attn.k_proj.bias",
+            [WEIGHT_V_BIAS] = "self_attn.v_proj.bias",
+            [WEIGHT_O_BIAS] = "self_attn.o_proj.bias",
         },
     .layers_key = "num_hidden_layers",
+    .bias_sign = "attention_bias is true",
 };
 
 /* ---- lists ---------------------------------------------------------------------------------- */
@@ -191,12 +201,14 @@ static void weight_shape(const struct model_config *c, enum weight_id id, int64_
                          int64_t *n_cols)
 {
     const int shapes[WEIGHT_COUNT][2] = {
-        [WEIGHT_EMBED] = {c->V, c->D},    [WEIGHT_FINAL_NORM] = {1, c->D},
-        [WEIGHT_HEAD] = {c->V, c->D},     [WEIGHT_ATTN_NORM] = {1, c->D},
-        [WEIGHT_Q] = {c->H * c->E, c->D}, [WEIGHT_K] = {c->K * c->E, c->D},
-        [WEIGHT_V] = {c->K * c->E, c->D}, [WEIGHT_O] = {c->D, c->H * c->E},
-        [WEIGHT_FFN_NORM] = {1, c->D},    [WEIGHT_GATE] = {c->F, c->D},
-        [WEIGHT_UP] = {c->F, c->D},       [WEIGHT_DOWN] = {c->D, c->F},
+        [WEIGHT_EMBED] = {c->V, c->D},      [WEIGHT_FINAL_NORM] = {1, c->D},
+        [WEIGHT_HEAD] = {c->V, c->D},       [WEIGHT_ATTN_NORM] = {1, c->D},
+        [WEIGHT_Q] = {c->H * c->E, c->D},   [WEIGHT_K] = {c->K * c->E, c->D},
+        [WEIGHT_V] = {c->K * c->E, c->D},   [WEIGHT_O] = {c->D, c->H * c->E},
+        [WEIGHT_FFN_NORM] = {1, c->D},      [WEIGHT_GATE] = {c->F, c->D},
+        [WEIGHT_UP] = {c->F, c->D},         [WEIGHT_DOWN] = {c->D, c->F},
+        [WEIGHT_Q_BIAS] = {1, c->H * c->E}, [WEIGHT_K_BIAS] = {1, c->K * c->E},
+        [WEIGHT_V_BIAS] = {1, c->K * c->E}, [WEIGHT_O_BIAS] = {1, c->D},
     };
 
     *n_rows = shapes[id][0];
@@ -205,7 +217,8 @@ static void weight_shape(const struct model_config *c, enum weight_id id, int64_
 
 static bool is_vector(enum weight_id id)
 {
-    return id == WEIGHT_FINAL_NORM || id == WEIGHT_ATTN_NORM || id == WEIGHT_FFN_NORM;
+    return id == WEIGHT_FINAL_NORM || id == WEIGHT_ATTN_NORM || id == WEIGHT_FFN_NORM ||
+           weight_is_bias(id);
 }
 
 static struct source_tensor *find(const struct tensor_list *list, const char *name)
@@ -268,11 +281,14 @@ static enum status missing(const struct model_source *source, const struct weigh
                            enum weight_id id, int layer)
 {
     char name[TENSOR_MAX_NAME + 1];
+    const char *why = id == WEIGHT_HEAD    ? "tie_word_embeddings is false"
+                      : weight_is_bias(id) ? naming->bias_sign
+                                           : NULL;
 
     weight_name(naming, id, layer, name);
-    log_error("%s: tensor %s is missing (%s is %d%s); get the model again, whole", source->path,
-              name, naming->layers_key, source->config.L,
-              id == WEIGHT_HEAD ? ", tie_word_embeddings is false" : "");
+    log_error("%s: tensor %s is missing (%s is %d%s%s); get the model again, whole", source->path,
+              name, naming->layers_key, source->config.L, why != NULL ? ", " : "",
+              why != NULL ? why : "");
     return ST_FORMAT;
 }
 
@@ -294,7 +310,7 @@ static enum status check_tied(struct model_source *source, struct tensor_view *h
 }
 
 /* What an unknown tensor probably is; for messages. */
-static const char *what_it_is(const char *name)
+static const char *what_it_is(const struct model_config *c, const char *name)
 {
     static const char *const parts[][2] = {
         {"rope_freqs", " (frequencies of a scaled RoPE)"},
@@ -308,6 +324,8 @@ static const char *what_it_is(const char *name)
         {"scale", " (scales of quantised weights)"},
     };
 
+    if (!c->attention_bias && strstr(name, "self_attn.") != NULL && strstr(name, "bias") != NULL)
+        return " (a bias, while attention_bias is not true)";
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (strstr(name, parts[i][0]) != NULL)
             return parts[i][1];
@@ -334,11 +352,17 @@ static enum status check_leftover(const struct model_source *source,
             continue;
         log_error("%s: tensor %s%s is not part of a %s model of %d layers (%s) as this version "
                   "knows it; such models are not supported",
-                  t->origin, t->name, what_it_is(t->name), source->config.family, source->config.L,
-                  naming->layers_key);
+                  t->origin, t->name, what_it_is(&source->config, t->name), source->config.family,
+                  source->config.L, naming->layers_key);
         return ST_UNSUPPORTED;
     }
     return ST_OK;
+}
+
+/* Whether a model of this configuration has the weight at all. */
+static bool is_wanted(const struct model_config *c, enum weight_id id)
+{
+    return !weight_is_bias(id) || c->attention_bias;
 }
 
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
@@ -360,6 +384,8 @@ enum status source_bind(struct model_source *source, const struct weight_naming 
     }
     for (int layer = 0; layer < L; layer++) {
         for (int id = WEIGHT_ATTN_NORM; id < WEIGHT_COUNT; id++, view++) {
+            if (!is_wanted(&source->config, (enum weight_id)id))
+                continue; /* one that is there all the same is left over */
             TRY(bind_one(source, naming, list, (enum weight_id)id, layer, view), err);
             if (view->data == NULL)
                 return missing(source, naming, (enum weight_id)id, layer);

@@ -5,6 +5,9 @@
  *                        ├─ norm ─ gate, up ─ silu * ─ down ───────────────┴─ + ─► x
  *                        └─ wanted rows ─ norm ─ head ─► logits
  *
+ * Where the model has them, qkv and o are followed by their biases: float32 values, rounded to bf16
+ * where the weights are, added to the float32 sums.
+ *
  * The rows of a step are tokens, whichever sequence they are of; only attention and KV know the
  * sequences.  Every operation gives a row bits that do not depend on the other rows (ops.h), so
  * neither do the logits.  The residual stream x is float32.  The engine calls this.
@@ -152,13 +155,13 @@ enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
     return ST_OK;
 }
 
-enum status decoder_layer(struct decoder *d, int layer, const struct kv_pool *pool)
+enum status decoder_layer(struct decoder *d, int layer, const struct kv_space *space)
 {
     enum status st;
     const struct model_config *c = &d->config;
     const struct layer_weights *w = &d->weights->layers[layer];
     const struct ops *ops = d->ops;
-    const struct ops_kv kv = kv_pool_layer(pool, layer);
+    const struct ops_kv kv = kv_space_layer(space, layer);
     const struct ops_seq *seqs = d->batch.seqs;
     const int T = d->batch.T, B = d->batch.B, D = c->D, F = c->F, H = c->H, K = c->K, E = c->E;
     const int ld = (H + 2 * K) * E; /* a row of qkv: H query, K key, K value heads */
@@ -168,10 +171,14 @@ enum status decoder_layer(struct decoder *d, int layer, const struct kv_pool *po
 
     TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->attn_norm, T, D, c->eps), err);
     TRY(ops->matmul(d->ctx, d->qkv, ld, d->y, D, &w->qkv, T), err);
+    if (c->attention_bias)
+        TRY(ops->add_row(d->ctx, d->qkv, w->qkv_bias, T, ld), err);
     TRY(ops->rope(d->ctx, d->qkv, ld, d->pos, d->rope, T, H + K, E), err);
     TRY(ops->kv_store(d->ctx, &kv, seqs, B, d->qkv + H * E, d->qkv + (H + K) * E, ld), err);
     TRY(ops->attention(d->ctx, d->attn, d->qkv, ld, H, &kv, seqs, B, scale), err);
     TRY(ops->matmul(d->ctx, d->y, D, d->attn, H * E, &w->o, T), err);
+    if (c->attention_bias)
+        TRY(ops->add_row(d->ctx, d->y, w->o_bias, T, D), err);
     TRY(ops->add(d->ctx, d->x, d->y, (int64_t)T * D), err);
 
     TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->ffn_norm, T, D, c->eps), err);

@@ -109,6 +109,18 @@ static int64_t permuted_row(int64_t row, int E)
     return head * E + 2 * (e % (E / 2)) + e / (E / 2);
 }
 
+/* The n elements of a q or k bias from stored into HF order, head by head. */
+static void unpermute(float *bias, int64_t n, int E)
+{
+    float stored[MODEL_MAX_E];
+
+    for (float *head = bias; head < bias + n; head += E) {
+        memcpy(stored, head, (size_t)E * sizeof *stored);
+        for (int e = 0; e < E; e++)
+            head[e] = stored[permuted_row(e, E)];
+    }
+}
+
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
                       float *out)
 {
@@ -120,4 +132,6 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
     const struct tensor_type_info *info = tensor_type_info(view->type);
     info->dequantize(view->data + (size_t)row * view->row_bytes, view->n_cols / info->block_elems,
                      out);
+    if (source->permuted && (id == WEIGHT_Q_BIAS || id == WEIGHT_K_BIAS))
+        unpermute(out, view->n_cols, source->config.E);
 }

@@ -369,6 +369,26 @@ static bool has_tensor(const struct tensor_list *list, const char *name)
     return false;
 }
 
+/* Whether the list has a bias of any layer's attention.  No key says so; with one of them, binding
+ * asks for all. */
+static bool has_attention_bias(const struct tensor_list *list)
+{
+    const struct weight_naming *naming = &weight_naming_gguf;
+    const size_t n_prefix = strlen(naming->layer_prefix);
+
+    for (int64_t i = 0; i < list->n_tensors; i++) {
+        const char *name = list->tensors[i].name; /* blk.7.attn_q.bias */
+
+        if (strncmp(name, naming->layer_prefix, n_prefix) != 0)
+            continue;
+        name += n_prefix + strspn(name + n_prefix, "0123456789");
+        for (int id = WEIGHT_Q_BIAS; id <= WEIGHT_O_BIAS; id++)
+            if (name[0] == '.' && strcmp(name + 1, naming->names[id]) == 0)
+                return true;
+    }
+    return false;
+}
+
 enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n_bytes,
                       const char *origin)
 {
@@ -385,6 +405,7 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     TRY(read_template(&g, &source->chat_template), done);
     TRY(gguf_read_tensors(&g, &list), done);
     c->tied = !has_tensor(&list, weight_naming_gguf.names[WEIGHT_HEAD]);
+    c->attention_bias = has_attention_bias(&list);
     TRY(source_bind(source, &weight_naming_gguf, &list), done);
     source->permuted = true;
     source->format = g.version == 2 ? "GGUF v2" : "GGUF v3";

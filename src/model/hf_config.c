@@ -99,8 +99,8 @@ static const struct {
     {"bos_token_id", READ},
     {"eos_token_id", READ},
     {"layer_types", READ},
+    {"attention_bias", READ},
     {"hidden_act", SILU},
-    {"attention_bias", FALSE},
     {"mlp_bias", FALSE},
     {"rope_interleaved", FALSE},
     {"is_encoder_decoder", FALSE},
@@ -387,6 +387,7 @@ static enum status read_rest(const struct reader *r, struct model_config *c)
 {
     const json_t *eps = json_object_get(r->root, "rms_norm_eps");
     const json_t *tied = json_object_get(r->root, "tie_word_embeddings");
+    const json_t *bias = json_object_get(r->root, "attention_bias");
     const json_t *bos = json_object_get(r->root, "bos_token_id");
     const json_t *eos = json_object_get(r->root, "eos_token_id");
     int n_bos = 1;
@@ -396,12 +397,16 @@ static enum status read_rest(const struct reader *r, struct model_config *c)
         return bad_value(r, "rms_norm_eps", "a number");
     if (tied != NULL && !json_is_boolean(tied))
         return bad_value(r, "tie_word_embeddings", "true or false");
+    if (bias != NULL && !json_is_boolean(bias) && !json_is_null(bias))
+        return bad_value(r, "attention_bias", "true or false");
     c->eps = eps != NULL ? (float)json_number_value(eps) : 1e-6f;
     c->tied = json_is_true(tied);
+    c->attention_bias = json_is_true(bias);
     TRY(read_rope(r, &c->rope_base), err);
-    c->bos_id = 1;
+    /* The class's defaults, which a vocabulary too small for them does not have. */
+    c->bos_id = c->V > 1 ? 1 : -1;
     c->eos_ids[0] = 2;
-    c->n_eos = 1;
+    c->n_eos = c->V > 2;
     if (bos != NULL)
         TRY(read_ids(r, "bos_token_id", bos, c->V, 1, &c->bos_id, &n_bos), err);
     if (eos != NULL)

@@ -93,8 +93,9 @@ enum status model_inspect(const struct model_source *source, struct buf *out)
     TRY(buf_printf(out, "model        %s\n", source->path), err);
     TRY(buf_printf(out, "format       %s, %.1f MiB of weights\n", source->format, file_bytes / MIB),
         err);
-    TRY(buf_printf(out, "family       %s%s\n", c->family,
-                   c->tied ? ", LM head tied to the embedding" : ""),
+    TRY(buf_printf(out, "family       %s%s%s\n", c->family,
+                   c->tied ? ", LM head tied to the embedding" : "",
+                   c->attention_bias ? ", biases in attention" : ""),
         err);
     TRY(buf_printf(out,
                    "sizes        %d layers, width %d, ffn width %d, %d query heads, %d kv heads, "

@@ -14,7 +14,7 @@
 
 /* ---- hyper-parameters (config) -------------------------------------------------------------- */
 
-enum { MODEL_MAX_EOS = 16 };
+enum { MODEL_MAX_EOS = 16, MODEL_MAX_E = 256 };
 
 struct model_config {
     char family[32]; /* "llama" */
@@ -22,8 +22,9 @@ struct model_config {
     int context; /* tokens the model was made for */
     float eps;   /* of RMSNorm */
     double rope_base;
-    bool tied;  /* the LM head is the embedding */
-    int bos_id; /* -1 = none */
+    bool tied;           /* the LM head is the embedding */
+    bool attention_bias; /* q, k, v and o have a bias each, in every layer */
+    int bos_id;          /* -1 = none */
     int eos_ids[MODEL_MAX_EOS], n_eos;
 };
 
@@ -54,8 +55,17 @@ enum weight_id {
     WEIGHT_GATE,       /* [F, D] */
     WEIGHT_UP,         /* [F, D] */
     WEIGHT_DOWN,       /* [D, F] */
+    WEIGHT_Q_BIAS,     /* [H*E]; the biases are absent without attention_bias */
+    WEIGHT_K_BIAS,     /* [K*E] */
+    WEIGHT_V_BIAS,     /* [K*E] */
+    WEIGHT_O_BIAS,     /* [D] */
     WEIGHT_COUNT
 };
+
+static inline bool weight_is_bias(enum weight_id id)
+{
+    return id >= WEIGHT_Q_BIAS && id <= WEIGHT_O_BIAS;
+}
 
 /* One tensor as stored; row-major, rows of n_cols elements.  A vector has n_rows = 1. */
 struct tensor_view {
@@ -79,12 +89,12 @@ struct model_source;
 enum status model_open(const char *path, struct model_source **out_source);
 void model_close(struct model_source *source);
 const struct model_config *model_source_config(const struct model_source *source);
-/* model_source_tensor - NULL where absent (WEIGHT_HEAD of a tied model). layer is ignored for
- * model-wide ids. */
+/* model_source_tensor - NULL where absent (WEIGHT_HEAD of a tied model, biases of a model without).
+ * layer is ignored for model-wide ids. */
 const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
                                               int layer);
-/* model_source_row - row `row` of a weight as float32 [n_cols], q and k rows in HF order whatever
- * the file's (llama GGUFs hold them permuted). */
+/* model_source_row - row `row` of a weight as float32 [n_cols]; rows of q and k, and the elements
+ * of their biases, in HF order whatever the file's (llama GGUFs hold them permuted). */
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
                       float *out);
 /* model_source_tokenizer - a new tokeniser, owned by the caller; each of its ids is below V.
@@ -102,10 +112,18 @@ enum status model_inspect(const struct model_source *source, struct buf *out_tex
 /* ---- weights (weights.c) -------------------------------------------------------------------- */
 
 struct weights; /* packed, one copy in memory */
+struct weights_args {
+    const struct model_source *source; /* borrowed; may be closed afterwards */
+    enum ops_type type;
+    struct threads *threads; /* borrowed */
+    void *memory; /* [weights_bytes] zeros, 64-byte aligned, borrowed, outlives the weights; the
+                     ranks of a node share it.  NULL = pages of its own */
+    int part, n_parts; /* fill every n_parts-th layer from `part` on; 0, 0 = all.  Whoever fills
+                          the others must have finished before the weights are used */
+};
 /* weights_create - dequantise, check for NaN and infinity (ST_FORMAT, naming tensor and row), pack.
- * source may be closed afterwards.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
-enum status weights_create(const struct model_source *source, enum ops_type type,
-                           struct threads *threads, struct weights **out_weights);
+ * Local.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+enum status weights_create(const struct weights_args *args, struct weights **out_weights);
 void weights_destroy(struct weights *weights);
 size_t weights_bytes(const struct model_config *config, enum ops_type type);
 
@@ -173,7 +191,7 @@ void decoder_destroy(struct decoder *decoder);
 /* The steps of one forward pass, in order: begin, layer 0 .. L-1, end.  Local, each runs to its
  * end. */
 enum status decoder_begin(struct decoder *decoder, const struct decoder_batch *batch);
-enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_pool *pool);
+enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_space *space);
 /* decoder_end - out_logits: view [n_logit_rows, V], with max and logsum [n_logit_rows], until the
  * next begin. */
 enum status decoder_end(struct decoder *decoder, const float **out_logits, const float **out_max,

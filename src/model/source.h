@@ -102,6 +102,7 @@ struct weight_naming {
     const char *layer_prefix;        /* "blk." */
     const char *names[WEIGHT_COUNT]; /* of layers: what follows "blk.7." */
     const char *layers_key;          /* where the file says how many layers there are */
+    const char *bias_sign;           /* how it says that there are attention biases */
 };
 extern const struct weight_naming weight_naming_gguf, weight_naming_hf;
 

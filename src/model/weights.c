@@ -48,6 +48,8 @@ static void lay_out_layer(const struct model_config *c, enum ops_type type, stru
     out->ffn_norm = carve_vector(carver, c->D);
     out->gate_up = carve_matrix(carver, type, 2 * c->F, c->D);
     out->down = carve_matrix(carver, type, c->D, c->F);
+    out->qkv_bias = c->attention_bias ? carve_vector(carver, (c->H + 2 * c->K) * c->E) : NULL;
+    out->o_bias = c->attention_bias ? carve_vector(carver, c->D) : NULL;
 }
 
 static void lay_out_shared(const struct model_config *c, enum ops_type type, struct carver *carver,
@@ -82,17 +84,26 @@ struct filling {
     int first_out;
     float *scratch;                 /* [threads, scratch_ld] */
     size_t scratch_ld;              /* floats */
-    uint32_t too_big;               /* float32 bits, without sign, that are infinite once stored */
+    enum ops_type type;             /* of the matrices */
+    bool rounded;                   /* this one is stored as bf16, or as if */
     _Atomic(int64_t) first_bad_row; /* n_rows: none */
 };
 
-static bool row_is_finite(const float *row, int64_t n, uint32_t too_big)
+/* Rounding to bf16 also loses what rounds up to infinity there. */
+static bool row_is_finite(const float *row, int64_t n, bool rounded)
 {
+    const uint32_t too_big = rounded ? 0x7f7f8000u : 0x7f800000u; /* float32 bits, without sign */
     uint32_t n_bad = 0;
 
     for (int64_t i = 0; i < n; i++)
         n_bad += (bits_from_f32(row[i]) & 0x7fffffffu) >= too_big;
     return n_bad == 0;
+}
+
+static void round_to_bf16(float *row, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        row[i] = f32_from_bf16(bf16_from_f32(row[i]));
 }
 
 static void fill_panel(void *arg, int task, int thread)
@@ -104,7 +115,7 @@ static void fill_panel(void *arg, int task, int thread)
 
     for (int64_t r = first; r < end; r++) {
         model_source_row(f->source, f->id, f->layer, r, row);
-        if (!row_is_finite(row, f->n_cols, f->too_big)) {
+        if (!row_is_finite(row, f->n_cols, f->rounded)) {
             int64_t seen = atomic_load(&f->first_bad_row);
 
             /* The lowest bad row is named, whichever thread is first. */
@@ -114,6 +125,8 @@ static void fill_panel(void *arg, int task, int thread)
         }
         if (f->to != NULL)
             ops_matrix_set_row(f->to, f->first_out + (int)r, row);
+        else if (f->rounded)
+            round_to_bf16(row, f->n_cols);
     }
 }
 
@@ -133,8 +146,7 @@ static enum status fill(struct filling *f, struct threads *threads, enum weight_
     f->to = to;
     f->vector = vector;
     f->first_out = first_out;
-    /* A matrix that is stored as bf16 also loses what rounds up to infinity there. */
-    f->too_big = to != NULL && to->type == OPS_BF16 ? 0x7f7f8000u : 0x7f800000u;
+    f->rounded = f->type == OPS_BF16 && (to != NULL || weight_is_bias(id)); /* all but norms */
     atomic_store(&f->first_bad_row, tensor->n_rows);
     threads_run(threads, (int)((tensor->n_rows + OPS_LANES - 1) / OPS_LANES), fill_panel, f);
 
@@ -143,10 +155,24 @@ static enum status fill(struct filling *f, struct threads *threads, enum weight_
         log_error("tensor %s, row %lld of %lld: a weight is NaN or infinite%s; the model file is "
                   "damaged or was badly converted, get it again",
                   tensor->name, (long long)bad, (long long)tensor->n_rows,
-                  f->too_big < 0x7f800000u ? " as bf16" : "");
+                  f->rounded ? " as bf16" : "");
         return ST_FORMAT;
     }
     return ST_OK;
+}
+
+static enum status fill_biases(struct filling *f, struct threads *threads,
+                               const struct model_config *c, int layer, struct layer_weights *w)
+{
+    float *q = w->qkv_bias, *k = q + c->H * c->E, *v = k + c->K * c->E;
+    enum status st;
+
+    TRY(fill(f, threads, WEIGHT_Q_BIAS, layer, NULL, 0, q), err);
+    TRY(fill(f, threads, WEIGHT_K_BIAS, layer, NULL, 0, k), err);
+    TRY(fill(f, threads, WEIGHT_V_BIAS, layer, NULL, 0, v), err);
+    TRY(fill(f, threads, WEIGHT_O_BIAS, layer, NULL, 0, w->o_bias), err);
+err:
+    return st;
 }
 
 static enum status fill_layer(struct filling *f, struct threads *threads,
@@ -163,30 +189,36 @@ static enum status fill_layer(struct filling *f, struct threads *threads,
     TRY(fill(f, threads, WEIGHT_GATE, layer, &w->gate_up, 0, NULL), err);
     TRY(fill(f, threads, WEIGHT_UP, layer, &w->gate_up, c->F, NULL), err);
     TRY(fill(f, threads, WEIGHT_DOWN, layer, &w->down, 0, NULL), err);
+    if (c->attention_bias)
+        TRY(fill_biases(f, threads, c, layer, w), err);
 err:
     return st;
 }
 
-static enum status fill_all(struct weights *w, const struct model_source *source,
-                            struct threads *threads)
+/* Everything that is of this part: layers in turn, what they share with part 0. */
+static enum status fill_part(struct weights *w, const struct weights_args *args)
 {
     enum status st = ST_NOMEM;
-    const struct model_config *c = model_source_config(source);
-    struct filling f = {.source = source};
+    const struct model_config *c = model_source_config(args->source);
+    const int n_parts = args->n_parts > 0 ? args->n_parts : 1;
+    struct filling f = {.source = args->source, .type = args->type};
 
     f.scratch_ld = (size_t)(c->D > c->F ? c->D : c->F);
     if (f.scratch_ld < (size_t)(c->H * c->E))
         f.scratch_ld = (size_t)(c->H * c->E);
-    f.scratch = host_alloc((size_t)threads_count(threads) * f.scratch_ld * sizeof *f.scratch);
+    f.scratch = host_alloc((size_t)threads_count(args->threads) * f.scratch_ld * sizeof *f.scratch);
     if (f.scratch == NULL)
         goto err;
 
-    TRY(fill(&f, threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
-    for (int l = 0; l < c->L; l++)
-        TRY(fill_layer(&f, threads, c, l, &w->layers[l]), err_scratch);
-    TRY(fill(&f, threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
+    for (int l = args->part; l < c->L; l += n_parts)
+        TRY(fill_layer(&f, args->threads, c, l, &w->layers[l]), err_scratch);
+    st = ST_OK;
+    if (args->part > 0)
+        goto err_scratch;
+    TRY(fill(&f, args->threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
+    TRY(fill(&f, args->threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
     if (!c->tied)
-        TRY(fill(&f, threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
+        TRY(fill(&f, args->threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
 
 err_scratch:
     host_free(f.scratch);
@@ -194,33 +226,33 @@ err:
     return st;
 }
 
-enum status weights_create(const struct model_source *source, enum ops_type type,
-                           struct threads *threads, struct weights **out_weights)
+enum status weights_create(const struct weights_args *args, struct weights **out_weights)
 {
     enum status st = ST_NOMEM;
-    const struct model_config *c = model_source_config(source);
+    const struct model_config *c = model_source_config(args->source);
     const double begun_s = clock_now_s();
     struct weights *w = host_zalloc(sizeof *w);
 
     if (w == NULL)
         goto err;
-    w->type = type;
+    w->type = args->type;
     w->L = c->L;
     w->layers = host_zalloc((size_t)c->L * sizeof *w->layers);
-    w->pages_bytes = weights_bytes(c, type);
-    w->pages = pages_map(w->pages_bytes);
+    w->pages_bytes = weights_bytes(c, args->type);
+    w->pages_owned = args->memory == NULL;
+    w->pages = w->pages_owned ? pages_map(w->pages_bytes) : args->memory;
     if (w->layers == NULL || w->pages == NULL)
         goto err;
 
     struct carver carver = {.base = w->pages};
     for (int l = 0; l < c->L; l++)
-        lay_out_layer(c, type, &carver, &w->layers[l]);
-    lay_out_shared(c, type, &carver, w);
+        lay_out_layer(c, args->type, &carver, &w->layers[l]);
+    lay_out_shared(c, args->type, &carver, w);
     assert(carver.n_bytes == w->pages_bytes);
 
-    TRY(fill_all(w, source, threads), err);
-    log_debug("weights: %.1f MiB packed in %.2f s", (double)w->pages_bytes / (1 << 20),
-              clock_now_s() - begun_s);
+    TRY(fill_part(w, args), err);
+    log_debug("weights: part %d of %.1f MiB packed in %.2f s", args->part,
+              (double)w->pages_bytes / (1 << 20), clock_now_s() - begun_s);
     *out_weights = w;
     return ST_OK;
 err:
@@ -232,7 +264,8 @@ void weights_destroy(struct weights *weights)
 {
     if (weights == NULL)
         return;
-    pages_unmap(weights->pages, weights->pages_bytes);
+    if (weights->pages_owned)
+        pages_unmap(weights->pages, weights->pages_bytes);
     host_free(weights->layers);
     host_free(weights);
 }

@@ -113,6 +113,10 @@ struct ops {
     /* x [n] += y [n]. */
     enum status (*add)(struct ops_ctx *ctx, float *x, const float *y, int64_t n);
 
+    /* x [T, n] += row [n], to every row: a bias, in float32 after the whole sum of the matmul (a
+     * chain begins at zero, bias or not). */
+    enum status (*add_row)(struct ops_ctx *ctx, float *x, const float *row, int T, int n);
+
     /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks
      * of 1,024 ids, then the tree.  A NaN or +inf logit, or none above -inf, gives NaN for both. */
     enum status (*softmax_stats)(struct ops_ctx *ctx, const float *logits, int T, int V,

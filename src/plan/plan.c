@@ -7,7 +7,8 @@
 
 const char *role_name(enum role role)
 {
-    static const char *const names[ROLE_COUNT] = {"coordinator", "encoder", "prefill", "decode"};
+    static const char *const names[ROLE_COUNT] = {"coordinator", "encoder", "prefill", "decode",
+                                                  "watch"};
 
     return (unsigned)role < ROLE_COUNT ? names[role] : "no role";
 }
@@ -68,4 +69,81 @@ int plan_route(const struct plan_pool *pools, int n_pools, int n_blocks)
             best = i;
     }
     return best;
+}
+
+int plan_route_prompt(const struct plan_queue *queues, int n_queues, int near)
+{
+    int best = 0;
+
+    if (near >= 0)
+        return near;
+    for (int i = 1; i < n_queues; i++)
+        if (queues[i].waiting_tok < queues[best].waiting_tok)
+            best = i;
+    return best;
+}
+
+/* ---- who is where --------------------------------------------------------------------------- */
+
+enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
+                             struct plan_layout *out_layout, struct row_error *err)
+{
+    int prefill = asked[ROLE_PREFILL], decode = asked[ROLE_DECODE];
+    struct plan_layout layout = {.n_ranks = n_ranks};
+
+    if (prefill == 0 || decode == 0)
+        return row_error_set(err,
+                             "groups: %s = 0, but every row needs prefill and decode: leave it out "
+                             "or give it a rank",
+                             prefill == 0 ? "prefill" : "decode");
+    if (prefill < 0 && decode < 0) {
+        prefill = n_ranks <= 2 ? 1 : (n_ranks - 1) / 2;
+        decode = n_ranks <= 2 ? 1 : n_ranks - 1 - prefill;
+    } else if (prefill < 0 || decode < 0) {
+        const int given = prefill < 0 ? decode : prefill;
+        const int left = n_ranks == 1 ? given : n_ranks - given > 1 ? n_ranks - 1 - given : 1;
+
+        prefill = prefill < 0 ? left : prefill;
+        decode = decode < 0 ? left : decode;
+    }
+
+    /* The coordinator's rank is 0; where the others begin depends on what fits. */
+    if (prefill == decode && (prefill == n_ranks || prefill == n_ranks - 1)) {
+        layout.first_rank[ROLE_PREFILL] = layout.first_rank[ROLE_DECODE] = n_ranks - prefill;
+    } else if (prefill + decode == n_ranks || prefill + decode == n_ranks - 1) {
+        layout.first_rank[ROLE_PREFILL] = n_ranks - prefill - decode;
+        layout.first_rank[ROLE_DECODE] = n_ranks - decode;
+    } else {
+        return row_error_set(
+            err,
+            "groups: %d prefill and %d decode do not fill %d rank%s: start %d ranks (%d with a "
+            "coordinator of its own), or leave groups out",
+            prefill, decode, n_ranks, n_ranks == 1 ? "" : "s", prefill + decode,
+            prefill + decode + 1);
+    }
+    layout.n_stages[ROLE_COORDINATOR] = 1;
+    layout.n_stages[ROLE_PREFILL] = prefill;
+    layout.n_stages[ROLE_DECODE] = decode;
+    layout.n_stages[ROLE_WATCH] = n_ranks;
+    *out_layout = layout;
+    return ST_OK;
+}
+
+int plan_layout_rank(const struct plan_layout *layout, enum role role, int index)
+{
+    return layout->first_rank[role] + index;
+}
+
+int plan_layout_hosts(const struct plan_layout *layout, int rank, enum role role)
+{
+    const int index = rank - layout->first_rank[role];
+
+    return index >= 0 && index < layout->n_stages[role] ? index : -1;
+}
+
+bool plan_layout_computes(const struct plan_layout *layout, int rank)
+{
+    return plan_layout_hosts(layout, rank, ROLE_ENCODER) >= 0 ||
+           plan_layout_hosts(layout, rank, ROLE_PREFILL) >= 0 ||
+           plan_layout_hosts(layout, rank, ROLE_DECODE) >= 0;
 }

@@ -8,9 +8,38 @@
 
 #include "base/base.h"
 
-/* The kinds of stage.  A rank hosts a set of them. */
-enum role { ROLE_COORDINATOR, ROLE_ENCODER, ROLE_PREFILL, ROLE_DECODE, ROLE_COUNT };
+/* The kinds of stage.  A rank hosts a set of them; every rank hosts a watch. */
+enum role { ROLE_COORDINATOR, ROLE_ENCODER, ROLE_PREFILL, ROLE_DECODE, ROLE_WATCH, ROLE_COUNT };
 const char *role_name(enum role role);
+
+/* ---- who is where --------------------------------------------------------------------------- */
+
+/* Stage i of a role is hosted by rank first_rank[role] + i. */
+struct plan_layout {
+    int n_ranks;
+    int n_stages[ROLE_COUNT];
+    int first_rank[ROLE_COUNT];
+};
+
+/* plan_layout_make - divide n_ranks into groups.
+ *   n_ranks  in  >= 1
+ *   asked    in  [ROLE_COUNT] stages of each role, -1 = choose; only encoder, prefill, decode count
+ * Chosen: 1 rank hosts all; 2 ranks: coordinator + prefill | decode; else one coordinator,
+ * (n_ranks - 1) / 2 prefill, the rest decode.  Asked, with p prefill and d decode: p + d = n_ranks:
+ * the coordinator shares rank 0 with prefill/0; p + d = n_ranks - 1: it has rank 0 alone; p = d =
+ * n_ranks or n_ranks - 1: every (other) rank hosts both; one of them asked: the other is what is
+ * left beside a coordinator (beside none if that leaves nothing).
+ * Pure.  Returns ST_OK, ST_ROW (err says what the groups are, what the world is, and what would
+ * fit). */
+enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
+                             struct plan_layout *out_layout, struct row_error *err);
+/* plan_layout_rank - the rank that hosts a stage.  plan_layout_hosts - the index of the role's
+ * stage on a rank, -1 if it has none.  plan_layout_computes - whether a rank has an engine. */
+int plan_layout_rank(const struct plan_layout *layout, enum role role, int index);
+int plan_layout_hosts(const struct plan_layout *layout, int rank, enum role role);
+bool plan_layout_computes(const struct plan_layout *layout, int rank);
+
+/* ---- what a row needs, what a pool is, where a row goes -------------------------------------- */
 
 /* plan_need_tok - KV slots a row may come to need: its prompt and every answer token but the last
  * one sampled, bounded by context.  Pure. */
@@ -44,5 +73,14 @@ struct plan_pool {
 /* plan_route - which decode rank takes a row of n_blocks: the one with the most free blocks after
  * it, ties to the lowest index; -1 if none has room.  Pure. */
 int plan_route(const struct plan_pool *pools, int n_pools, int n_blocks);
+
+/* A mirror of one prefill stage. */
+struct plan_queue {
+    int64_t waiting_tok; /* prompt tokens admitted to it and not computed yet */
+};
+/* plan_route_prompt - which prefill stage computes the prompt of a row: `near` (the one that shares
+ * a rank with its decode stage; -1 = none), since then nothing has to move; else the one with the
+ * fewest waiting tokens, ties to the lowest index.  Pure. */
+int plan_route_prompt(const struct plan_queue *queues, int n_queues, int near);
 
 #endif

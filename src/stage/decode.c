@@ -242,7 +242,7 @@ static enum status take_reserve(struct decode *self, struct msg *msg)
     const struct wire_grant grant = {
         .slot = slot,
         .n_blocks = row->row.n_blocks,
-        .layout_id = kv_layout_id(kv_pool_layout(self->args.pool)),
+        .layout_id = kv_layout_id(&kv_pool_space(self->args.pool)->layout),
         .blocks = row->blocks,
     };
     TRY(wire_grant_pack(&grant, &payload), err);

@@ -136,20 +136,26 @@ static enum status machine_create(const struct session *session, struct journal 
     const struct model_config *config = model_source_config(session->source);
 
     TRY(threads_create(session->n_threads, &machine->threads), err);
-    TRY(weights_create(session->source, session->type, machine->threads, &machine->weights), err);
+    TRY(weights_create(&(struct weights_args){.source = session->source,
+                                              .type = session->type,
+                                              .threads = machine->threads},
+                       &machine->weights),
+        err);
     machine->kv_bytes = (size_t)session->n_blocks * kv_block_bytes(&session->kv);
     machine->kv_memory = pages_map(machine->kv_bytes);
     if (machine->kv_memory == NULL) {
         st = ST_NOMEM;
         goto err;
     }
-    TRY(kv_pool_create(&session->kv, session->n_blocks, machine->kv_memory, &machine->pool), err);
+    TRY(kv_pool_create(&(struct kv_space){session->kv, session->n_blocks, machine->kv_memory}, 0,
+                       session->n_blocks, &machine->pool),
+        err);
     const struct engine_cpu_args engine_args = {
         .config = config,
         .weights = machine->weights,
         .ops = session->ops,
         .threads = machine->threads,
-        .pool = machine->pool,
+        .space = *kv_pool_space(machine->pool),
         .max_tok = session->max_tok,
         .max_seqs = session->max_seqs,
         .context = session->context,

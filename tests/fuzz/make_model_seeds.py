@@ -19,6 +19,7 @@ SHAPES = {
     "blk.0.attn_k": (K * E, D), "blk.0.attn_v": (K * E, D), "blk.0.attn_output": (D, H * E),
     "blk.0.ffn_norm": (D,), "blk.0.ffn_gate": (F, D), "blk.0.ffn_up": (F, D), "blk.0.ffn_down": (D, F),
 }
+BIASES = {"blk.0.attn_q": H * E, "blk.0.attn_k": K * E, "blk.0.attn_v": K * E, "blk.0.attn_output": D}
 rng = np.random.default_rng(3)
 
 
@@ -27,7 +28,7 @@ def put(kind, name, data):
     (SEEDS / kind / name).write_bytes(data)
 
 
-def make_gguf(name, types, head):
+def make_gguf(name, types, head=False, biases=False):
     path = SEEDS / "gguf" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     out = gguf.GGUFWriter(path, "llama")
@@ -62,6 +63,8 @@ def make_gguf(name, types, head):
         else:
             kind = types[i % len(types)]
             out.add_tensor(tensor + ".weight", quantize(values, kind), raw_dtype=kind)
+    for tensor, n in BIASES.items() if biases else ():
+        out.add_tensor(tensor + ".bias", rng.standard_normal(n).astype(np.float32))
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
@@ -91,13 +94,15 @@ def make_config():
     five = dict(base, head_dim=64, rope_parameters={"rope_theta": 1e5, "rope_type": "default"},
                 layer_types=["full_attention"] * 2, eos_token_id=None, mlp_bias=False)
     scaled = dict(base, rope_scaling={"rope_type": "llama3", "factor": 8.0}, quantization_config={})
-    for name, config in (("four", four), ("five", five), ("scaled", scaled)):
+    biased = dict(base, attention_bias=True)
+    for name, config in (("four", four), ("five", five), ("scaled", scaled), ("biased", biased)):
         put("config", name, json.dumps(config).encode())
     put("config", "least", b'{"model_type": "llama"}')
     put("config", "generation", b'{"eos_token_id": [1, 2], "temperature": 0.6}')
 
 
-make_gguf("q8_0", TYPES[:1], head=False)
+make_gguf("q8_0", TYPES[:1])
 make_gguf("types", TYPES, head=True)
 make_safetensors()
 make_config()
+make_gguf("biased", TYPES[:1], biases=True)  # last: the others keep their numbers

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes the small llama checkpoints of tests/golden/ and their right answers.
 
-Usage: python3 tests/golden/make_checkpoints.py        (from the root of the tree; seeded)
+Usage: python3 tests/golden/make_checkpoints.py [NAME ...]   (from the root of the tree; seeded;
+       NAME: only these)
 Needs: torch transformers safetensors gguf tokenizers numpy, from PyPI.  The tests do not need them.
 
 Each folder holds a checkpoint as Hugging Face would store it (config.json, model.safetensors), and
-of `small` also GGUF files, q and k rows permuted as every llama GGUF has them.  NAME.golden holds
+of `small` and `biased` also GGUF files, q and k permuted as every llama GGUF has them.  NAME.golden holds
 tokens and the float32 logits that transformers computes from the weights as stored in NAME:
 
     char  magic[8]  "EPLOGIT1"      int32 T, V       float64 nmse_bf16
@@ -16,9 +17,11 @@ nmse_bf16 is the normalised mean squared error of transformers' own bf16 run aga
 Weights are drawn so that bugs show: with the usual initialisation of standard deviation 0.02 all
 scores are near zero, attention is an average, and a wrong RoPE base goes unnoticed.  Here q and k
 have standard deviation 2/sqrt(D) (scores of standard deviation 4), embeddings 1, norms 0.5 .. 1.5.
+Biases are half of what they are added to: 1 for q and k, 0.5 for v and o.
 """
 import json
 import pathlib
+import sys
 
 import gguf
 import numpy as np
@@ -31,6 +34,7 @@ HERE = pathlib.Path(__file__).parent
 
 #  small: what SmolLM2 looks like.   wide_eps: no grouping, own head, large eps and RoPE base, bf16.
 #  odd: nothing is a multiple of anything, the heads together are wider than D.
+#  biased: attention_bias, grouped heads.
 CHECKPOINTS = {
     "small": dict(seed=1, T=100, dtype="F16", V=300, D=64, L=2, F=128, H=4, K=2, E=16,
                   tied=True, base=10000.0, eps=1e-5),
@@ -38,7 +42,10 @@ CHECKPOINTS = {
                      tied=False, base=500000.0, eps=1e-2),
     "odd": dict(seed=3, T=150, dtype="F32", V=203, D=51, L=3, F=97, H=3, K=1, E=32,
                 tied=True, base=100000.0, eps=1e-6),
+    "biased": dict(seed=4, T=80, dtype="F32", V=300, D=48, L=2, F=64, H=4, K=2, E=16,
+                   tied=True, base=10000.0, eps=1e-5, bias=True),
 }
+GGUF_TYPES = {"small": ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"), "biased": ("F32",)}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -65,6 +72,11 @@ def draw_weights(c):
         w[p + "mlp.gate_proj.weight"] = normal(1 / D**0.5, F, D)
         w[p + "mlp.up_proj.weight"] = normal(1 / D**0.5, F, D)
         w[p + "mlp.down_proj.weight"] = normal(1 / F**0.5, D, F)
+        if c.get("bias"):
+            w[p + "self_attn.q_proj.bias"] = normal(1.0, H * E)
+            w[p + "self_attn.k_proj.bias"] = normal(1.0, K * E)
+            w[p + "self_attn.v_proj.bias"] = normal(0.5, K * E)
+            w[p + "self_attn.o_proj.bias"] = normal(0.5, D)
     w["model.norm.weight"] = norm()
     if not c["tied"]:
         w["lm_head.weight"] = normal(2 / D**0.5, c["V"], D)
@@ -91,8 +103,8 @@ def hf_config(c):
                 vocab_size=c["V"], hidden_size=c["D"], num_hidden_layers=c["L"],
                 intermediate_size=c["F"], num_attention_heads=c["H"], num_key_value_heads=c["K"],
                 head_dim=c["E"], tie_word_embeddings=c["tied"], rope_theta=c["base"],
-                rms_norm_eps=c["eps"], max_position_embeddings=512, attention_bias=False,
-                mlp_bias=False, bos_token_id=1, eos_token_id=2, torch_dtype={
+                rms_norm_eps=c["eps"], max_position_embeddings=512,
+                attention_bias=c.get("bias", False), mlp_bias=False, bos_token_id=1, eos_token_id=2, torch_dtype={
                     "F32": "float32", "F16": "float16", "BF16": "bfloat16"}[c["dtype"]])
 
 
@@ -170,14 +182,16 @@ GGUF_NAMES = {
 def gguf_name(name):
     if name.startswith("model.layers."):
         layer, rest = name[len("model.layers."):].split(".", 1)
-        return f"blk.{layer}.{GGUF_NAMES[rest[:-len('.weight')]]}.weight"
+        module, kind = rest.rsplit(".", 1)  # kind: weight or bias
+        return f"blk.{layer}.{GGUF_NAMES[module]}.{kind}"
     return {"model.embed_tokens.weight": "token_embd.weight",
             "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}[name]
 
 
 def permute(a, n_heads):
-    """Rows of each head from halves (i, i + E/2) to neighbours (2i, 2i + 1), as GGUF has them."""
-    return a.reshape(n_heads, 2, a.shape[0] // n_heads // 2, a.shape[1]).swapaxes(1, 2).reshape(
+    """Rows of each head, or elements of its bias, from halves (i, i + E/2) to neighbours
+    (2i, 2i + 1), as GGUF has them."""
+    return a.reshape(n_heads, 2, a.shape[0] // n_heads // 2, *a.shape[1:]).swapaxes(1, 2).reshape(
         a.shape)
 
 
@@ -191,6 +205,9 @@ def write_gguf(path, c, w, qtype, tok):
     out.add_feed_forward_length(c["F"])
     out.add_head_count(c["H"])
     out.add_head_count_kv(c["K"])
+    if c["H"] * c["E"] != c["D"]:
+        out.add_key_length(c["E"])
+        out.add_value_length(c["E"])
     out.add_rope_dimension_count(c["E"])
     out.add_rope_freq_base(c["base"])
     out.add_layer_norm_rms_eps(c["eps"])
@@ -224,16 +241,19 @@ def write_gguf(path, c, w, qtype, tok):
 def main():
     torch.manual_seed(0)
     for name, c in CHECKPOINTS.items():
+        if len(sys.argv) > 1 and name not in sys.argv[1:]:
+            continue
         folder = HERE / name
         folder.mkdir(exist_ok=True)
         w = round_weights(draw_weights(c), c["dtype"])
         write_hf(folder, c, w)
         write_golden(folder / "model.golden", c, w)
-        if name != "small":
+        if name not in GGUF_TYPES:
             continue
         tok = make_tokenizer()
-        tok.save(str(folder / "tokenizer.json"))
-        for qtype in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"):
+        if name == "small":
+            tok.save(str(folder / "tokenizer.json"))
+        for qtype in GGUF_TYPES[name]:
             stored = write_gguf(folder / f"{qtype}.gguf", c, w,
                                 gguf.GGMLQuantizationType[qtype], tok)
             if qtype.startswith("Q"):

@@ -116,6 +116,7 @@ const struct ops ops_cpu_avx512bf16 = {
     .attention = cpu_attention,
     .silu_mul = cpu_silu_mul,
     .add = cpu_add,
+    .add_row = cpu_add_row,
     .softmax_stats = cpu_softmax_stats,
     .exp = cpu_exp,
 };

@@ -1,6 +1,6 @@
 /*
  * rows_body.h - the operations that work on rows one by one: rmsnorm, rope, kv_store, silu_mul,
- * add, softmax_stats.
+ * add, add_row, softmax_stats.
  *
  * A row's reduction runs over 16 lanes (element i in lane i % 16, ascending), then the tree of
  * lanes_sum; a last partial group is filled up with values that leave the result alone.  Loops
@@ -204,7 +204,7 @@ static enum status cpu_kv_store(struct ops_ctx *ctx, const struct ops_kv *kv,
     return ST_OK;
 }
 
-/* ---- silu_mul, add -------------------------------------------------------------------------- */
+/* ---- silu_mul, add, add_row ----------------------------------------------------------------- */
 
 struct silu_args {
     float *out;
@@ -264,6 +264,34 @@ static enum status cpu_add(struct ops_ctx *ctx, float *x, const float *y, int64_
     struct add_args a = {x, y, n};
 
     threads_run(ctx->threads, (int)((n + ROWS_MIN_ELEMS - 1) / ROWS_MIN_ELEMS), add_task, &a);
+    return ST_OK;
+}
+
+struct add_row_args {
+    float *x;
+    const float *row;
+    int T, n, rows;
+};
+
+static void add_row_task(void *arg, int task, int thread)
+{
+    const struct add_row_args *a = arg;
+    const int first = task * a->rows, last = min_int(first + a->rows, a->T);
+    (void)thread;
+
+    for (int t = first; t < last; t++) {
+        float *restrict x = a->x + (ptrdiff_t)t * a->n;
+
+        for (int i = 0; i < a->n; i++)
+            x[i] += a->row[i];
+    }
+}
+
+static enum status cpu_add_row(struct ops_ctx *ctx, float *x, const float *row, int T, int n)
+{
+    struct add_row_args a = {x, row, T, n, rows_per_task(n)};
+
+    threads_run(ctx->threads, ops_ceil_div(T, a.rows), add_row_task, &a);
     return ST_OK;
 }
 
