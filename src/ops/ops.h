@@ -27,6 +27,7 @@ enum { OPS_LANES = 16 }; /* columns of a panel; virtual lanes of every reduction
  *   data [ceil(n_out/16)] [ceil(n_in/2)] [16] [2]   (pairs of neighbouring inputs; zero padded)
  * The chain of one output: acc = +0; for each pair of inputs in ascending order:
  *   acc = fma(x[odd], w[odd], acc); acc = fma(x[even], w[even], acc).
+ * Every fma rounds to nearest, with FTZ and DAZ; vdpbf16ps is such a pair of them.
  */
 struct ops_matrix {
     enum ops_type type;

@@ -94,7 +94,7 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
     }
 #define TILE_ADD(r, first, nth)                                                                    \
     if (R > (r)) {                                                                                 \
-        const struct lanes x = lanes_set(first[odd + ldx * (nth)]);                                \
+        const struct lanes x = lanes_set((first)[odd + ldx * (nth)]);                              \
         acc##r = tile_add(kind, x, w, acc##r);                                                     \
         if (C == 2)                                                                                \
             next##r = tile_add(kind, x, w2, next##r);                                              \
