@@ -184,7 +184,7 @@ asan: deps-tools
 ubsan: deps-tools
 	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
 # Only the tests where threads meet.
-threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c)))
+threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c))) e2e_two_ranks
 tsan: deps-tools
 	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
@@ -214,7 +214,8 @@ bench: deps
 	@$(again) bench-run
 bench-run: $(benches) $(out)/epidote
 	@export EPIDOTE_SMOLLM2=$(wildcard build/models/SmolLM2-135M-Instruct.Q4_1.gguf); \
-	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
+	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done; \
+	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh
 
 man: build/epidote.1
 build/epidote.1: build/epidote
