@@ -106,7 +106,8 @@ static void agreement(struct ranks *ranks)
     CHECK(ranks_agree(ranks, mine, "loading", 0) == ST_FORMAT); /* of the lowest that is not well */
     if (me == 0) {
         CHECK_HAS(log_last_error(), "reason of 1; ");
-        CHECK_HAS(log_last_error(), n == 4 ? "2 other ranks" : "1 other rank");
+        snprintf(text, sizeof text, "; %d other rank%s failed too", n - 2, n > 3 ? "s" : "");
+        CHECK_HAS(log_last_error(), text);
     }
 }
 
