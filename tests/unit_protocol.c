@@ -59,6 +59,12 @@ struct row {
     int n_answer, n_results;
 };
 
+/* What a stage that is to fail does in place of what it did. */
+struct broken_ops {
+    struct stage_ops ops;
+    const struct stage_ops *whole;
+};
+
 struct run {
     uint64_t seed;
     struct dice dice;
@@ -72,10 +78,12 @@ struct run {
     int n_rows, n_errors;
 
     enum fault fault;
-    double fault_s, wake_s; /* when; FAULT_STOPPED: and until when */
+    double fault_s; /* when */
+    double sleep_s; /* FAULT_STOPPED: how long */
+    int fault_done; /* soon after so many rows are done; -1: it depends on time alone */
     int victims[2], n_victims;
     bool struck, happened; /* the fault, whenever; and before it was too late for it */
-    struct stage_ops broken_ops;
+    struct broken_ops broken;
 
     int skip_one_in;              /* turns of a rank that are left out; 0 = none */
     int n_skipped[MAX_RANKS];     /* in a row */
@@ -224,9 +232,13 @@ static void make_fault(struct run *run)
     if (run->fault == FAULT_LOST && n_ranks == 1)
         run->fault = FAULT_NONE;
     run->args.max_errors = run->fault == FAULT_ERRORS ? roll(dice, 0, 3) : -1;
-    /* Early, or whenever. */
     run->fault_s = one_in(dice, 2) ? roll_real(dice, 0, 0.05) : roll_real(dice, 0, 3);
-    run->wake_s = run->fault_s + roll_real(dice, 0, one_in(dice, 2) ? 0.5 : 3) * TIMEOUT_S;
+    run->fault_done = one_in(dice, 3)   ? -1
+                      : one_in(dice, 2) ? run->n_rows
+                                        : roll(dice, 0, run->n_rows);
+    if (run->fault_done >= 0)
+        run->fault_s = INFINITY;
+    run->sleep_s = roll_real(dice, 0, one_in(dice, 2) ? 0.5 : 3) * TIMEOUT_S;
     run->victims[0] = roll(dice, 0, n_ranks - 1);
     run->n_victims = 1;
     if (run->fault == FAULT_LOST && n_ranks > 2 && one_in(dice, 6))
@@ -327,14 +339,18 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
         run->limit_s += 40 * (args->max_delay_s + QUANTUM_S) +
                         (double)(run->rows[i].prompt.n_tokens + run->rows[i].n_answer + 1) *
                             (step_s + 2 * QUANTUM_S);
-    run->limit_s = 2 * run->limit_s + 4 * TIMEOUT_S + run->fault_s;
+    run->limit_s = 2 * run->limit_s + 8 * TIMEOUT_S;
 }
 
 /* ---- bad luck -------------------------------------------------------------------------------- */
 
+/* Fails once; if the stage is the watch, it has to tell the others after that. */
 static enum status broken_poll(struct stage *stage, bool *out_worked)
 {
+    const struct broken_ops *broken = (const struct broken_ops *)stage->ops;
+
     (void)out_worked;
+    stage->ops = broken->whole;
     log_error("%s/%d fails: it was asked for", role_name(stage->at.role), stage->at.index);
     return ST_NOMEM;
 }
@@ -360,9 +376,9 @@ static void strike(struct run *run)
         struct stage *stage = victim->stages[roll(&run->dice, 0, victim->n_stages - 1)];
 
         run->happened = !stage->ended;
-        run->broken_ops = *stage->ops;
-        run->broken_ops.poll = broken_poll;
-        stage->ops = &run->broken_ops;
+        run->broken = (struct broken_ops){*stage->ops, stage->ops};
+        run->broken.ops.poll = broken_poll;
+        stage->ops = &run->broken.ops;
         break;
     }
     case FAULT_FILES:
@@ -385,7 +401,8 @@ static bool is_awake(const struct run *run, int rank, double now_s)
         return false;
     if (!run->happened || !is_victim(run, rank))
         return true;
-    return run->fault != FAULT_LOST && (run->fault != FAULT_STOPPED || now_s >= run->wake_s);
+    return run->fault != FAULT_LOST &&
+           (run->fault != FAULT_STOPPED || now_s >= run->fault_s + run->sleep_s);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -437,6 +454,8 @@ static bool turn_ranks(struct run *run, double now_s)
             continue;
         run->ended[r] = loop_turn(&run->cell.ranks[r].loop, &worked);
         run->ended_s[r] = now_s;
+        if (run->ended[r] != ST_OK && run->ended[r] != ST_END)
+            virtual_net_cut(run->cell.net, r); /* its process ends without a farewell */
         any_worked |= worked;
     }
     return any_worked;
@@ -498,6 +517,8 @@ static void turn_until_ended(struct run *run)
     for (int turn = 0; !all_ended(run) && run->wrong[0] == '\0'; turn++) {
         const double now_s = virtual_net_now_s(run->cell.net);
 
+        if (run->fault_s == INFINITY && (int)run->io.n_done >= run->fault_done)
+            run->fault_s = now_s + roll_real(&run->dice, 0, 4 * run->args.max_delay_s);
         if (!run->struck && run->fault != FAULT_NONE && now_s >= run->fault_s)
             strike(run);
         turn_files(run);
@@ -618,7 +639,7 @@ static void check_failure(struct run *run, int rank, double first_s)
     if (run->fault == FAULT_LOST) /* of two lost ranks, one may have to be found by each alone */
         within_s = TIMEOUT_S + (run->n_victims == 2 ? LEAVE_S : 0);
     if (run->fault == FAULT_STOPPED) /* itself it wakes up and finds all others silent */
-        within_s = TIMEOUT_S + (is_victim(run, rank) ? run->wake_s - run->fault_s + LEAVE_S : 0);
+        within_s = TIMEOUT_S + (is_victim(run, rank) ? run->sleep_s + LEAVE_S : 0);
     if (run->ended_s[rank] > since_s + within_s)
         wrong(run, "rank %d ended %.3f s after the fault", rank, run->ended_s[rank] - since_s);
 }
@@ -645,10 +666,9 @@ static void check_end(struct run *run)
         check_conserved(run);
     }
     /* Whether the run has to end well, or must not. */
-    const bool harmless =
-        !run->happened || run->fault == FAULT_NONE ||
-        (run->fault == FAULT_STOPPED && run->wake_s - run->fault_s < 0.5 * TIMEOUT_S) ||
-        (run->fault == FAULT_ERRORS && run->n_errors <= run->args.max_errors);
+    const bool harmless = !run->happened || run->fault == FAULT_NONE ||
+                          (run->fault == FAULT_STOPPED && run->sleep_s < 0.5 * TIMEOUT_S) ||
+                          (run->fault == FAULT_ERRORS && run->n_errors <= run->args.max_errors);
     if (run->fault == FAULT_ERRORS && run->n_errors > run->args.max_errors) {
         if (n_broken != n_ranks)
             wrong(run, "%d rows failed, and %d ranks ended well", run->n_errors, n_done);
@@ -676,11 +696,12 @@ static const char *run_seed(struct run *run, uint64_t seed, const struct tokeniz
 {
     make_run(run, seed, tokenizer);
     log_debug("seed %llu: %d ranks (%d prefill, %d decode), link %s, %d rows, context %d, %d + %d "
-              "blocks of %d, %d slots, fault %d at %.3f s",
+              "blocks of %d, %d slots, fault %d after %.3f s or %d rows",
               (unsigned long long)seed, run->args.layout.n_ranks,
               run->args.layout.n_stages[ROLE_PREFILL], run->args.layout.n_stages[ROLE_DECODE],
               run->args.link, run->n_rows, run->intake.context, run->args.decode_blocks,
-              run->args.own_blocks, run->args.kv.P, run->args.n_slots, run->fault, run->fault_s);
+              run->args.own_blocks, run->args.kv.P, run->args.n_slots, run->fault, run->fault_s,
+              run->fault_done);
     turn_until_ended(run);
     if (run->wrong[0] == '\0')
         check_end(run);
