@@ -70,7 +70,7 @@ struct run {
     struct dice dice;
     struct cell cell;
     struct cell_args args;
-    int spaces[MAX_RANKS];
+    int spaces[MAX_RANKS], decode_blocks[MAX_RANKS], own_blocks[MAX_RANKS];
     struct intake intake;
     struct memory_io io;
     struct prompt_row prompts[MAX_ROWS];
@@ -257,8 +257,11 @@ static void make_sizes(struct run *run)
     if (large)
         args->kv.E = roll(dice, 1, 3) * (128 << 10) / (4 * args->kv.P);
     const int whole = plan_blocks(context, args->kv.P); /* of one row of full context */
-    args->decode_blocks = one_in(dice, 3) ? whole : whole * roll(dice, 1, 6) + roll(dice, 0, 3);
-    args->own_blocks = one_in(dice, 2) ? whole : whole + roll(dice, 0, 2 * whole);
+    const bool tiny = one_in(dice, 3), tiny_own = one_in(dice, 2);
+    for (int i = 0; i < MAX_RANKS; i++) {
+        run->decode_blocks[i] = tiny ? whole : whole * roll(dice, 1, 6) + roll(dice, 0, 3);
+        run->own_blocks[i] = tiny_own ? whole : whole + roll(dice, 0, 2 * whole);
+    }
     args->n_slots = one_in(dice, 6) ? 1 : roll(dice, 1, 24);
     args->max_rows = roll(dice, 1, args->n_slots);
     args->prefill_tok = one_in(dice, 3) ? roll(dice, 1, 4) : roll(dice, 1, 2 * MAX_CONTEXT);
@@ -293,6 +296,8 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
     make_sizes(run);
     make_fault(run);
     args->spaces = run->spaces;
+    args->decode_blocks = run->decode_blocks;
+    args->own_blocks = run->own_blocks;
     args->link = one_in(dice, 3) ? "mpi" : "auto";
     args->seed = seed;
     args->max_delay_s = roll_time_s(dice, 0.05);
@@ -576,12 +581,12 @@ static void check_conserved(struct run *run)
     for (int r = 0; r < layout->n_ranks; r++) {
         const struct cell_rank *rank = &run->cell.ranks[r];
 
-        if (rank->pool != NULL && kv_pool_n_free(rank->pool) != run->args.decode_blocks)
+        if (rank->pool != NULL && kv_pool_n_free(rank->pool) != kv_pool_n_blocks(rank->pool))
             wrong(run, "rank %d: %d of %d decode blocks are free", r, kv_pool_n_free(rank->pool),
-                  run->args.decode_blocks);
-        if (rank->own != NULL && kv_pool_n_free(rank->own) != run->args.own_blocks)
+                  kv_pool_n_blocks(rank->pool));
+        if (rank->own != NULL && kv_pool_n_free(rank->own) != kv_pool_n_blocks(rank->own))
             wrong(run, "rank %d: %d of %d prefill blocks are free", r, kv_pool_n_free(rank->own),
-                  run->args.own_blocks);
+                  kv_pool_n_blocks(rank->own));
         if (rank->out != NULL && !link_out_idle(rank->out))
             wrong(run, "rank %d: its link is not idle", r);
         if (rank->engine != NULL && rank->engine->running != NULL)
@@ -592,9 +597,9 @@ static void check_conserved(struct run *run)
     for (int d = 0; d < layout->n_stages[ROLE_DECODE]; d++) {
         const struct plan_pool *mirror = coordinator_pool(run->cell.coordinator, d);
 
-        if (mirror->n_free_blocks != run->args.decode_blocks || mirror->n_rows != 0)
+        if (mirror->n_free_blocks != run->decode_blocks[d] || mirror->n_rows != 0)
             wrong(run, "the mirror of decode/%d ends with %d free blocks of %d and %d rows", d,
-                  mirror->n_free_blocks, run->args.decode_blocks, mirror->n_rows);
+                  mirror->n_free_blocks, run->decode_blocks[d], mirror->n_rows);
     }
     for (int p = 0; p < layout->n_stages[ROLE_PREFILL]; p++)
         if (coordinator_queue(run->cell.coordinator, p)->waiting_tok != 0)
@@ -699,8 +704,8 @@ static const char *run_seed(struct run *run, uint64_t seed, const struct tokeniz
               "blocks of %d, %d slots, fault %d after %.3f s or %d rows",
               (unsigned long long)seed, run->args.layout.n_ranks,
               run->args.layout.n_stages[ROLE_PREFILL], run->args.layout.n_stages[ROLE_DECODE],
-              run->args.link, run->n_rows, run->intake.context, run->args.decode_blocks,
-              run->args.own_blocks, run->args.kv.P, run->args.n_slots, run->fault, run->fault_s,
+              run->args.link, run->n_rows, run->intake.context, run->decode_blocks[0],
+              run->own_blocks[0], run->args.kv.P, run->args.n_slots, run->fault, run->fault_s,
               run->fault_done);
     turn_until_ended(run);
     if (run->wrong[0] == '\0')

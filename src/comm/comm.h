@@ -274,7 +274,7 @@ struct virtual_net;
 struct virtual_args {
     const struct plan_layout *layout; /* copied */
     uint64_t seed;
-    double max_delay_s; /* of a message; of bulk bytes likewise */
+    double max_delay_s; /* of a message, and of bulk bytes; their source may hear 8 times later */
 };
 enum status virtual_net_create(const struct virtual_args *args, struct virtual_net **out_net);
 /* virtual_net_destroy - after the worlds of its ranks. */

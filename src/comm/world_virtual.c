@@ -289,14 +289,14 @@ static uint64_t end_hash(const struct virtual_transfer *end)
     return hash_end(&state);
 }
 
-/* A source hears late, and never sooner than most messages take, that it may be used again. */
+/* A source hears later than most messages take that it may be used again. */
 static enum status bulk_later(struct bulk *bulk, enum event_kind kind)
 {
     struct virtual_net *net = bulk->net;
-    const double at_s =
-        kind == EVENT_LET_GO ? net->now_s + net->max_delay_s * draw(net) : draw_time_s(net);
+    const double at_s = draw_time_s(net);
 
-    return event_add(net, at_s, kind, bulk);
+    return event_add(net, kind == EVENT_LET_GO ? net->now_s + 8 * (at_s - net->now_s) : at_s, kind,
+                     bulk);
 }
 
 static enum status virtual_put(struct world *world, int rank, int tag,
