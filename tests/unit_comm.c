@@ -171,7 +171,7 @@ static void beats_and_fails_survive(void)
         .memory_peak_bytes = 17,
         .doing = "decode/1: step of 12 rows, layer 7 of 30",
     };
-    struct wire_fail fail = {2, ST_NOMEM, "no memory for 7 bytes"};
+    struct wire_fail fail = {2, ST_NOMEM, true, "no memory for 7 bytes"};
     struct wire_beat got_beat;
     struct wire_fail got_fail;
     struct buf buf = {0};
@@ -188,7 +188,7 @@ static void beats_and_fails_survive(void)
     buf_reset(&buf);
     CHECK(wire_fail_pack(&fail, &buf) == ST_OK);
     CHECK(wire_fail_unpack(buf.data, buf.n_bytes, &got_fail) == ST_OK);
-    CHECK(got_fail.rank == 2 && got_fail.status == ST_NOMEM);
+    CHECK(got_fail.rank == 2 && got_fail.status == ST_NOMEM && got_fail.lost);
     CHECK_STR(got_fail.message, fail.message);
     for (int i = 0; i < 3; i++) { /* no failure, no status, a text without an end */
         struct wire_fail bad = fail;

@@ -222,6 +222,7 @@ static void all_know(const struct town *town, int whose, enum status st, const c
             continue;
         CHECK_INT(fail->rank, whose);
         CHECK_INT(fail->status, st);
+        CHECK(fail->lost == (st == ST_COMM)); /* the only such failure in this test */
         CHECK_HAS(fail->message, part);
     }
 }

@@ -343,6 +343,8 @@ static enum status make_decode(struct machine *machine)
 static enum status make_stages(struct machine *machine, struct journal *journal)
 {
     enum status st;
+
+    TRY(links_open(machine), err); /* the watch counts what goes over them */
     const struct watch_args watch = {
         .world = machine->world,
         .stages = machine->stages,
@@ -353,8 +355,6 @@ static enum status make_stages(struct machine *machine, struct journal *journal)
         .who = (const char *const *)machine->crew->who,
         .peer_timeout_s = machine->session->job->peer_timeout_s,
     };
-
-    TRY(links_open(machine), err);
     TRY(watch_create(&watch, &machine->watch), err);
     /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
      */

@@ -16,6 +16,9 @@
 
 #include "stage/report.h"
 
+/* For the launcher to learn that all ranks have to end. */
+#define LEAVE_LIMIT_S 0.4
+
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
     const char *program;
@@ -125,23 +128,25 @@ static void note_end(struct run *run, enum status st, const struct stage *watch)
     const struct warden_cause cause = warden_cause(run->warden);
     const char *doing = "";
 
+    if (cause.frozen_s > 0 && run->crew.n > 1) { /* then what became of the others is no news */
+        run->lost = run->crew.me;
+        set_why(run, "%s was stopped for %.0f s, and its peers gave it up",
+                run->crew.who[run->lost], cause.frozen_s);
+        return;
+    }
     if (run->crew.n > 1) /* neighbours that were only told to stop wait for rank 0, alive */
         run->lost = cause.lost >= 0 ? cause.lost : warden_find_lost(run->warden);
     if (run->lost >= 0) {
         doing = watch_beat(watch, run->lost)->doing;
         set_why(run, "%s has died%s%s", run->crew.who[run->lost],
                 doing[0] != '\0' ? "; it last said: " : "", doing);
-    } else if (cause.frozen_s > 0 && run->crew.n > 1) {
-        run->lost = run->crew.me;
-        set_why(run, "%s was stopped for %.0f s, and its peers gave it up",
-                run->crew.who[run->lost], cause.frozen_s);
     } else if (failure->lost) {
         run->lost = failure->rank;
         set_why(run, "%s", failure->message);
-    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
-        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
     } else if (cause.signal != 0 && st == ST_STOPPED) {
         set_cause(run, &cause);
+    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
+        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
     } else {
         set_why(run, "%s", log_last_error());
     }
@@ -241,12 +246,12 @@ static enum outcome outcome_of(const struct run *run, enum status st)
     return st == ST_NOMEM || st == ST_COMM || run->begun ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
-/* Whether RESULTS.status says already that a rank was lost: its finder has written it. */
-static bool loss_is_told(const struct run *run)
+/* Whether RESULTS.status has this outcome: OUTCOME_RUNNING, nobody has told an end yet. */
+static bool status_says(const struct run *run, enum outcome outcome)
 {
     struct run_status status;
 
-    return status_read(run->job->results, &status) == ST_OK && status.outcome == OUTCOME_MACHINE;
+    return status_read(run->job->results, &status) == ST_OK && status.outcome == outcome;
 }
 
 /* To the log, on one rank: why the run is over.  What failed here has been logged where it did. */
@@ -291,7 +296,7 @@ static void tell_finder(const struct run *run)
     const int turns = run->crew.me - 1;
 
     clock_sleep_us(TURN_US * (turns < MAX_TURNS ? turns : MAX_TURNS));
-    if (loss_is_told(run))
+    if (!status_says(run, OUTCOME_RUNNING)) /* one has told it, or rank 0 went in its own way */
         return;
     log_end(run, ST_COMM);
     if (status_note(run->job->results, OUTCOME_MACHINE, run->why) != ST_OK)
@@ -323,10 +328,12 @@ static enum outcome end(struct run *run, enum status st)
             set_why(run, "%s", log_last_error());
     }
     warden_guard(run->warden, NULL);
-    if (leads(run)) {
+    if (leads(run) && run->lost == 0 && status_says(run, OUTCOME_MACHINE)) {
+        /* The others took this rank for lost: what they said stands. */
+    } else if (leads(run)) {
         if (st != ST_OK)
             log_end(run, st);
-        if (run->journal != NULL && !(run->lost == 0 && loss_is_told(run)))
+        if (run->journal != NULL)
             tell_owner(run, outcome); /* while the lock is still ours */
         else if (run->journal == NULL && run->job != NULL && outcome == OUTCOME_JOB &&
                  status_refuse(run->job->results, run->why) != ST_OK)
@@ -365,7 +372,7 @@ err:
         run.apart = true;
     crew_end(&run.crew);
     if (run.apart)
-        warden_leave(run.warden, 2, (int)outcome);
+        warden_leave(run.warden, LEAVE_LIMIT_S, (int)outcome);
     else
         warden_stop(run.warden);
     *out_in_order = !run.apart;

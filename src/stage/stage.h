@@ -51,7 +51,7 @@ struct loop {
     enum status st;           /* private: why the run ends */
     double leave_s;           /* private: when to go even if not all has left */
 };
-#define LOOP_TELL_S 0.5
+#define LOOP_TELL_S 0.25
 /* loop_turn - once around.  Does not sleep.
  * Returns ST_OK (go on), ST_END (all stages have ended), or why the run is over: ST_STOPPED, or
  * what a stage or a peer failed with. */

@@ -11,7 +11,7 @@
 #include "comm/comm.h"
 
 /* From the signal to the end of the process, whatever it is doing. */
-#define WARDEN_HARD_S 0.6
+#define WARDEN_HARD_S 0.55
 
 struct warden_args {
     const struct ranks *ranks; /* borrowed; NULL = this process alone */

@@ -321,9 +321,8 @@ static enum status take_fail(struct watch *self, const struct msg *msg)
         return ST_OK;
     self->failure = fail;
     if (self->rank == 0) {
-        const enum log_level level = fail.status == ST_STOPPED ? LOG_WARN : LOG_ERROR;
-
-        log_at(level, __FILE__, __LINE__, "%s: %s", self->args.who[msg->from.index], fail.message);
+        if (fail.status != ST_STOPPED) /* of that, those who end the run tell */
+            log_error("%s: %s", self->args.who[msg->from.index], fail.message);
         TRY(tell_all(self, -1), err);
     }
     return (enum status)fail.status;
