@@ -21,9 +21,9 @@
 #include "cell.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { N_SEEDS = 400 };
+enum { N_SEEDS = 1000 };
 #else
-enum { N_SEEDS = 4000 };
+enum { N_SEEDS = 10000 };
 #endif
 
 enum {
@@ -81,7 +81,7 @@ struct run {
     enum fault fault;
     double fault_s; /* when */
     double sleep_s; /* FAULT_STOPPED: how long */
-    int fault_done; /* soon after so many rows are done; -1: it depends on time alone */
+    int fault_done; /* after so many rows; n_rows + 1: at the end; -1: by time alone */
     int victims[2], n_victims;
     bool struck, happened; /* the fault, whenever; and before it was too late for it */
     struct broken_ops broken;
@@ -234,9 +234,9 @@ static void make_fault(struct run *run)
         run->fault = FAULT_NONE;
     run->args.max_errors = run->fault == FAULT_ERRORS ? roll(dice, 0, 3) : -1;
     run->fault_s = one_in(dice, 2) ? roll_real(dice, 0, 0.05) : roll_real(dice, 0, 3);
-    run->fault_done = one_in(dice, 3)   ? -1
-                      : one_in(dice, 2) ? run->n_rows
-                                        : roll(dice, 0, run->n_rows);
+    run->fault_done = one_in(dice, 3) ? -1 : roll(dice, 0, run->n_rows);
+    if (one_in(dice, 3))
+        run->fault_done = run->n_rows + 1;
     if (run->fault_done >= 0)
         run->fault_s = INFINITY;
     run->sleep_s = roll_real(dice, 0, one_in(dice, 2) ? 0.5 : 3) * TIMEOUT_S;
@@ -400,6 +400,13 @@ static void strike(struct run *run)
     }
 }
 
+/* Whether as much is done as the fault waits for. */
+static bool is_due(const struct run *run)
+{
+    return run->fault_done <= run->n_rows ? (int)run->io.n_done >= run->fault_done
+                                          : run->cell.coordinator->ended;
+}
+
 /* Whether a rank has turns. */
 static bool is_awake(const struct run *run, int rank, double now_s)
 {
@@ -523,7 +530,7 @@ static void turn_until_ended(struct run *run)
     for (int turn = 0; !all_ended(run) && run->wrong[0] == '\0'; turn++) {
         const double now_s = virtual_net_now_s(run->cell.net);
 
-        if (run->fault_s == INFINITY && (int)run->io.n_done >= run->fault_done)
+        if (run->fault_s == INFINITY && is_due(run))
             run->fault_s = now_s + roll_real(&run->dice, 0, 4 * run->args.max_delay_s);
         if (!run->struck && run->fault != FAULT_NONE && now_s >= run->fault_s)
             strike(run);
