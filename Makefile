@@ -79,7 +79,9 @@ $(out)/src/main.o: DEFS := -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_CO
 
 # Numeric files of one instruction set each; chosen at run time.
 $(out)/src/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
-$(out)/src/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+avx512_isa := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+$(out)/src/%_avx512.o: ISA := $(avx512_isa)
+$(out)/src/%_avx512bf16.o: ISA := $(avx512_isa) -mavx512bf16
 
 # Clang takes minutes to instrument the kernels' unrolled loops, which no fuzz target reaches.
 ifneq ($(FUZZ),)
