@@ -165,7 +165,7 @@ test-fast: $(tests) $(out)/epidote
 	@$(run_tests) --set fast $(TESTS)
 test-slow: deps
 	@$(again) test-slow-run
-test-slow-run: $(tests) $(out)/epidote
+test-slow-run: $(tests) $(out)/tests/virtual $(out)/epidote
 	@$(run_tests) --set slow $(TESTS)
 test-real: deps model
 	@$(again) test-real-run
@@ -219,6 +219,12 @@ bench-run: $(benches) $(out)/epidote
 	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done; \
 	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh
 
+# RANKS, ROWS and SEED as tests/virtual.c says.
+virtual: deps
+	@$(again) virtual-run
+virtual-run: $(out)/tests/virtual
+	@$< $(RANKS) $(ROWS) $(SEED)
+
 man: build/epidote.1
 build/epidote.1: build/epidote
 	build/epidote help man > $@.tmp
@@ -245,12 +251,13 @@ help:
 	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
 	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
 	@echo 'make bench        speeds beside the floors they must reach'
+	@echo 'make virtual      one coordinator with 1,000 simulated ranks: RANKS=1000 ROWS=20000 SEED=1'
 	@echo 'make run-unit_X   build and run one test        make test TESTS="unit_X e2e_Y"'
 	@echo 'make man          build/epidote.1       make install PREFIX=$(PREFIX)      make clean'
 	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run man install clean help format print-flags libraries-missing FORCE
+        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

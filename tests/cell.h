@@ -171,8 +171,9 @@ struct cell_args {
     const int *spaces; /* [ranks] ranks with the same number share a KV space; below n_ranks */
     const char *link;  /* "auto", "mpi" */
     struct kv_layout kv;
-    int decode_blocks, own_blocks;               /* of each decode and prefill rank's pools */
-    int n_slots, max_rows;                       /* in all, and of one decode rank */
+    const int *decode_blocks; /* [decode stages] of their pools */
+    const int *own_blocks;    /* [prefill stages] likewise, for rows that go by `mpi` */
+    int n_slots, max_rows;    /* in all, and of one decode rank */
     int prefill_tok, prefill_seqs, decode_batch; /* of a step */
     struct engine_sim_args engine;               /* space, clock and limits are filled in */
     const struct intake *intake;                 /* borrowed */
@@ -243,9 +244,11 @@ static inline void cell_links(struct cell *cell)
 /* Blocks of a rank that hosts these. */
 static inline int cell_blocks(const struct cell_args *args, int rank, enum role role)
 {
-    if (plan_layout_hosts(&args->layout, rank, role) < 0)
+    const int index = plan_layout_hosts(&args->layout, rank, role);
+
+    if (index < 0)
         return 0;
-    return role == ROLE_DECODE ? args->decode_blocks : args->own_blocks;
+    return role == ROLE_DECODE ? args->decode_blocks[index] : args->own_blocks[index];
 }
 
 /* KV memory and pools: the ranks of a space one after another, each decode's before prefill's. */
@@ -340,7 +343,7 @@ static inline void cell_coordinator(struct cell *cell)
 
     for (int d = 0; d < n_decode; d++)
         pools[d] =
-            (struct plan_pool){.n_free_blocks = args->decode_blocks, .max_rows = args->max_rows};
+            (struct plan_pool){.n_free_blocks = args->decode_blocks[d], .max_rows = args->max_rows};
     const struct coordinator_args stage = {.world = rank->world,
                                            .io = args->io,
                                            .intake = args->intake,

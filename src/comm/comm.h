@@ -268,13 +268,13 @@ enum status world_create_mpi(struct ranks *ranks, const struct plan_layout *layo
  * The virtual world: n_ranks ends in one process, with one clock that moves only when the test says
  * so.  Each message and transfer is delivered after a delay drawn from the seed; pairs of stages
  * stay ordered, everything else may overtake.  A rank that was cut off sends and receives nothing
- * more.
+ * more; what it had sent and had not arrived is lost, or is not, all of it.
  */
 struct virtual_net;
 struct virtual_args {
     const struct plan_layout *layout; /* copied */
     uint64_t seed;
-    double max_delay_s; /* of a message; of bulk bytes likewise */
+    double max_delay_s; /* of a message, and of bulk bytes; their source may hear 8 times later */
 };
 enum status virtual_net_create(const struct virtual_args *args, struct virtual_net **out_net);
 /* virtual_net_destroy - after the worlds of its ranks. */

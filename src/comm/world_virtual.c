@@ -60,7 +60,8 @@ struct virtual_world {
     struct virtual_net *net;
     int n_leaving; /* messages and puts that are on their way */
     bool is_cut, worked;
-    enum status st; /* what this rank did wrong */
+    bool takes_along; /* what it had sent before it was cut off, and had not arrived */
+    enum status st;   /* what this rank did wrong */
 };
 
 struct virtual_net {
@@ -171,7 +172,7 @@ err:
     return st;
 }
 
-/* What a lost rank had sent before still arrives; what is sent to it never leaves. */
+/* What a lost rank had sent before arrives or is lost with it; what is sent to it never leaves. */
 static void arrive(struct virtual_net *net, struct msg *msg)
 {
     struct virtual_world *from =
@@ -179,7 +180,7 @@ static void arrive(struct virtual_net *net, struct msg *msg)
     struct virtual_world *to =
         net->worlds[plan_layout_rank(&net->layout, msg->to.role, msg->to.index)];
 
-    if (to != NULL && to->is_cut) {
+    if ((to != NULL && to->is_cut) || (from != NULL && from->takes_along)) {
         msg_free(msg);
         return;
     }
@@ -288,9 +289,14 @@ static uint64_t end_hash(const struct virtual_transfer *end)
     return hash_end(&state);
 }
 
+/* A source hears later than most messages take that it may be used again. */
 static enum status bulk_later(struct bulk *bulk, enum event_kind kind)
 {
-    return event_add(bulk->net, draw_time_s(bulk->net), kind, bulk);
+    struct virtual_net *net = bulk->net;
+    const double at_s = draw_time_s(net);
+
+    return event_add(net, kind == EVENT_LET_GO ? net->now_s + 8 * (at_s - net->now_s) : at_s, kind,
+                     bulk);
 }
 
 static enum status virtual_put(struct world *world, int rank, int tag,
@@ -455,6 +461,7 @@ double virtual_net_now_s(const struct virtual_net *net)
 void virtual_net_cut(struct virtual_net *net, int rank)
 {
     net->worlds[rank]->is_cut = true;
+    net->worlds[rank]->takes_along = draw(net) < 0.5;
 }
 
 enum status virtual_net_create(const struct virtual_args *args, struct virtual_net **out_net)

@@ -39,6 +39,7 @@ struct watch {
     bool begun;
     double begun_s, polled_s; /* the first poll and the last */
     double awake_s;           /* time that counts, since begun_s */
+    double ending_s;          /* of that, until the coordinator ended; rank 0 only */
     double beat_s, look_s;    /* when the next ones are due */
     struct wire_fail failure; /* the first that is known; rank -1: none */
     bool told;                /* the others know of it */
@@ -166,6 +167,14 @@ static bool others_ended(const struct watch *self)
     return true;
 }
 
+static bool coordinator_ended(const struct watch *self)
+{
+    for (int i = 0; i < self->args.n_stages; i++)
+        if (self->args.stages[i]->at.role == ROLE_COORDINATOR)
+            return self->args.stages[i]->ended;
+    return false;
+}
+
 /* The other stages have ended: report, and stay until all that this rank sent has left; or, on rank
  * 0, until all have reported. */
 static enum status wind_up(struct watch *self)
@@ -273,6 +282,36 @@ err:
     return st;
 }
 
+/* Rank 0, when all rows are written: all ranks are to end soon.  One that does not may wait for a
+ * rank that ended, said so, and was lost after that: nobody misses it any more. */
+static enum status look_at_end(struct watch *self)
+{
+    enum status st;
+    int rank = 0;
+    char message[sizeof self->failure.message];
+
+    if (!coordinator_ended(self))
+        self->ending_s = self->awake_s;
+    const double ending_s = self->awake_s - self->ending_s;
+    if (ending_s < LOST_PART * self->args.peer_timeout_s)
+        return ST_OK;
+    while (rank + 1 < self->n_ranks &&
+           (rank == 0 ? others_ended(self) : self->peers[rank].reported))
+        rank++;
+    snprintf(message, sizeof message,
+             "all rows are written, but %s has not ended for %.1f s (peer_timeout_s = %g): it may "
+             "wait for a rank that has died; it last said: %s; start the same command again, it "
+             "has only to merge",
+             self->args.who[rank], ending_s, self->args.peer_timeout_s,
+             watch_beat(&self->base, rank)->doing);
+    log_error("%s", message);
+    note_failure(self, rank, ST_COMM, message);
+    TRY(tell_all(self, -1), err);
+    return ST_COMM;
+err:
+    return st;
+}
+
 static enum status look_for_lost(struct watch *self)
 {
     enum status st = ST_OK;
@@ -283,7 +322,7 @@ static enum status look_for_lost(struct watch *self)
         return look_at_peer(self, 0, limit_s);
     for (int rank = 1; st == ST_OK && rank < self->n_ranks; rank++)
         st = look_at_peer(self, rank, limit_s);
-    return st;
+    return st == ST_OK ? look_at_end(self) : st;
 }
 
 /* ---- the stage -------------------------------------------------------------------------------- */
