@@ -74,7 +74,7 @@ static void log_missing(const struct ranks *ranks, const struct talk *talk, int 
     char who[160];
 
     ranks_who(ranks, NULL, rank, who, sizeof who);
-    log_error("%s has not finished %s after %.0f s", who, talk->doing, limit_s);
+    log_error("%s has not finished %s after %.3g s", who, talk->doing, limit_s);
 }
 
 static struct talk_head head_of(const struct ranks *ranks, size_t n_bytes)
@@ -298,7 +298,8 @@ static void decide_agree(const struct ranks *ranks, const struct talk *talk, con
     if (first >= 0)
         verdict = reports[first].st;
     if (n_bad > 1)
-        snprintf(others, sizeof others, "; %d other ranks failed too", n_bad - 1);
+        snprintf(others, sizeof others, "; %d other rank%s failed too", n_bad - 1,
+                 n_bad > 2 ? "s" : "");
     if (first > 0 || n_bad > 1) { /* what rank 0 alone failed with, it has logged itself */
         ranks_who(ranks, NULL, first, who, sizeof who);
         log_error("%s failed %s: %s%s", who, talk->doing,

@@ -18,15 +18,25 @@
 
 enum {
     RING = 64, /* frames that may come between two turns before MPI has to keep them itself */
+    /* Frames to one rank that MPI may have without having sent them: Open MPI's ob1 looks at all of
+     * them at every test, so a rank that does not take its own would slow down those who send. */
+    LANE = 32,
     TAG_FRAME = 0,
 };
 #define END_LIMIT_S 10.0 /* how long world_destroy waits for the others */
 
 struct parcel { /* a frame on its way out */
     struct parcel *next;
-    MPI_Request request;
-    int rank; /* to whom */
+    MPI_Request request; /* once MPI has it */
+    size_t n_bytes;
     uint8_t bytes[FRAME_BYTES];
+};
+
+struct lane { /* what is on its way to one rank, in order */
+    struct parcel *first, **last; /* owned */
+    struct parcel *waiting;       /* the first that MPI has not been given; NULL: it has all */
+    int n_given;                  /* those before it: at most LANE */
+    uint32_t n_frames;            /* so far */
 };
 
 struct mpi_world {
@@ -42,8 +52,7 @@ struct mpi_world {
     int oldest;               /* of the receives, by when it was posted */
     struct frame_join *joins; /* [n_ranks] owned; by sender */
 
-    uint32_t *n_frames;           /* [n_ranks] owned; sent to each so far */
-    struct parcel *first, **last; /* owned, in the order they were sent in */
+    struct lane *lanes; /* [n_ranks] owned; by receiver */
 };
 
 struct mpi_transfer {
@@ -75,44 +84,76 @@ static enum status check(const struct mpi_world *world, int result, const char *
 
 /* ---- frames out -------------------------------------------------------------------------------- */
 
-static enum status send_frame(struct mpi_world *world, int rank, const struct frame *frame)
+/* The first parcel has left. */
+static void drop_first(struct lane *lane)
 {
+    struct parcel *parcel = lane->first;
+
+    lane->first = parcel->next;
+    if (lane->first == NULL)
+        lane->last = &lane->first;
+    lane->n_given--;
+    host_free(parcel);
+}
+
+/* Forget parcels that have left, and give MPI those that wait, as far as it goes. */
+static enum status move_lane(struct mpi_world *world, int rank, bool *out_worked)
+{
+    static const char doing[] = "message to";
+    struct lane *lane = &world->lanes[rank];
     enum status st;
-    int done = 0;
+
+    for (;;) {
+        while (lane->n_given > 0) {
+            int done = 0;
+
+            TRY(check(world, MPI_Test(&lane->first->request, &done, MPI_STATUS_IGNORE), doing,
+                      rank),
+                err);
+            if (!done)
+                break;
+            drop_first(lane);
+            *out_worked = true;
+        }
+        struct parcel *parcel = lane->waiting;
+        if (parcel == NULL || lane->n_given == LANE)
+            return ST_OK;
+        TRY(check(world,
+                  MPI_Isend(parcel->bytes, (int)parcel->n_bytes, MPI_BYTE, rank, TAG_FRAME,
+                            world->control, &parcel->request),
+                  doing, rank),
+            err);
+        lane->waiting = parcel->next;
+        lane->n_given++;
+    }
+err:
+    return st;
+}
+
+static enum status add_frame(struct lane *lane, struct frame *frame)
+{
     struct parcel *parcel = host_alloc(sizeof *parcel);
 
     if (parcel == NULL)
         return ST_NOMEM;
-    parcel->rank = rank;
+    frame->number = lane->n_frames++;
     parcel->next = NULL;
-    const size_t n_bytes = frame_pack(frame, parcel->bytes);
-    st = check(world,
-               MPI_Isend(parcel->bytes, (int)n_bytes, MPI_BYTE, rank, TAG_FRAME, world->control,
-                         &parcel->request),
-               "message to", rank);
-    if (st != ST_OK) {
-        host_free(parcel);
-        return st;
-    }
-    /* Mostly it has left already. */
-    TRY(check(world, MPI_Test(&parcel->request, &done, MPI_STATUS_IGNORE), "message to", rank),
-        err);
-    if (done) {
-        host_free(parcel);
-        return ST_OK;
-    }
-err: /* MPI may still read it */
-    *world->last = parcel;
-    world->last = &parcel->next;
-    return st;
+    parcel->n_bytes = frame_pack(frame, parcel->bytes);
+    *lane->last = parcel;
+    lane->last = &parcel->next;
+    if (lane->waiting == NULL)
+        lane->waiting = parcel;
+    return ST_OK;
 }
 
 static enum status mpi_send(struct world *base, int rank, struct msg *msg)
 {
     struct mpi_world *world = (struct mpi_world *)base;
+    struct lane *lane = &world->lanes[rank];
     enum status st = ST_OK;
     struct frame frame = {
         .type = msg->type, .from = msg->from, .to = msg->to, .message_bytes = msg->n_bytes};
+    bool worked;
 
     if (msg->n_bytes > FRAME_MESSAGE_BYTES) {
         log_error("%s message of %zu bytes is over the limit of %llu", msg_name(msg->type),
@@ -123,45 +164,26 @@ static enum status mpi_send(struct world *base, int rank, struct msg *msg)
     do { /* a message of no bytes is one frame too */
         const size_t left = msg->n_bytes - (size_t)frame.offset;
 
-        frame.number = world->n_frames[rank]++;
         frame.payload = msg->payload + frame.offset;
         frame.n_bytes = (uint32_t)(left < FRAME_PAYLOAD_BYTES ? left : FRAME_PAYLOAD_BYTES);
-        TRY(send_frame(world, rank, &frame), out);
+        TRY(add_frame(lane, &frame), out);
         frame.offset += frame.n_bytes;
     } while (frame.offset < msg->n_bytes);
+    if (lane->n_given < LANE) /* else progress sees to it, when there is room */
+        st = move_lane(world, rank, &worked);
 out:
     msg_free(msg);
     return st;
 }
 
-/* Forget parcels that have left, up to the first that has not. */
-static enum status reap_parcels(struct mpi_world *world, bool *out_worked)
-{
-    enum status st;
-
-    while (world->first != NULL) {
-        struct parcel *parcel = world->first;
-        int done = 0;
-
-        TRY(check(world, MPI_Test(&parcel->request, &done, MPI_STATUS_IGNORE), "message to",
-                  parcel->rank),
-            err);
-        if (!done)
-            return ST_OK;
-        world->first = parcel->next;
-        if (world->first == NULL)
-            world->last = &world->first;
-        host_free(parcel);
-        *out_worked = true;
-    }
-    return ST_OK;
-err:
-    return st;
-}
-
 static bool mpi_flushed(const struct world *base)
 {
-    return ((const struct mpi_world *)base)->first == NULL;
+    const struct mpi_world *world = (const struct mpi_world *)base;
+
+    for (int rank = 0; rank < base->layout.n_ranks; rank++)
+        if (world->lanes[rank].first != NULL)
+            return false;
+    return true;
 }
 
 /* ---- frames in --------------------------------------------------------------------------------- */
@@ -233,7 +255,10 @@ static enum status mpi_progress(struct world *base, bool *out_worked)
 
     TRY(world->failed, err);
     TRY(take_frames(world, out_worked), err);
-    return reap_parcels(world, out_worked);
+    for (int rank = 0; rank < base->layout.n_ranks; rank++)
+        if (world->lanes[rank].first != NULL)
+            TRY(move_lane(world, rank, out_worked), err);
+    return ST_OK;
 err:
     return st;
 }
@@ -390,7 +415,7 @@ static enum status settle(struct mpi_world *world)
         bool worked = false;
 
         TRY(mpi_progress(&world->base, &worked), err);
-        if (!in_barrier && world->first == NULL) {
+        if (!in_barrier && mpi_flushed(&world->base)) {
             TRY(ranks_mpi(MPI_Ibarrier(world->control, &barrier), doing), err);
             in_barrier = true;
         }
@@ -427,7 +452,7 @@ static void free_rest(struct mpi_world *world)
         MPI_Comm_free(&world->bulk);
     if (world->control != MPI_COMM_NULL)
         MPI_Comm_free(&world->control);
-    host_free(world->n_frames);
+    host_free(world->lanes);
     host_free(world->joins);
     host_free(world);
 }
@@ -491,11 +516,12 @@ enum status world_create_mpi(struct ranks *ranks, const struct plan_layout *layo
     world->ranks = ranks;
     world->control = world->bulk = MPI_COMM_NULL;
     world->clock_offset_s = ranks->info[ranks->me].clock_offset_s;
-    world->last = &world->first;
     world->joins = host_zalloc((size_t)ranks->n * sizeof *world->joins);
-    world->n_frames = host_zalloc((size_t)ranks->n * sizeof *world->n_frames);
-    if (world->joins == NULL || world->n_frames == NULL)
+    world->lanes = host_zalloc((size_t)ranks->n * sizeof *world->lanes);
+    if (world->joins == NULL || world->lanes == NULL)
         goto err;
+    for (int rank = 0; rank < ranks->n; rank++)
+        world->lanes[rank].last = &world->lanes[rank].first;
     TRY(ranks_dup(ranks, &world->control), err);
     TRY(ranks_dup(ranks, &world->bulk), err);
     TRY(open_ring(world), err);
