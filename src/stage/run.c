@@ -324,6 +324,8 @@ static enum outcome end(struct run *run, enum status st)
     if (st != ST_OK && run->why[0] == '\0') {
         if (st == ST_STOPPED && cause.signal != 0)
             set_cause(run, &cause);
+        else if (st == ST_STOPPED)
+            set_why(run, "a rank was stopped by a signal");
         else
             set_why(run, "%s", log_last_error());
     }
