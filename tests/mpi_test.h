@@ -26,8 +26,8 @@ static inline uint8_t pattern(int from, int to, uint64_t n, size_t i)
     return (uint8_t)(i * 31 + (i >> 8) * 7 + (size_t)from * 101 + (size_t)to * 53 + n * 17 + 1);
 }
 
-/* All ranks return alike, whichever of them has seen something.  By MPI itself, since what is tested
- * may be broken. */
+/* All ranks return alike, whichever of them has seen something.  By MPI itself, since what is
+ * tested may be broken. */
 static inline int mpi_test_end(struct ranks *ranks, const char *file)
 {
     const int mine[2] = {test_n_checks, test_n_failed};

@@ -97,7 +97,7 @@ static void check_nth(struct world *world, const struct msg *msg, uint64_t n, si
 /* ---- messages ---------------------------------------------------------------------------------- */
 
 /* The edges of frames (3,944 bytes each) and some large ones. */
-static const size_t sizes[] = {0,    1,    8,     3943,  3944,  3945,  7887, 7888,
+static const size_t sizes[] = {0,    1,    8,     3943,  3944,  3945,   7887, 7888,
                                7889, 4000, 65536, 16384, 32768, 300000, 5,    0};
 enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
 
@@ -230,9 +230,9 @@ static void bulk(struct world *world)
         int n_out, n_in;
         bool message_first, take_late;
     } cases[] = {
-        {1, 1, 1, true, true},        {12288, 1, 3, true, false},   {12288, 3, 1, false, true},
-        {262144, 22, 22, true, true}, {262144, 5, 37, false, true}, {1000003, 40, 2, true, false},
-        {8 << 20, 1, 1, false, false}, {0, 1, 1, true, true},       {100, 40, 40, false, true},
+        {1, 1, 1, true, true},         {12288, 1, 3, true, false},   {12288, 3, 1, false, true},
+        {262144, 22, 22, true, true},  {262144, 5, 37, false, true}, {1000003, 40, 2, true, false},
+        {8 << 20, 1, 1, false, false}, {0, 1, 1, true, true},        {100, 40, 40, false, true},
     };
     const int me = world_rank(world), n = world_layout(world)->n_ranks;
 

@@ -167,7 +167,7 @@ void threads_set_numeric_mode(void);
 
 /* ---- clock -------------------------------------------------------------------------------- */
 
-double clock_now_s(void);              /* monotonic, since this process started */
+double clock_now_s(void); /* monotonic, since this process started */
 /* clock_start_s - when that was, by a clock that all processes of the host share.  clock_host_id -
  * equal in two processes that share it, 0 if unknown: of this boot of the kernel and, in a
  * container, of its time namespace. */

@@ -8,7 +8,7 @@
 
 enum { FRAME_MAGIC = 0x46697045 /* "EpiF" */, FRAME_VERSION = 1 };
 
-struct head { /* as it crosses, in the byte order of the machine: ranks run one binary */
+struct head {       /* as it crosses, in the byte order of the machine: ranks run one binary */
     uint64_t check; /* XXH64 of all that follows, payload too */
     uint32_t magic;
     uint16_t version, type;
@@ -96,10 +96,9 @@ enum status frame_parse(const uint8_t *bytes, size_t n_bytes, const struct plan_
         head.offset > head.message_bytes ||
         head.n_bytes != part_bytes(head.message_bytes, head.offset) ||
         (head.n_bytes == 0 && head.message_bytes != 0))
-        return row_error_set(err, "%s frame of %u bytes at %llu of %llu",
-                             msg_name((enum msg_type)head.type), head.n_bytes,
-                             (unsigned long long)head.offset,
-                             (unsigned long long)head.message_bytes);
+        return row_error_set(
+            err, "%s frame of %u bytes at %llu of %llu", msg_name((enum msg_type)head.type),
+            head.n_bytes, (unsigned long long)head.offset, (unsigned long long)head.message_bytes);
     *out_frame = (struct frame){
         .type = (enum msg_type)head.type,
         .from = {(enum role)head.from_role, head.from_index},
@@ -118,8 +117,8 @@ static bool same_address(struct address a, struct address b)
     return a.role == b.role && a.index == b.index;
 }
 
-enum status frame_join_add(struct frame_join *join, const struct frame *frame,
-                           struct msg **out_msg, struct row_error *err)
+enum status frame_join_add(struct frame_join *join, const struct frame *frame, struct msg **out_msg,
+                           struct row_error *err)
 {
     struct msg *msg = join->msg;
 

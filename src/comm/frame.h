@@ -1,7 +1,7 @@
 /*
  * frame.h - messages between ranks as frames: what really crosses.  Private to this room.
  *
- * A message is cut into frames, each with a head that names it and a checksum over everything.  Only
+ * A message is cut into frames, each with a head that names it and a checksum over everything. Only
  * the last frame of a message is not full.  Frames are so small that every MPI sends them eagerly:
  * they arrive although their sender does nothing more, be it busy or stopped.  (Open MPI sends
  * 4,064 bytes and more between two ranks of a node in several steps where the kernel does not let
@@ -13,7 +13,7 @@
 #include "comm/comm.h"
 
 enum {
-    FRAME_BYTES = 4000,     /* at most, with its head */
+    FRAME_BYTES = 4000, /* at most, with its head */
     FRAME_HEAD_BYTES = 56,
     FRAME_PAYLOAD_BYTES = FRAME_BYTES - FRAME_HEAD_BYTES,
 };
@@ -51,8 +51,8 @@ struct frame_join {
 };
 /* frame_join_add - *out_msg: the message that this frame completed, owned by the caller, else NULL.
  * Returns ST_OK, ST_ROW (err: not the frame that has to come), ST_NOMEM. */
-enum status frame_join_add(struct frame_join *join, const struct frame *frame,
-                           struct msg **out_msg, struct row_error *err);
+enum status frame_join_add(struct frame_join *join, const struct frame *frame, struct msg **out_msg,
+                           struct row_error *err);
 /* frame_join_drop - forget what is half there. */
 void frame_join_drop(struct frame_join *join);
 

@@ -9,7 +9,8 @@
 
 #include "comm/launcher.h"
 
-/* Launchers that MPI understands, by the variables they set; mpirun inside srun comes before srun. */
+/* Launchers that MPI understands, by the variables they set; mpirun inside srun comes before srun.
+ */
 static const struct {
     const char *rank, *n_ranks, *name;
 } known[] = {
@@ -61,11 +62,12 @@ enum status launcher_check(const struct launcher *launcher, int n_ranks, struct 
     if (n_ranks > 1 || launcher->n_processes <= 1)
         return ST_OK;
     if (launcher->has_mpi)
-        return row_error_set(err,
-                             "%s started %d processes, but MPI sees one: the launcher is of another "
-                             "MPI than this program; use the mpirun of its MPI, or srun --mpi=pmix "
-                             "(Open MPI), srun --mpi=pmi2 (MPICH)",
-                             launcher->name, launcher->n_processes);
+        return row_error_set(
+            err,
+            "%s started %d processes, but MPI sees one: the launcher is of another "
+            "MPI than this program; use the mpirun of its MPI, or srun --mpi=pmix "
+            "(Open MPI), srun --mpi=pmi2 (MPICH)",
+            launcher->name, launcher->n_processes);
     if (launcher->is_srun)
         return row_error_set(err,
                              "srun started %d processes without a plug-in for MPI: use srun "

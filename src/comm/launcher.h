@@ -1,5 +1,6 @@
 /*
- * launcher.h - which launcher started this process, as its environment tells.  Private to this room.
+ * launcher.h - which launcher started this process, as its environment tells.  Private to this
+ * room.
  */
 #ifndef EPIDOTE_COMM_LAUNCHER_H
 #define EPIDOTE_COMM_LAUNCHER_H

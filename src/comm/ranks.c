@@ -167,9 +167,9 @@ static enum status find_node(struct ranks *ranks, struct rank_info *info)
     const int lowest = 0;
     int rank, size, lowest_of_all;
 
-    TRY(ranks_mpi(MPI_Comm_split_type(ranks->all, MPI_COMM_TYPE_SHARED, ranks->me, MPI_INFO_NULL,
-                                      &node),
-                  doing),
+    TRY(ranks_mpi(
+            MPI_Comm_split_type(ranks->all, MPI_COMM_TYPE_SHARED, ranks->me, MPI_INFO_NULL, &node),
+            doing),
         err);
     TRY(ranks_mpi(MPI_Comm_rank(node, &rank), doing), err_free_node);
     TRY(ranks_mpi(MPI_Comm_size(node, &size), doing), err_free_node);

@@ -19,7 +19,7 @@
 
 #include "comm/ranks.h"
 
-struct offer { /* what the node's first rank has made */
+struct offer {       /* what the node's first rank has made */
     int32_t pid, fd; /* fd -1: nothing */
     uint64_t number, n_bytes;
 };

@@ -16,7 +16,7 @@ enum { TALK_MAGIC = 0x6b6c6154 }; /* "Talk" */
 #define GRACE_S 5.0 /* how much longer others wait for rank 0 than it waits for them */
 #define NEWS_S 10.0 /* when rank 0 first says whom it waits for */
 
-struct talk_head { /* before the bytes of both directions */
+struct talk_head {          /* before the bytes of both directions */
     uint32_t magic, number; /* of the exchange: ranks at different places do not mix */
     int32_t from;
     int32_t missing; /* from rank 0: who did not come, -1 = nobody */
@@ -69,7 +69,8 @@ static enum status wait_all(const struct wait *wait, double limit_s, int *out_mi
     }
 }
 
-static void log_missing(const struct ranks *ranks, const struct talk *talk, int rank, double limit_s)
+static void log_missing(const struct ranks *ranks, const struct talk *talk, int rank,
+                        double limit_s)
 {
     char who[160];
 
@@ -122,9 +123,9 @@ static enum status talk_to_first(struct ranks *ranks, const struct talk *talk, c
         goto err_free;
     memcpy(up, &head, sizeof head);
     memcpy(up + sizeof head, mine, talk->n_up);
-    TRY(ranks_mpi(MPI_Irecv(down, (int)down_bytes, MPI_BYTE, 0, TAG_TALK_DOWN, ranks->all,
-                            &requests[0]),
-                  talk->doing),
+    TRY(ranks_mpi(
+            MPI_Irecv(down, (int)down_bytes, MPI_BYTE, 0, TAG_TALK_DOWN, ranks->all, &requests[0]),
+            talk->doing),
         err);
     TRY(ranks_mpi(MPI_Isend(up, (int)up_bytes, MPI_BYTE, 0, TAG_TALK_UP, ranks->all, &requests[1]),
                   talk->doing),
@@ -198,8 +199,8 @@ static enum status talk_as_first(struct ranks *ranks, const struct talk *talk, c
                                 TAG_TALK_UP, ranks->all, &requests[i]),
                       talk->doing),
             err);
-    st = wait_all(&(struct wait){ranks, talk, requests, n_others, 1, true}, talk->limit_s,
-                  &missing);
+    st =
+        wait_all(&(struct wait){ranks, talk, requests, n_others, 1, true}, talk->limit_s, &missing);
     if (st == ST_AGAIN) {
         log_missing(ranks, talk, missing, talk->limit_s);
         if (answer(ranks, talk, down, missing) != ST_OK)

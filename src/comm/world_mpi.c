@@ -5,9 +5,10 @@
  *   world_put  ──────────► MPI_Isend ═══ bulk, tag ══► MPI_Irecv ◄─────────── world_take
  *
  * No call waits.  world_progress and transfer_done test what is under way; one test moves
- * everything that MPI has in hand.  Receives for frames are posted at the start and looked at in the
- * order they were posted in, so that what one rank sends to another stays in order; frames are small
- * enough never to need their sender again (frame.h), so none of them holds up those behind it.
+ * everything that MPI has in hand.  Receives for frames are posted at the start and looked at in
+ * the order they were posted in, so that what one rank sends to another stays in order; frames are
+ * small enough never to need their sender again (frame.h), so none of them holds up those behind
+ * it.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ struct parcel { /* a frame on its way out */
     uint8_t bytes[FRAME_BYTES];
 };
 
-struct lane { /* what is on its way to one rank, in order */
+struct lane {                     /* what is on its way to one rank, in order */
     struct parcel *first, **last; /* owned */
     struct parcel *waiting;       /* the first that MPI has not been given; NULL: it has all */
     int n_given;                  /* those before it: at most LANE */
@@ -188,7 +189,8 @@ static bool mpi_flushed(const struct world *base)
 
 /* ---- frames in --------------------------------------------------------------------------------- */
 
-static enum status take_frame(struct mpi_world *world, const uint8_t *bytes, const MPI_Status *status)
+static enum status take_frame(struct mpi_world *world, const uint8_t *bytes,
+                              const MPI_Status *status)
 {
     const struct plan_layout *layout = &world->base.layout;
     const int rank = status->MPI_SOURCE;
@@ -281,9 +283,8 @@ static bool mpi_transfer_done(struct transfer *base)
         return false;
     if (transfer->takes && MPI_Get_elements(&status, MPI_BYTE, &n_bytes) == MPI_SUCCESS &&
         (size_t)n_bytes != transfer->n_bytes) {
-        log_error("%d bytes with tag %d came from %s where %zu had to come", n_bytes,
-                  transfer->tag, who_is(world, transfer->rank, who, sizeof who),
-                  transfer->n_bytes);
+        log_error("%d bytes with tag %d came from %s where %zu had to come", n_bytes, transfer->tag,
+                  who_is(world, transfer->rank, who, sizeof who), transfer->n_bytes);
         world->failed = ST_COMM;
         return false;
     }
