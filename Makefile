@@ -79,7 +79,9 @@ $(out)/src/main.o: DEFS := -DEPIDOTE_VERSION='"$(or $(version),0)"' -DEPIDOTE_CO
 
 # Numeric files of one instruction set each; chosen at run time.
 $(out)/src/%_avx2.o:   ISA := -mavx2 -mfma -mf16c
-$(out)/src/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+avx512_isa := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
+$(out)/src/%_avx512.o: ISA := $(avx512_isa)
+$(out)/src/%_avx512bf16.o: ISA := $(avx512_isa) -mavx512bf16
 
 # Clang takes minutes to instrument the kernels' unrolled loops, which no fuzz target reaches.
 ifneq ($(FUZZ),)
@@ -184,7 +186,7 @@ asan: deps-tools
 ubsan: deps-tools
 	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
 # Only the tests where threads meet.
-threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c)))
+threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c))) e2e_two_ranks
 tsan: deps-tools
 	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
@@ -214,7 +216,8 @@ bench: deps
 	@$(again) bench-run
 bench-run: $(benches) $(out)/epidote
 	@export EPIDOTE_SMOLLM2=$(wildcard build/models/SmolLM2-135M-Instruct.Q4_1.gguf); \
-	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
+	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done; \
+	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh
 
 man: build/epidote.1
 build/epidote.1: build/epidote

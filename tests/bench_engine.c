@@ -224,7 +224,7 @@ static void run(const struct model_source *source, const struct ops *ops, int n_
     };
     if (engine_cpu_create(&args, &b->engine) != ST_OK)
         fail("no engine");
-    const double gflops = peak_gflops(threads, strcmp(ops->name, "avx512") == 0);
+    const double gflops = peak_gflops(threads, ops->name);
     const double gb_per_s = stream_gb_per_s(threads, stream);
     printf("%s, %d threads: FMA peak %.1f GFLOP/s, memory read %.1f GB/s, weights %.0f MiB\n",
            ops->name, n_threads, gflops, gb_per_s,

@@ -29,7 +29,7 @@ check "a prompt is longer than any chunk" test "${longest:-0}" -gt 512
 has "and none is too long" "$dir/check" " 0 would end as errors"
 
 instructions=plain
-for i in avx2 avx512; do
+for i in avx2 avx512 avx512bf16; do
     "$epidote" check "$dir/a.cfg" --set "instructions=$i" >/dev/null 2>&1 && instructions="$instructions $i"
 done
 echo "instruction sets here: $instructions"

@@ -13,70 +13,64 @@
 
 #include "base/base.h"
 
-enum { STREAM_BYTES = 256 << 20 }; /* larger than the last cache of most machines */
+enum { STREAM_BYTES = 1 << 30 }; /* larger than the last cache of any machine we met: 480 MiB */
 
 struct peak_args {
     int64_t turns;
     float sink[64]; /* so that the work has a result */
 };
 
-/* 12 chains of 8 lanes, 2 flop each, per turn. */
-__attribute__((target("avx2,fma"))) static void peak_avx2(void *arg, int task, int thread)
-{
-    struct peak_args *a = arg;
-    __m256 acc[12];
-    const __m256 x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(0.001f);
-    (void)thread;
-
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = _mm256_set1_ps((float)i);
-    for (int64_t turn = 0; turn < a->turns; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            acc[i] = _mm256_fmadd_ps(acc[i], x, y);
+/* 24 chains in registers: no instruction here takes so long that they would wait for each other. */
+#define PEAK_DEFINE(name, isa, n, vector, set, add, ...)                                           \
+    __attribute__((target(isa))) static void name(void *arg, int task, int thread)                 \
+    {                                                                                              \
+        struct peak_args *a = arg;                                                                 \
+        vector acc[n];                                                                             \
+        (void)thread;                                                                              \
+                                                                                                   \
+        _Pragma("GCC unroll 24") for (int i = 0; i < (n); i++) acc[i] = set((float)i);             \
+        for (int64_t turn = 0; turn < a->turns; turn++) {                                          \
+            _Pragma("GCC unroll 24") for (int i = 0; i < (n); i++) acc[i] = (__VA_ARGS__);         \
+        }                                                                                          \
+        _Pragma("GCC unroll 24") for (int i = 1; i < (n); i++) acc[0] = add(acc[0], acc[i]);       \
+        memcpy(&a->sink[task % 64], &acc[0], sizeof a->sink[0]);                                   \
     }
-#pragma GCC unroll 12
-    for (int i = 1; i < 12; i++)
-        acc[0] = _mm256_add_ps(acc[0], acc[i]);
-    a->sink[task % 64] = _mm256_cvtss_f32(acc[0]);
-}
 
-__attribute__((target("avx512f"))) static void peak_avx512(void *arg, int task, int thread)
-{
-    struct peak_args *a = arg;
-    __m512 acc[12];
-    const __m512 x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(0.001f);
-    (void)thread;
+PEAK_DEFINE(peak_avx2, "avx2,fma", 12, __m256, _mm256_set1_ps, _mm256_add_ps,
+            _mm256_fmadd_ps(acc[i], _mm256_set1_ps(0.999f), _mm256_set1_ps(0.001f)))
+PEAK_DEFINE(peak_avx512, "avx512f", 24, __m512, _mm512_set1_ps, _mm512_add_ps,
+            _mm512_fmadd_ps(acc[i], _mm512_set1_ps(0.999f), _mm512_set1_ps(0.001f)))
+PEAK_DEFINE(peak_avx512bf16, "avx512f,avx512bf16", 24, __m512, _mm512_set1_ps, _mm512_add_ps,
+            _mm512_dpbf16_ps(acc[i], (__m512bh)_mm512_set1_epi16(0x3f00),
+                             (__m512bh)_mm512_set1_epi16(0x3a80)))
 
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
-        acc[i] = _mm512_set1_ps((float)i);
-    for (int64_t turn = 0; turn < a->turns; turn++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            acc[i] = _mm512_fmadd_ps(acc[i], x, y);
-    }
-#pragma GCC unroll 12
-    for (int i = 1; i < 12; i++)
-        acc[0] = _mm512_add_ps(acc[0], acc[i]);
-    a->sink[task % 64] = _mm512_cvtss_f32(acc[0]);
-}
+/* What multiplies and adds in each variant of ops. */
+static const struct peak {
+    const char *instructions;
+    void (*fn)(void *arg, int task, int thread);
+    double flop_per_turn;
+} peaks[] = {
+    {"avx2", peak_avx2, 12 * 8 * 2},
+    {"avx512", peak_avx512, 24 * 16 * 2},
+    {"avx512bf16", peak_avx512bf16, 24 * 16 * 4},
+};
 
-/* The best of many short turns: on a machine with other work, some of them run undisturbed. */
-static double peak_gflops(struct threads *threads, bool wide)
+/* The best of many short turns: on a machine with other work, some of them run undisturbed.
+ * 0 for instructions that are not in the table. */
+static double peak_gflops(struct threads *threads, const char *instructions)
 {
     const int n_threads = threads_count(threads);
-    const double flop_per_turn = 12.0 * (wide ? 16 : 8) * 2.0;
-    struct peak_args a = {.turns = 100000};
+    struct peak_args a = {.turns = 50000};
     double best = 0.0;
 
-    for (int turn = 0; turn < 150; turn++) {
-        const double begin = clock_now_s();
+    for (size_t i = 0; i < sizeof peaks / sizeof peaks[0]; i++) {
+        for (int turn = 0; turn < 150 && strcmp(peaks[i].instructions, instructions) == 0; turn++) {
+            const double begin = clock_now_s();
 
-        threads_run(threads, n_threads, wide ? peak_avx512 : peak_avx2, &a);
-        const double s = clock_now_s() - begin;
-        best = fmax(best, flop_per_turn * (double)a.turns * n_threads / s / 1e9);
+            threads_run(threads, n_threads, peaks[i].fn, &a);
+            const double s = clock_now_s() - begin;
+            best = fmax(best, peaks[i].flop_per_turn * (double)a.turns * n_threads / s / 1e9);
+        }
     }
     return best;
 }
@@ -112,11 +106,11 @@ __attribute__((target("avx2"))) static void stream_task(void *arg, int task, int
 
 static double stream_gb_per_s(struct threads *threads, const void *data)
 {
-    enum { PARTS = 8, TASKS = 16 }; /* a part is timed alone, read again after all others */
+    enum { PARTS = 32, TASKS = 16 }; /* a part is timed alone, read again after all others */
     struct stream_args a = {.bytes_per_task = STREAM_BYTES / PARTS / TASKS};
     double best = 0.0;
 
-    for (int turn = 0; turn < 5 * PARTS; turn++) {
+    for (int turn = 0; turn < 3 * PARTS; turn++) {
         const double begin = clock_now_s();
 
         a.data = (const uint8_t *)data + (size_t)(turn % PARTS) * (STREAM_BYTES / PARTS);

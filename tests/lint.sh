@@ -195,7 +195,7 @@ status_ignored() {
     sed 's/^enum status {/enum __attribute__((warn_unused_result)) status {/' src/base/base.h >"$work/inc/base/base.h"
     grep -q warn_unused "$work/inc/base/base.h" || { echo "src/base/base.h: no line 'enum status {'"; return; }
     find src -name '*.c' | sort | xargs -P "$jobs" -n 8 clang -I"$work/inc" $flags -Isrc -I. -D_GNU_SOURCE -std=c11 \
-        -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-everything -Werror=unused-result -fsyntax-only 2>&1 |
+        -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -Wno-everything -Werror=unused-result -fsyntax-only 2>&1 |
         grep -E -A 1 'error:' | grep -v '^--' | paste - - | grep -vE 'row_error_set|ROW_BAD' |
         sed 's/ignoring return value.*\]/this status is ignored:/'
 }
@@ -229,6 +229,7 @@ tidy_one() {
     case $f in
     *_avx2.c) isa='-mavx2 -mfma -mf16c' ;;
     *_avx512.c) isa='-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c' ;;
+    *_avx512bf16.c) isa='-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx2 -mfma -mf16c' ;;
     esac
     flags="$flags -Isrc -I. -D_GNU_SOURCE -DEPIDOTE_VERSION=\"0\" -DEPIDOTE_COMMIT=\"0\" -std=c11 $isa"
     key=$({ clang $flags -E "$f" 2>/dev/null; cat tests/lint/clang-tidy.yaml; } | sha256sum | cut -c1-32)

@@ -38,7 +38,7 @@ struct job {
     bool parse_special;  /* special tokens inside `prompt` text are recognised */
     enum precision precision;
     char *backend;      /* owned; "cpu" */
-    char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, avx512 */
+    char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, ... */
     char *link;         /* owned; "auto" or a name in the link table */
     int threads;        /* per rank; 0 = cores in the affinity mask / ranks that share them */
     int prefill_chunk_tok, decode_batch, kv_block_tok;

@@ -77,7 +77,7 @@ const struct job_option job_options[] = {
     {"backend",             "cpu",   "",       OPT_TEXT,   0,    FIELD(backend),            1,    255,    backend_names,
      "what computes"},
     {"instructions",        "auto",  "",       OPT_TEXT,   0,    FIELD(instructions),       1,    255,    NULL,
-     "instruction set: plain, avx2, avx512; auto = the widest that the CPU has; results are the same"},
+     "instruction set: plain, avx2, avx512, avx512bf16; auto = the fastest on this CPU; results are the same"},
     {"link",                "auto",  "",       OPT_TEXT,   0,    FIELD(link),               1,    255,    NULL,
      "how KV blocks go from prefill to decode; auto = the best there is between two ranks"},
     {"threads",             "0",     "",       OPT_INT,    0,    FIELD(threads),            0,    4096,   NULL,

@@ -49,6 +49,7 @@ extern const struct ops ops_cpu_plain;
 #if defined(__x86_64__)
 extern const struct ops ops_cpu_avx2;
 extern const struct ops ops_cpu_avx512;
+extern const struct ops ops_cpu_avx512bf16;
 #endif
 
 #endif

@@ -10,12 +10,11 @@
 
 /* ---- variants ------------------------------------------------------------------------------- */
 
-/* Narrowest first: "auto" takes the last one that this CPU can run. */
+/* Narrowest first: "auto" takes the last one that this CPU can run, and that pays. */
 static const struct ops *const variants[] = {
     &ops_cpu_plain,
 #if defined(__x86_64__)
-    &ops_cpu_avx2,
-    &ops_cpu_avx512,
+    &ops_cpu_avx2,  &ops_cpu_avx512, &ops_cpu_avx512bf16,
 #endif
     NULL,
 };
@@ -27,7 +26,8 @@ const struct ops *const *ops_list(void)
 
 enum status ops_find(const char *name, const struct ops **out_ops)
 {
-    const struct ops *widest = NULL;
+    const bool any = strcmp(name, "auto") == 0;
+    const struct ops *best = NULL;
     char known[128] = "auto";
     size_t n_known = strlen(known);
 
@@ -41,12 +41,12 @@ enum status ops_find(const char *name, const struct ops **out_ops)
                       name);
             return ST_UNSUPPORTED;
         }
-        if ((*ops)->usable())
-            widest = *ops;
+        if (any && (*ops)->usable() && ((*ops)->pays == NULL || (*ops)->pays()))
+            best = *ops;
         n_known += (size_t)snprintf(known + n_known, sizeof known - n_known, ", %s", (*ops)->name);
     }
-    if (strcmp(name, "auto") == 0) {
-        *out_ops = widest;
+    if (any) {
+        *out_ops = best;
         return ST_OK;
     }
     log_error("instructions \"%s\" are unknown; use one of: %s", name, known);

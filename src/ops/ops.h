@@ -27,6 +27,7 @@ enum { OPS_LANES = 16 }; /* columns of a panel; virtual lanes of every reduction
  *   data [ceil(n_out/16)] [ceil(n_in/2)] [16] [2]   (pairs of neighbouring inputs; zero padded)
  * The chain of one output: acc = +0; for each pair of inputs in ascending order:
  *   acc = fma(x[odd], w[odd], acc); acc = fma(x[even], w[even], acc).
+ * Every fma rounds to nearest, with FTZ and DAZ; vdpbf16ps is such a pair of them.
  */
 struct ops_matrix {
     enum ops_type type;
@@ -74,9 +75,11 @@ struct ops_seq {
 struct ops_ctx;
 
 struct ops {
-    const char *name;     /* "plain", "avx2", "avx512": the value of job option `instructions` */
+    const char *name;     /* "plain", "avx2", ...: the value of job option `instructions` */
     const char *numerics; /* "bf16chain/1" */
     bool (*usable)(void); /* whether this CPU has the instructions */
+    bool (*pays)(void); /* (optional) whether it is faster here than the one before it in the list,
+                           by a short measurement; NULL: always */
 
     /* out [T, n_out] = x [T, n_in] W^T.  ldx, ldo: elements from row to row.  out may not alias x.
      */
@@ -125,7 +128,7 @@ struct ops {
     void (*exp)(float *out, const float *x, int64_t n);
 };
 
-/* ops_find - "auto" = the widest this CPU has.
+/* ops_find - "auto" = the fastest that this CPU has.
  * Returns ST_OK, ST_CONFIG (unknown name, listing the known), ST_UNSUPPORTED (this CPU lacks it).
  */
 enum status ops_find(const char *name, const struct ops **out_ops);

@@ -67,6 +67,11 @@ static const uint8_t *kv_at(const struct ops_kv *kv, const struct ops_seq *seq, 
     return (const uint8_t *)kv->base + at * ops_type_bytes(kv->type);
 }
 
+static enum tile_kind attention_keys_kind(const struct ops_kv *kv)
+{
+    return kv->type == OPS_BF16 ? TILE_PAIRS_BF16 : TILE_PAIRS_F32;
+}
+
 /* score [n_rows, 64] of rows first .. first+n_rows-1, for the first n_keys of the tile. */
 static void attention_scores(struct attention_scratch *s, const struct attention_args *a,
                              const struct ops_seq *seq, int head, int tile, int n_keys, int first,
@@ -86,8 +91,7 @@ static void attention_scores(struct attention_scratch *s, const struct attention
 
     for (int g = 0; g < n_groups; g++) /* 16 keys never straddle a block */
         panels[g] = kv_at(kv, seq, 0, head, tile + g * OPS_LANES);
-    tile_grid(kv->type == OPS_BF16 ? TILE_PAIRS_BF16 : TILE_PAIRS_F32, n_rows, panels, n_groups,
-              &shape);
+    tile_grid(attention_keys_kind(kv), n_rows, panels, n_groups, &shape);
 }
 
 /* Turn row r's scores of n_keys keys into p, and bring max, sum and acc up to date. */
@@ -213,10 +217,7 @@ static void attention_rows(const struct attention_args *a, const struct ops_seq 
         s->max[r] = -INFINITY;
         lanes_store(s->sum + (ptrdiff_t)r * OPS_LANES, lanes_set(0.0f));
         for (int e = 0; e < E; e += OPS_LANES) {
-            const struct lanes v = lanes_load(q + e);
-
-            lanes_store(s->q + (ptrdiff_t)r * E + e,
-                        kv->type == OPS_BF16 ? lanes_round_bf16(v) : v);
+            tile_store_x(attention_keys_kind(kv), s->q + (ptrdiff_t)r * E, e, lanes_load(q + e));
             lanes_store(s->acc + (ptrdiff_t)r * E + e, lanes_set(0.0f));
         }
     }

@@ -8,7 +8,7 @@
 
 #include "ops/cpu/lanes_avx512.h"
 
-#define TILE_MAX_ROWS 8
+#define TILE_MAX_ROWS 12
 #define TILE_MAX_PANELS 8
 #define TILE_PANELS 2
 #include "ops/cpu/tile_simd.h"

@@ -10,6 +10,8 @@
 
 #include "ops/ctx.h"
 
+#define LANES_DOT 0
+
 struct lanes {
     __m256 lo, hi; /* lanes 0-7, 8-15 */
 };

@@ -11,6 +11,12 @@
 
 #include "ops/ctx.h"
 
+#ifdef __AVX512BF16__
+#define LANES_DOT 1
+#else
+#define LANES_DOT 0
+#endif
+
 struct lanes {
     __m512 f;
 };
@@ -135,6 +141,24 @@ static inline struct lanes lanes_round_bf16(struct lanes a)
     return (struct lanes){
         _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32((int)0xffff0000u)))};
 }
+
+#if LANES_DOT
+/* 16 rounded as above, stored as bf16. */
+static inline void lanes_store_bf16(uint16_t *to, struct lanes a)
+{
+    const __m512i bits = _mm512_castps_si512(lanes_round_bf16(a).f);
+
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+}
+
+/* 16 lanes of fma(x[odd], w[odd], acc), then fma(x[even], w[even], acc): x and w are pairs of bf16.
+ * tests/unit_dpbf16.c proves it. */
+static inline struct lanes lanes_dot(struct lanes x, struct lanes w, struct lanes acc)
+{
+    return (struct lanes){_mm512_dpbf16_ps(acc.f, (__m512bh)_mm512_castps_si512(x.f),
+                                           (__m512bh)_mm512_castps_si512(w.f))};
+}
+#endif
 
 static inline struct lanes lanes_exp2_of(struct lanes t)
 {

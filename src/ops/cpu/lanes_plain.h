@@ -12,6 +12,8 @@
 
 #include "ops/ctx.h"
 
+#define LANES_DOT 0 /* lanes_dot, a product of bf16 pairs, is in lanes_avx512.h only */
+
 struct lanes {
     float f[OPS_LANES];
 };

@@ -56,6 +56,7 @@ struct matmul_args {
     const float *x;
     float *rounded; /* [T, ld_rounded] */
     const struct ops_matrix *w;
+    enum tile_kind kind;
     int ldo, ldx, ld_rounded, T;
     int n_panels, n_steps;        /* of the whole product */
     int n_chunks, rows_to_round;  /* of rows; of one rounding task */
@@ -77,19 +78,17 @@ static void matmul_round_task(void *arg, int task, int thread)
         float *to = m->rounded + (ptrdiff_t)t * m->ld_rounded;
 
         for (int i = 0; i < n_in; i += OPS_LANES) {
-            struct lanes v =
+            const struct lanes v =
                 n_in - i < OPS_LANES ? lanes_load_n(x + i, n_in - i) : lanes_load(x + i);
 
-            if (m->w->type == OPS_BF16)
-                v = lanes_round_bf16(v);
-            lanes_store(to + i, v);
+            tile_store_x(m->kind, to, i, v);
         }
     }
 }
 
 /* The last panel of a matrix whose n_out is not a multiple of 16, by way of a full-width copy. */
-static void matmul_partial_panel(const struct matmul_args *m, enum tile_kind kind, int n_rows,
-                                 const uint8_t *panel, const struct tile *shape)
+static void matmul_partial_panel(const struct matmul_args *m, int n_rows, const uint8_t *panel,
+                                 const struct tile *shape)
 {
     const int n_cols = m->w->n_out % OPS_LANES;
     float copy[MATMUL_ROWS][OPS_LANES];
@@ -99,7 +98,7 @@ static void matmul_partial_panel(const struct matmul_args *m, enum tile_kind kin
     tile.ldo = OPS_LANES;
     for (int r = 0; tile.carry && r < n_rows; r++)
         lanes_store(copy[r], lanes_load_n(shape->out + r * shape->ldo, n_cols));
-    tile_grid(kind, n_rows, &panel, 1, &tile);
+    tile_grid(m->kind, n_rows, &panel, 1, &tile);
     for (int r = 0; r < n_rows; r++)
         lanes_store_n(shape->out + r * shape->ldo, lanes_load(copy[r]), n_cols);
 }
@@ -107,7 +106,6 @@ static void matmul_partial_panel(const struct matmul_args *m, enum tile_kind kin
 static void matmul_task(void *arg, int task, int thread)
 {
     const struct matmul_args *m = arg;
-    const enum tile_kind kind = m->w->type == OPS_BF16 ? TILE_PAIRS_BF16 : TILE_PAIRS_F32;
     const int chunk = task % m->n_chunks; /* tasks side by side read the same weights */
     const int row = (int)((int64_t)m->T * chunk / m->n_chunks);
     const int n_rows = (int)((int64_t)m->T * (chunk + 1) / m->n_chunks) - row;
@@ -121,7 +119,7 @@ static void matmul_task(void *arg, int task, int thread)
     for (int step = 0; step < m->n_steps; step += m->steps_per_block) {
         const int left = m->n_steps - step;
         struct tile shape = {
-            .x = m->rounded + (ptrdiff_t)row * m->ld_rounded + 2 * step,
+            .x = m->rounded + (ptrdiff_t)row * m->ld_rounded + step * tile_x_per_step(m->kind),
             .ldx = m->ld_rounded,
             .step_bytes = step_bytes,
             .n_steps = left < m->steps_per_block ? left : m->steps_per_block,
@@ -140,9 +138,9 @@ static void matmul_task(void *arg, int task, int thread)
                             ((ptrdiff_t)(p + j) * m->n_steps + step) * step_bytes;
             shape.out = m->out + (ptrdiff_t)row * m->ldo + (ptrdiff_t)p * OPS_LANES;
             if (p < n_full)
-                tile_grid(kind, n_rows, panels, n, &shape);
+                tile_grid(m->kind, n_rows, panels, n, &shape);
             else
-                matmul_partial_panel(m, kind, n_rows, panels[0], &shape);
+                matmul_partial_panel(m, n_rows, panels[0], &shape);
         }
     }
 }
@@ -156,6 +154,7 @@ static enum status cpu_matmul(struct ops_ctx *ctx, float *out, int ldo, const fl
         .out = out,
         .x = x,
         .w = w,
+        .kind = w->type == OPS_BF16 ? TILE_PAIRS_BF16 : TILE_PAIRS_F32,
         .ldo = ldo,
         .ldx = ldx,
         .T = T,
@@ -174,9 +173,9 @@ static enum status cpu_matmul(struct ops_ctx *ctx, float *out, int ldo, const fl
     m.rows_to_round = ops_ceil_div(ROUND_MIN_ELEMS, m.ld_rounded);
     threads_run(ctx->threads, ops_ceil_div(T, m.rows_to_round), matmul_round_task, &m);
 
-    /* Few rows: the weights stream past once, as many panels at a time as a tile takes.
+    /* Few rows, one tile: the weights stream past once, as many panels at a time as a tile takes.
      * Many rows: one block of one panel stays in L1 while the rows stream past. */
-    const bool few = T <= 2 * TILE_MAX_ROWS;
+    const bool few = T <= TILE_MAX_ROWS;
     const int n_blocks = few ? 1 : ops_ceil_div(m.n_steps, MATMUL_STEPS);
     m.steps_per_block = n_blocks > 1 ? ops_ceil_div(m.n_steps, n_blocks) : m.n_steps;
     m.at_once = few ? TILE_MAX_PANELS : tile_panels(TILE_MAX_ROWS);

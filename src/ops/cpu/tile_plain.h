@@ -34,7 +34,7 @@ static void tile_run(enum tile_kind kind, int rows, int panels, const struct til
         float acc = tile->carry ? tile->out[lane] : 0.0f;
 
         for (int step = 0; step < tile->n_steps; step++, panel += tile->step_bytes) {
-            if (tile_is_paired(kind)) {
+            if (tile_x_per_step(kind) == 2) {
                 const float *x = tile->x + 2 * step;
 
                 acc = fmaf(x[1], tile_element(kind, panel, 2 * lane + 1), acc);

@@ -12,8 +12,8 @@
  *
  * After a change here, look at the inner loops in the assembly: no vector may go to the stack.
  *
- * Included by cpu_avx2.c and cpu_avx512.c after their lanes; they define before
- *   TILE_MAX_ROWS    5 or 8: accumulators, weights and one x fill the registers
+ * Included by cpu_avx2.c, cpu_avx512.c and cpu_avx512bf16.c after their lanes; they define before
+ *   TILE_MAX_ROWS    5 or 12: accumulators, weights and one x fill the registers
  *   TILE_MAX_PANELS  4 or 8, of a wide tile
  *   TILE_PANELS      1 or 2, of a narrow tile
  */
@@ -43,7 +43,7 @@ TILE_INLINE struct lanes tile_load(const enum tile_kind kind, const uint8_t *at,
 
     switch (kind) {
     case TILE_PAIRS_BF16:
-        return lanes_pairs_bf16(bf16, odd);
+        return LANES_DOT ? lanes_load(f32) : lanes_pairs_bf16(bf16, odd);
     case TILE_PAIRS_F32:
         return lanes_pairs_f32(f32, odd);
     case TILE_SINGLE_BF16:
@@ -53,35 +53,53 @@ TILE_INLINE struct lanes tile_load(const enum tile_kind kind, const uint8_t *at,
     }
 }
 
-#define TILE_EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+/* acc + x * w; for pairs that stay pairs, both products: lanes_dot. */
+TILE_INLINE struct lanes tile_add(const enum tile_kind kind, struct lanes x, struct lanes w,
+                                  struct lanes acc)
+{
+#if LANES_DOT
+    if (kind == TILE_PAIRS_BF16)
+        return lanes_dot(x, w, acc);
+#endif
+    (void)kind;
+    return lanes_fma(x, w, acc);
+}
+
+/* Row, and how to reach it: rows first + 0, 1, 2 from a pointer to the first, which is all that an
+ * address can add.  With a pointer a row, twelve of them would not fit into the registers. */
+/* clang-format off */
+#define TILE_EACH_ROW(DO)                                                                          \
+    DO(0, x0, 0) DO(1, x0, 1) DO(2, x0, 2) DO(3, x3, 0) DO(4, x3, 1) DO(5, x3, 2)                  \
+    DO(6, x6, 0) DO(7, x6, 1) DO(8, x6, 2) DO(9, x9, 0) DO(10, x9, 1) DO(11, x9, 2)
+/* clang-format on */
 #define TILE_EACH_PANEL(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
 
 TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C,
                              const struct tile *tile)
 {
-    const bool paired = kind == TILE_PAIRS_BF16 || kind == TILE_PAIRS_F32;
+    const int per_step = tile_x_per_step(kind);
     const ptrdiff_t ldx = tile->ldx, ldo = tile->ldo, step_bytes = tile->step_bytes;
     const uint8_t *panel = tile->panel[0], *panel2 = C == 2 ? tile->panel[1] : NULL;
+    const float *x0 = tile->x, *x3 = R > 3 ? x0 + 3 * ldx : x0;
+    const float *x6 = R > 6 ? x3 + 3 * ldx : x0, *x9 = R > 9 ? x6 + 3 * ldx : x0;
     float *out = tile->out;
     struct lanes w, w2;
 
-#define TILE_BEGIN(r)                                                                              \
-    const float *x##r = tile->x + (R > (r) ? (r) : 0) * ldx;                                       \
+#define TILE_BEGIN(r, first, nth)                                                                  \
     struct lanes acc##r = lanes_set(0.0f), next##r = lanes_set(0.0f);                              \
     if (R > (r) && tile->carry) {                                                                  \
         acc##r = lanes_load(out + ldo * (r));                                                      \
         if (C == 2)                                                                                \
             next##r = lanes_load(out + ldo * (r) + OPS_LANES);                                     \
     }
-#define TILE_ADD(r)                                                                                \
+#define TILE_ADD(r, first, nth)                                                                    \
     if (R > (r)) {                                                                                 \
-        const struct lanes x = lanes_set(x##r[odd]);                                               \
-        acc##r = lanes_fma(x, w, acc##r);                                                          \
+        const struct lanes x = lanes_set((first)[odd + ldx * (nth)]);                              \
+        acc##r = tile_add(kind, x, w, acc##r);                                                     \
         if (C == 2)                                                                                \
-            next##r = lanes_fma(x, w2, next##r);                                                   \
+            next##r = tile_add(kind, x, w2, next##r);                                              \
     }
-#define TILE_STEP(r) x##r += paired ? 2 : 1;
-#define TILE_END(r)                                                                                \
+#define TILE_END(r, first, nth)                                                                    \
     if (R > (r)) {                                                                                 \
         lanes_store(out + ldo * (r), acc##r);                                                      \
         if (C == 2)                                                                                \
@@ -90,7 +108,7 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
 
     TILE_EACH_ROW(TILE_BEGIN)
     for (int step = tile->n_steps; step > 0; step--) {
-        if (paired) {
+        if (per_step == 2) {
             const int odd = 1;
 
             w = tile_load(kind, panel, true);
@@ -103,22 +121,26 @@ TILE_INLINE void tile_narrow(const enum tile_kind kind, const int R, const int C
         w = tile_load(kind, panel, false);
         w2 = C == 2 ? tile_load(kind, panel2, false) : w;
         TILE_EACH_ROW(TILE_ADD)
-        TILE_EACH_ROW(TILE_STEP)
+        x0 += per_step;
+        x3 += per_step;
+        x6 += per_step;
+        x9 += per_step;
         panel += step_bytes;
         __builtin_prefetch(panel + TILE_AHEAD_BYTES);
-        if (C == 2)
+        if (C == 2) {
             panel2 += step_bytes;
+            __builtin_prefetch(panel2 + TILE_AHEAD_BYTES);
+        }
     }
     TILE_EACH_ROW(TILE_END)
 #undef TILE_BEGIN
 #undef TILE_ADD
-#undef TILE_STEP
 #undef TILE_END
 }
 
 TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct tile *tile)
 {
-    const bool paired = kind == TILE_PAIRS_BF16 || kind == TILE_PAIRS_F32;
+    const int per_step = tile_x_per_step(kind);
     const ptrdiff_t step_bytes = tile->step_bytes;
     const float *x = tile->x;
     float *out = tile->out;
@@ -131,14 +153,14 @@ TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct 
         acc##c = lanes_load(out + OPS_LANES * (c));
 #define TILE_ADD(c)                                                                                \
     if (C > (c))                                                                                   \
-        acc##c = lanes_fma(xs, tile_load(kind, panel##c + at, odd), acc##c);
+        acc##c = tile_add(kind, xs, tile_load(kind, panel##c + at, odd), acc##c);
 #define TILE_END(c)                                                                                \
     if (C > (c))                                                                                   \
         lanes_store(out + OPS_LANES * (c), acc##c);
 
     TILE_EACH_PANEL(TILE_BEGIN)
     for (int step = tile->n_steps; step > 0; step--, at += step_bytes) {
-        if (paired) {
+        if (per_step == 2) {
             const bool odd = true;
             const struct lanes xs = lanes_set(x[1]);
 
@@ -149,7 +171,7 @@ TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct 
         const struct lanes xs = lanes_set(x[0]);
 
         TILE_EACH_PANEL(TILE_ADD)
-        x += paired ? 2 : 1;
+        x += per_step;
     }
     TILE_EACH_PANEL(TILE_END)
 #undef TILE_BEGIN
@@ -177,52 +199,30 @@ TILE_INLINE void tile_wide(const enum tile_kind kind, const int C, const struct 
         }                                                                                          \
     }
 
-TILE_DEFINE(tile_wide_1, tile_wide, TILE_MAX_PANELS)
-TILE_DEFINE(tile_1x1, tile_narrow, 1, 1)
-TILE_DEFINE(tile_2x1, tile_narrow, 2, 1)
-TILE_DEFINE(tile_3x1, tile_narrow, 3, 1)
-TILE_DEFINE(tile_4x1, tile_narrow, 4, 1)
-TILE_DEFINE(tile_5x1, tile_narrow, 5, 1)
-TILE_DEFINE(tile_2x2, tile_narrow, 2, 2)
-#if TILE_PANELS == 2
-TILE_DEFINE(tile_6x1, tile_narrow, 6, 1)
-TILE_DEFINE(tile_7x1, tile_narrow, 7, 1)
-TILE_DEFINE(tile_8x1, tile_narrow, 8, 1)
-TILE_DEFINE(tile_3x2, tile_narrow, 3, 2)
-TILE_DEFINE(tile_4x2, tile_narrow, 4, 2)
-TILE_DEFINE(tile_5x2, tile_narrow, 5, 2)
-TILE_DEFINE(tile_6x2, tile_narrow, 6, 2)
-TILE_DEFINE(tile_7x2, tile_narrow, 7, 2)
-TILE_DEFINE(tile_8x2, tile_narrow, 8, 2)
+/* Rows that a tile of one panel may have, and of two. */
+#if TILE_PANELS == 1
+#define TILE_EACH_OF_1(DO) DO(1) DO(2) DO(3) DO(4) DO(5)
+#define TILE_EACH_OF_2(DO) DO(2)
+#else
+#define TILE_EACH_OF_1(DO)                                                                         \
+    DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12)
+#define TILE_EACH_OF_2(DO) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12)
 #endif
+#define TILE_DEFINE_1(r) TILE_DEFINE(tile_##r##x1, tile_narrow, r, 1)
+#define TILE_DEFINE_2(r) TILE_DEFINE(tile_##r##x2, tile_narrow, r, 2)
+#define TILE_NAME_1(r) tile_##r##x1,
+#define TILE_NAME_2(r) tile_##r##x2,
 
-#undef TILE_DEFINE
+TILE_DEFINE(tile_wide_1, tile_wide, TILE_MAX_PANELS)
+TILE_EACH_OF_1(TILE_DEFINE_1)
+TILE_EACH_OF_2(TILE_DEFINE_2)
 
 static inline void tile_run(enum tile_kind kind, int rows, int panels, const struct tile *tile)
 {
-    static void (*const one_panel[])(enum tile_kind, const struct tile *) = {
-        tile_1x1,
-        tile_2x1,
-        tile_3x1,
-        tile_4x1,
-        tile_5x1,
-#if TILE_PANELS == 2
-        tile_6x1,
-        tile_7x1,
-        tile_8x1,
-#endif
-    };
-    static void (*const two_panels[])(enum tile_kind, const struct tile *) = {
-        tile_2x2,
-#if TILE_PANELS == 2
-        tile_3x2,
-        tile_4x2,
-        tile_5x2,
-        tile_6x2,
-        tile_7x2,
-        tile_8x2,
-#endif
-    };
+    static void (*const one_panel[])(enum tile_kind,
+                                     const struct tile *) = {TILE_EACH_OF_1(TILE_NAME_1)};
+    static void (*const two_panels[])(enum tile_kind,
+                                      const struct tile *) = {TILE_EACH_OF_2(TILE_NAME_2)};
 
     if (panels == 1)
         one_panel[rows - 1](kind, tile);
@@ -231,5 +231,11 @@ static inline void tile_run(enum tile_kind kind, int rows, int panels, const str
     else
         tile_wide_1(kind, tile);
 }
+
+#undef TILE_DEFINE
+#undef TILE_DEFINE_1
+#undef TILE_DEFINE_2
+#undef TILE_NAME_1
+#undef TILE_NAME_2
 
 #endif
