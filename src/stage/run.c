@@ -292,7 +292,7 @@ static void tell_owner(const struct run *run, enum outcome outcome)
 /* Rank 0 is lost: one of the others, the lowest that can, says so. */
 static void tell_finder(const struct run *run)
 {
-    enum { TURN_US = 20000, MAX_TURNS = 10 };
+    enum { TURN_US = 100000, MAX_TURNS = 3 };
     const int turns = run->crew.me - 1;
 
     clock_sleep_us(TURN_US * (turns < MAX_TURNS ? turns : MAX_TURNS));
