@@ -46,7 +46,7 @@ lost() {
     [ $rc != 0 ] || fail "$what: the launcher's exit status is 0"
     if [ $signal != KILL ] || [ $mpich = 0 ]; then
         grep -E " E (.* )?rank $rank \($stage\) on [^ ]+, pid [0-9]+ has (been silent|died)" "$dir/a.log" >"$dir/told"
-        same "$what: told once" "$(wc -l <"$dir/told")" 1
+        same "$what: told once" "$(wc -l <"$dir/told")" 1; [ "$(wc -l <"$dir/told")" = 1 ] || cat "$dir/told" >&2
         has "$what: says what it did" "$dir/told" "it last said: $(tr + ' ' <<<"$stage" | cut -d' ' -f1)"
         "$epidote" status "$dir/a.out.h5" >"$dir/status.log"
         same "$what: outcome" $? 4
