@@ -3,7 +3,7 @@
  * links.
  *
  *   ranks    the processes of one job, at start-up and end: who is there, do they agree, what do
- *            those of a node share (ranks.c)
+ *            those of a node share (ranks.c, ranks_talk.c, ranks_share.c)
  *   world    messages and bulk bytes between stages while the job runs, in three kinds: one process
  *            (world.c), MPI (world_mpi.c), virtual (world_virtual.c)
  *   links    KV blocks from prefill to decode (link.c, link_out.c, link_in.c)
@@ -20,7 +20,7 @@
 #include "model/model.h"
 #include "plan/plan.h"
 
-/* ---- ranks (ranks.c) ------------------------------------------------------------------------- */
+/* ---- ranks (ranks.c, ranks_talk.c, ranks_share.c) -------------------------------------------- */
 
 /*
  * The processes of one job.  With a launcher's variables in the environment MPI is initialised;
@@ -82,7 +82,7 @@ enum status ranks_gather(struct ranks *ranks, const void *mine, size_t n_bytes, 
 /* ranks_share - memory that all ranks of this node see, zeroed, 64-byte aligned.  It has no name in
  * a file system (memfd), so nothing can be left behind.
  *   n_bytes   in   the same on all ranks of the node
- *   out_base  out  shared_close it; NULL if this node's ranks cannot share (out_why says why)
+ *   out_base  out  ranks_unshare it; NULL if this node's ranks cannot share (out_why says why)
  * Collective over all.  Returns ST_OK (also when they cannot), ST_NOMEM, ST_COMM. */
 enum status ranks_share(struct ranks *ranks, size_t n_bytes, void **out_base,
                         struct row_error *out_why);

@@ -314,7 +314,7 @@ static void decide_agree(const struct ranks *ranks, const struct talk *talk, con
 enum status ranks_agree(struct ranks *ranks, enum status mine, const char *doing, double limit_s)
 {
     enum status st;
-    struct report report = {.st = mine};
+    struct report report = {.st = (int32_t)mine};
     int32_t verdict;
     const struct talk talk = {
         .doing = doing,
