@@ -359,7 +359,7 @@ enum outcome stage_run(const struct job *job, const char *program, struct ranks 
     enum status st;
     struct run run = {.job = job, .program = program, .lost = -1};
     uint64_t n_todo = 0, outcome;
-    const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_n(ranks) > 1};
+    const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_launched(ranks)};
 
     log_hold(ranks_me(ranks) > 0);
     st = warden_start(&warden, &run.warden);
