@@ -28,8 +28,8 @@ struct node {
     struct stage *stages[2]; /* the puppet, the watch */
     struct engine engine;    /* its figures only */
     struct loop loop;
-    int stop;    /* a signal's number */
-    bool asleep; /* it has no turns: its process is stopped, or gone */
+    atomic_int stop; /* a signal's number */
+    bool asleep;     /* it has no turns: its process is stopped, or gone */
     bool over;
     enum status st;
     double over_s;
