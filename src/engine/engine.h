@@ -30,7 +30,15 @@ struct step {
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
 };
 
-enum engine_event { ENGINE_IDLE, ENGINE_BUSY, ENGINE_LAYER_DONE, ENGINE_STEP_DONE };
+/* BUSY: nothing to do before it is polled again, later; PART_DONE: it has computed, nothing is
+ * finished. */
+enum engine_event {
+    ENGINE_IDLE,
+    ENGINE_BUSY,
+    ENGINE_PART_DONE,
+    ENGINE_LAYER_DONE,
+    ENGINE_STEP_DONE
+};
 
 struct engine;
 struct engine_ops {
