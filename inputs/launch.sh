@@ -1,6 +1,7 @@
 #!/bin/bash
-# launch.sh N COMMAND ARG ... - run COMMAND as N ranks on this machine or in this Slurm allocation, by the
+# launch.sh N COMMAND ARG ...    - run COMMAND as N ranks on this machine or in this Slurm allocation, by the
 # launcher of the MPI that it was built with.
+# launch.sh --find COMMAND       - print the name of that launcher (mpirun, not srun).
 #
 #   MPIRUN=...        the launcher, if this script finds another than you want
 #   MPIRUN_ARGS=...   more arguments for it
@@ -8,7 +9,7 @@
 # The launcher takes this script's place, so its process number and its exit status are this script's.
 set -u
 if [ $# -lt 2 ]; then
-    echo "launch.sh: usage: launch.sh N COMMAND ARG ..." >&2
+    echo "launch.sh: usage: launch.sh N COMMAND ARG ..., or launch.sh --find COMMAND" >&2
     exit 2
 fi
 n=$1
@@ -29,7 +30,7 @@ is_of() {
     esac
 }
 
-if [ -z "${MPIRUN:-}" ] && [ -n "${SLURM_JOB_ID:-}" ] && command -v srun >/dev/null; then
+if [ "$n" != --find ] && [ -z "${MPIRUN:-}" ] && [ -n "${SLURM_JOB_ID:-}" ] && command -v srun >/dev/null; then
     case $mpi in
     mpich) exec srun --mpi=pmi2 -n "$n" ${MPIRUN_ARGS:-} "$@" ;;
     *) exec srun --mpi=pmix -n "$n" ${MPIRUN_ARGS:-} "$@" ;;
@@ -43,6 +44,10 @@ done
 if [ -z "$launcher" ]; then
     echo "launch.sh: no launcher of ${mpi:-any MPI} in PATH (mpirun, mpiexec): install it, or name it in MPIRUN" >&2
     exit 2
+fi
+if [ "$n" = --find ]; then
+    echo "$launcher"
+    exit
 fi
 if is_of "$launcher" openmpi; then
     # More ranks than cores, and root in a container, are nothing out of the way here.

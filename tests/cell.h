@@ -194,7 +194,7 @@ struct cell_rank {
     struct link_in *in;
     struct stage *stages[CELL_STAGES]; /* the watch is the last */
     int n_stages;
-    volatile int stop;
+    atomic_int stop;
     struct loop loop;
 };
 

@@ -11,8 +11,8 @@ for n in 40 97 230 420; do # cut by every chunk, several blocks, no common lengt
 done
 "$epidote" import "$dir/rows.jsonl" "$dir/rows.h5" 2>"$dir/import.log" || fail "import"
 job a "$dir/rows.h5" temperature=0.8 top_k=50 top_p=0.95 repetition_penalty=1.1 logprobs=3 \
-    seed=11 max_tokens=24 'precision="bf16"'
-run a || fail "the run on one rank"
+    seed=11 max_tokens=24 'precision="bf16"' context="${E2E_CONTEXT:-1024}"
+run a || { fail "the run on one rank"; tail -n 3 "$dir/a.log" >&2; end; }
 want=$(digest "$dir/a.out.h5")
 same "a digest is 16 hexadecimal digits" "$(grep -cE '^[0-9a-f]{16}$' <<<"$want")" 1
 all=${E2E_ALL:-0} took=0
@@ -24,7 +24,7 @@ on() {
     for kv in "$@"; do args+=(--set "$kv"); done
     clear a
     begin=$(date +%s%N)
-    launch "$n" a "${args[@]}" || { fail "run on $n ranks with $*"; tail -n 8 "$dir/a.log" >&2; }
+    launch "$n" a "${args[@]}" || { fail "run on $n ranks with $*"; grep -vE ' I |^$' "$dir/a.log" | head -n 8 >&2; }
     took=$(($(date +%s%N) - begin))
     digest "$dir/a.out.h5"
 }
@@ -54,7 +54,7 @@ if [ "${E2E_COMBOS:-0}" = 0 ]; then
     equal "link shm" 3 'link="shm"' && link shm
     equal "link mpi" 3 'link="mpi"' && link mpi
     equal "link mpi, 2 ranks, small pieces" 2 'link="mpi"' prefill_chunk_tok=7 && link mpi
-    equal "link mpi, small pools" 4 'link="mpi"' kv_memory_mib=16 decode_batch=3 && link mpi
+    equal "link mpi, small pools" 4 'link="mpi"' kv_memory_mib="${E2E_POOL_MIB:-16}" decode_batch=3 && link mpi
     equal "2 threads a rank" 2 threads=2
     equal "1 thread a rank" 4 threads=1
     if [ "$all" = 1 ]; then

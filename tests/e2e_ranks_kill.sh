@@ -42,11 +42,12 @@ rank_pid() {
     ranks_there | sed -n "s/^$1 //p"
 }
 
-# note_records - $records: rows computed in all attempts, by the journal.  A run that found RESULTS
-# finished does not know.
+# note_records - $records: rows computed in all attempts, by the journal.  Once RESULTS are there and
+# the logs are gone, it may not be known any more: at least all of them.
 note_records() {
     local n
     n=$(sed -n 's/^ *attempts .* \([0-9]*\) rows computed in all$/\1/p' "$dir/status.log")
+    [ -z "$n" ] && grep -q 'outcome *0' "$dir/status.log" && [ "$records" -lt "$n_rows" ] && n=$n_rows
     records=${n:-$records}
 }
 

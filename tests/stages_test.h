@@ -19,7 +19,7 @@ struct toy_engine {
     int n_steps, n_mixed; /* steps of several sequences */
     int broken;           /* promises that stages broke */
     int fail_at, stop_at; /* number of the step that fails, or in which a signal comes; 0 = none */
-    volatile int stop;
+    atomic_int stop;
 };
 
 static inline int32_t next_token(uint64_t row, const int32_t *history, int n)

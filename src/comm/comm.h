@@ -56,6 +56,8 @@ _Noreturn void ranks_abort(struct ranks *ranks, int exit_code);
 
 int ranks_me(const struct ranks *ranks);
 int ranks_n(const struct ranks *ranks);
+/* ranks_launched - whether a launcher of MPI started this process, perhaps alone. */
+bool ranks_launched(const struct ranks *ranks);
 const struct rank_info *ranks_info(const struct ranks *ranks, int rank);
 /* ranks_who - "rank 3 (decode/1) on node07, pid 4711" into buf; layout may be NULL. Returns buf. */
 char *ranks_who(const struct ranks *ranks, const struct plan_layout *layout, int rank, char *buf,

@@ -379,6 +379,11 @@ int ranks_n(const struct ranks *ranks)
     return ranks->n;
 }
 
+bool ranks_launched(const struct ranks *ranks)
+{
+    return ranks->has_mpi;
+}
+
 const struct rank_info *ranks_info(const struct ranks *ranks, int rank)
 {
     return &ranks->info[rank];

@@ -301,7 +301,7 @@ static void decide_agree(const struct ranks *ranks, const struct talk *talk, con
     if (n_bad > 1)
         snprintf(others, sizeof others, "; %d other rank%s failed too", n_bad - 1,
                  n_bad > 2 ? "s" : "");
-    if (first > 0 || n_bad > 1) { /* what rank 0 alone failed with, it has logged itself */
+    if (first > 0 && verdict != ST_STOPPED) { /* what rank 0 failed with, it has logged itself */
         ranks_who(ranks, NULL, first, who, sizeof who);
         log_error("%s failed %s: %s%s", who, talk->doing,
                   reports[first].error[0] != '\0' ? reports[first].error

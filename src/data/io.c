@@ -68,7 +68,7 @@ struct io_thread {
     size_t row_bytes; /* of a row, by the last batch */
     int batch_rows;
     double status_due_s;
-    bool status_failed;
+    bool status_written, status_failed;
 };
 
 static struct io_thread *self_of(struct io *io)
@@ -257,10 +257,16 @@ static void write_results(struct io_thread *io)
 static void write_status(struct io_thread *io)
 {
     struct journal_counts counts;
-    struct run_status status = {.outcome = OUTCOME_RUNNING, .elapsed_s = clock_now_s()};
+    struct run_status status = {.outcome = OUTCOME_RUNNING}, told;
 
     if (io->status_failed)
         return;
+    /* Peers of a process that was stopped for long give it up, and say so here: that stands. */
+    if (io->status_written && status_read(io->results_path, &told) == ST_OK &&
+        told.outcome != OUTCOME_RUNNING)
+        return;
+    io->status_written = true;
+    status.elapsed_s = clock_now_s();
     journal_counts(io->args.journal, &counts);
     status.n_rows = counts.n_rows;
     status.n_done = counts.n_done;

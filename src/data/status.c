@@ -154,6 +154,8 @@ static enum status count_rows(const char *results_path, struct run_status *statu
         status->n_rows = *out_finished ? n_rows : status->n_rows;
         status->n_done = n_rows;
         status->n_failed = info->n_failed;
+        if (status->n_records < n_rows) /* of an attempt before the one that could not tell */
+            status->n_attempts = status->n_records = 0;
         result_file_close(results);
         return ST_OK;
     }

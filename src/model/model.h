@@ -106,6 +106,9 @@ const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
  */
 uint64_t model_source_fingerprint(const struct model_source *source);
+/* model_source_glimpse - a hash of the config and of the first row of every tensor: not what is in
+ * the files, but enough to see that two ranks look at two models. */
+uint64_t model_source_glimpse(const struct model_source *source);
 /* model_source_forget - its files' pages leave this process's memory until they are read again. */
 void model_source_forget(const struct model_source *source);
 /* model_inspect - family, sizes, types, context, tokeniser, template, memory, as text. */

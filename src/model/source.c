@@ -227,3 +227,19 @@ uint64_t model_source_fingerprint(const struct model_source *source)
     }
     return hash_end(&state);
 }
+
+uint64_t model_source_glimpse(const struct model_source *source)
+{
+    struct hash_state state;
+
+    hash_begin(&state, 0);
+    hash_config(&state, &source->config);
+    for (size_t i = 0; i < model_n_views(&source->config); i++) {
+        const struct tensor_view *view = &source->views[i];
+
+        hash_add(&state, &view->n_rows, sizeof view->n_rows);
+        if (view->data != NULL)
+            hash_add(&state, view->data, view->row_bytes);
+    }
+    return hash_end(&state);
+}

@@ -89,7 +89,11 @@ err:
     return st;
 }
 
-/* A model file is read to its end once a node: its ranks see the same file system. */
+static const char different_models[] = "two different models in one run";
+static const char same_models[] =
+    "put the model on a shared file system, or the same file on every node";
+
+/* A model file is read to its end once a node, whose ranks have had the same glimpse of it. */
 static enum status same_model(struct crew *crew, struct session *session)
 {
     enum status st = ST_NOMEM;
@@ -103,8 +107,7 @@ static enum status same_model(struct crew *crew, struct session *session)
     for (int r = crew->n - 1; r >= 0; r--)
         if (crew_same_node(crew, r, crew->me))
             leader = r;
-    st = ranks_same(crew->ranks, "two different models in one run", all[leader],
-                    "put the model on a shared file system, or the same file on every node");
+    st = ranks_same(crew->ranks, different_models, all[leader], same_models);
 err:
     host_free(all);
     return st;
@@ -116,6 +119,9 @@ enum status crew_same_data(struct crew *crew, struct session *session)
 
     if (crew->n == 1)
         return ST_OK;
+    TRY(ranks_same(crew->ranks, different_models, model_source_glimpse(session->source),
+                   same_models),
+        err);
     TRY(same_model(crew, session), err);
     TRY(ranks_same(crew->ranks, "two different numerics in one run",
                    hash_bytes(session->ops->numerics, strlen(session->ops->numerics), 0),

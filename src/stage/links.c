@@ -240,11 +240,12 @@ enum status links_measure(struct machine *machine)
         if (kind == LINK_MPI && (crew->me == link->from || crew->me == link->to))
             st = measure_mpi(machine, link->from, link->to, &mine[kind]);
     }
-    if (st == ST_OK) {
-        all = host_alloc((size_t)crew->n * sizeof mine);
-        st = all != NULL ? ST_OK : ST_NOMEM;
-    }
-    TRY(crew_together(crew, st, "measuring the links"), err);
+    all = host_alloc((size_t)crew->n * sizeof mine);
+    if (st == ST_OK && all == NULL)
+        st = ST_NOMEM;
+    st = crew_together(crew, st, "measuring the links");
+    if (st != ST_OK || all == NULL)
+        goto err;
     TRY(ranks_gather(crew->ranks, mine, sizeof mine, all), err);
     for (int kind = 0; kind < LINK_KIND_COUNT; kind++) {
         struct machine_link *link = &machine->links[kind];

@@ -17,6 +17,7 @@
 #include "stage/stage.h"
 
 enum { ARENA_BYTES = 1 << 12 };
+#define LEAVE_PART 0.02 /* of a step: how long the next one may wait for bytes to leave */
 
 struct prefill_row {
     struct arena *arena;       /* owned; holds this struct and the stop strings */
@@ -40,6 +41,7 @@ struct prefill {
     struct step_seq *seqs; /* [max_seqs] owned */
     int n_layers;          /* of the step, computed */
     bool stepping, stopping;
+    double submitted_s, leave_until_s;
     struct buf payload; /* scratch */
 };
 
@@ -286,9 +288,11 @@ static enum status take_step(struct prefill *self)
 {
     enum status st = ST_OK;
     const int n_seqs = self->step.n_seqs;
+    const double now_s = world_now_s(self->args.world);
     int kept = 0;
 
     self->stepping = false;
+    self->leave_until_s = now_s + LEAVE_PART * (now_s - self->submitted_s);
     for (int i = 0; i < n_seqs; i++) {
         const struct step_seq *seq = &self->seqs[i];
 
@@ -306,6 +310,13 @@ err:
     return st;
 }
 
+/* Whether the next step is better begun a little later: the last bytes of the rows of this one need
+ * this rank's hand, for which a layer of the next would keep decode waiting. */
+static bool bytes_leave(const struct prefill *self)
+{
+    return !link_out_idle(self->args.link) && world_now_s(self->args.world) < self->leave_until_s;
+}
+
 static enum status poll(struct stage *stage, bool *out_worked)
 {
     enum status st;
@@ -318,9 +329,10 @@ static enum status poll(struct stage *stage, bool *out_worked)
     }
     TRY(begin_rows(self, out_worked), err);
     if (!self->stepping) {
-        if (self->n_begun == 0 || self->args.engine->running != NULL)
+        if (self->n_begun == 0 || self->args.engine->running != NULL || bytes_leave(self))
             return ST_OK;
         compose(self);
+        self->submitted_s = world_now_s(self->args.world);
         TRY(engine_submit(self->args.engine, &self->step), err);
         self->stepping = true;
     }

@@ -18,6 +18,8 @@
 
 /* For the launcher to learn that all ranks have to end. */
 #define LEAVE_LIMIT_S 0.4
+/* For rank 0 to write down how it ended, before the others end the run themselves. */
+#define END_PATIENCE_S 10.0
 
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
@@ -289,30 +291,30 @@ static void tell_owner(const struct run *run, enum outcome outcome)
         log_warn("the outcome could not be written beside %s", run->job->results);
 }
 
-/* Rank 0 is lost: one of the others, the lowest that can, says so. */
+/* Wait for another rank to end this one; not longer than that, nor past another signal. */
+static void wait_for_end(const struct run *run, double most_s)
+{
+    enum { TURN_US = 5000 };
+    const double until_s = clock_now_s() + most_s;
+    const int pressed = warden_pressed(run->warden);
+
+    while (clock_now_s() < until_s && warden_pressed(run->warden) == pressed)
+        clock_sleep_us(TURN_US);
+}
+
+/* Rank 0 is lost: one of the others says so, the lowest that can.  Its turn has to be longer than
+ * loops of ranks differ in their ends, but after a signal there is no time for many. */
 static void tell_finder(const struct run *run)
 {
-    enum { TURN_US = 20000, MAX_TURNS = 10 };
-    const int turns = run->crew.me - 1;
+    const bool in_haste = *warden_flag(run->warden) != 0;
+    const double turn_s = in_haste ? 0.1 : 2 * LOOP_TELL_S;
 
-    clock_sleep_us(TURN_US * (turns < MAX_TURNS ? turns : MAX_TURNS));
+    wait_for_end(run, turn_s * (run->crew.me < 4 ? run->crew.me - 1 : 3));
     if (!status_says(run, OUTCOME_RUNNING)) /* one has told it, or rank 0 went in its own way */
         return;
     log_end(run, ST_COMM);
     if (status_note(run->job->results, OUTCOME_MACHINE, run->why) != ST_OK)
         log_warn("the outcome could not be written beside %s", run->job->results);
-}
-
-/* Rank 0 ends this rank when it has written down why; but not for ever. */
-static void wait_for_end(const struct run *run)
-{
-    enum { TURN_US = 5000 };
-    const double patience_s = *warden_flag(run->warden) != 0 ? 0.75 * WARDEN_HARD_S : 10;
-    const double until_s = clock_now_s() + patience_s;
-    const int pressed = warden_pressed(run->warden);
-
-    while (clock_now_s() < until_s && warden_pressed(run->warden) == pressed)
-        clock_sleep_us(TURN_US);
 }
 
 /* Tell the outcome, and give everything back. */
@@ -324,6 +326,8 @@ static enum outcome end(struct run *run, enum status st)
     if (st != ST_OK && run->why[0] == '\0') {
         if (st == ST_STOPPED && cause.signal != 0)
             set_cause(run, &cause);
+        else if (st == ST_STOPPED)
+            set_why(run, "a rank was stopped by a signal");
         else
             set_why(run, "%s", log_last_error());
     }
@@ -341,7 +345,7 @@ static enum outcome end(struct run *run, enum status st)
     } else if (run->apart && run->lost == 0) {
         tell_finder(run);
     } else if (run->apart) {
-        wait_for_end(run);
+        wait_for_end(run, *warden_flag(run->warden) != 0 ? 0.75 * WARDEN_HARD_S : END_PATIENCE_S);
     }
     journal_close(run->journal);
     host_free(run->figures.beats);
@@ -355,7 +359,7 @@ enum outcome stage_run(const struct job *job, const char *program, struct ranks 
     enum status st;
     struct run run = {.job = job, .program = program, .lost = -1};
     uint64_t n_todo = 0, outcome;
-    const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_n(ranks) > 1};
+    const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_launched(ranks)};
 
     log_hold(ranks_me(ranks) > 0);
     st = warden_start(&warden, &run.warden);

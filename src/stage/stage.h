@@ -7,6 +7,8 @@
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
 
+#include <stdatomic.h>
+
 #include "comm/comm.h"
 #include "engine/engine.h"
 #include "job/job.h"
@@ -46,10 +48,10 @@ struct loop {
     struct world *world;         /* borrowed */
     struct stage *const *stages; /* [n_stages] borrowed, in the order of their turns */
     int n_stages;
-    struct stage *watch;      /* one of stages; NULL = nobody to tell */
-    const volatile int *stop; /* may be NULL */
-    enum status st;           /* private: why the run ends */
-    double leave_s;           /* private: when to go even if not all has left */
+    struct stage *watch;    /* one of stages; NULL = nobody to tell */
+    const atomic_int *stop; /* may be NULL */
+    enum status st;         /* private: why the run ends */
+    double leave_s;         /* private: when to go even if not all has left */
 };
 #define LOOP_TELL_S 0.25
 /* loop_turn - once around.  Does not sleep.

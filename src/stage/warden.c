@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/time.h>
@@ -36,19 +35,19 @@ struct warden {
     const char *results_path;
     double leave_s; /* when to end the process; 0 = not decided */
     int leave_code; /* -1: as the cause says */
-    volatile int flag;
+    atomic_int flag;
     atomic_bool end;
 };
 
 /* A signal handler has no argument; this is the only state outside structs in this room. */
-static volatile sig_atomic_t n_signals, last_signal;
-static volatile sig_atomic_t wake_fd = -1;
+static atomic_int n_signals, last_signal; /* lock-free: a handler may touch them */
+static atomic_int wake_fd = -1;
 
 static void wake(void)
 {
     const uint64_t one = 1;
 
-    if (write((int)wake_fd, &one, sizeof one) < 0) {
+    if (write(wake_fd, &one, sizeof one) < 0) {
         /* The counter is full: the thread is awake. */
     }
 }
@@ -58,9 +57,15 @@ static void on_signal(int number)
     const int before = errno;
 
     last_signal = number;
-    n_signals = n_signals + 1;
+    n_signals++;
     wake();
     errno = before;
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    _exit(OUTCOME_BROKEN);
 }
 
 /* ---- the dead -------------------------------------------------------------------------------- */
@@ -110,7 +115,7 @@ int warden_find_lost(const struct warden *warden)
 
 static void doze(double seconds)
 {
-    struct pollfd waker = {.fd = (int)wake_fd, .events = POLLIN};
+    struct pollfd waker = {.fd = wake_fd, .events = POLLIN};
     uint64_t n;
 
     if (poll(&waker, 1, 1 + (int)(seconds * 1000)) > 0 && read(waker.fd, &n, sizeof n) < 0) {
@@ -121,7 +126,7 @@ static void doze(double seconds)
 static void raise_flag(struct warden *warden, double frozen_s)
 {
     const struct warden_cause cause = {
-        .signal = n_signals > 0 ? (int)last_signal : SIGTERM,
+        .signal = n_signals > 0 ? last_signal : SIGTERM,
         .orphaned = n_signals == 0,
         .lost = warden_find_lost(warden),
         .frozen_s = frozen_s,
@@ -143,7 +148,7 @@ static _Noreturn void end_hard(struct warden *warden)
     const enum outcome outcome = cause->lost >= 0 ? OUTCOME_MACHINE : OUTCOME_BROKEN;
     char text[256] = "", who[160];
 
-    signal(SIGALRM, SIG_DFL);
+    signal(SIGALRM, on_alarm);
     setitimer(ITIMER_REAL, &last_word, NULL);
     pthread_mutex_lock(&warden->mutex);
     if (warden->leave_code >= 0)
@@ -221,7 +226,7 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
     if (wake_fd < 0 || pthread_create(&warden->thread, NULL, warden_main, warden) != 0) {
         log_error("cannot set up the handling of signals: %s", strerror(errno));
         if (wake_fd >= 0)
-            close((int)wake_fd);
+            close(wake_fd);
         pthread_mutex_destroy(&warden->mutex);
         host_free(warden->visible);
         host_free(warden);
@@ -242,7 +247,7 @@ void warden_stop(struct warden *warden)
     atomic_store(&warden->end, true);
     wake();
     pthread_join(warden->thread, NULL);
-    close((int)wake_fd);
+    close(wake_fd);
     pthread_mutex_destroy(&warden->mutex);
     host_free(warden->visible);
     host_free(warden);
@@ -250,7 +255,7 @@ void warden_stop(struct warden *warden)
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-const volatile int *warden_flag(const struct warden *warden)
+const atomic_int *warden_flag(const struct warden *warden)
 {
     return &warden->flag;
 }
@@ -266,7 +271,7 @@ struct warden_cause warden_cause(struct warden *warden)
 int warden_pressed(const struct warden *warden)
 {
     (void)warden;
-    return (int)n_signals;
+    return n_signals;
 }
 
 void warden_guard(struct warden *warden, const char *results_path)

@@ -8,6 +8,8 @@
 #ifndef EPIDOTE_STAGE_WARDEN_H
 #define EPIDOTE_STAGE_WARDEN_H
 
+#include <stdatomic.h>
+
 #include "comm/comm.h"
 
 /* From the signal to the end of the process, whatever it is doing. */
@@ -34,7 +36,7 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
 void warden_stop(struct warden *warden);
 /* warden_flag - becomes the number of a signal when it is time to stop; by then warden_cause knows
  * why. */
-const volatile int *warden_flag(const struct warden *warden);
+const atomic_int *warden_flag(const struct warden *warden);
 struct warden_cause warden_cause(struct warden *warden);
 /* warden_find_lost - rank of this host whose process is gone, as of now, the lowest; -1 = none. */
 int warden_find_lost(const struct warden *warden);
