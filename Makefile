@@ -3,6 +3,8 @@
 #   BUILD=release|debug   SAN=address|undefined|thread   CC=gcc|clang   JOBS=n   CFLAGS=...
 #   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= XXHASH_HOME=
 #                         where a library lives that pkg-config does not know
+#   MPICC=mpicc           the MPI to build with, by its compiler wrapper; MPIRUN= its launcher, for tests
+#   MPI_CFLAGS= MPI_LIBS= instead of what that wrapper says
 #   V=1                   show whole commands
 #   FUZZ_S=60             seconds for each fuzz target
 #   DONE="test lint"      stages that `make ci` need not repeat
@@ -11,14 +13,18 @@
 SHELL := /bin/bash
 
 CC     ?= cc
+MPICC  ?= mpicc
+MPIRUN ?= $(subst mpicc,mpirun,$(MPICC))
 BUILD  ?= release
 SAN    ?=
 FUZZ_S ?= 60
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-# One tree per configuration, so that switching SAN, CC or BUILD never mixes objects.
-out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang))
+# mpicc.mpich builds in build/release-mpich, another wrapper's name is the suffix as it is.
+mpi_suffix := $(if $(filter-out mpicc,$(notdir $(MPICC))),-$(patsubst mpicc.%,%,$(notdir $(MPICC))))
+# One tree per configuration, so that switching SAN, CC, BUILD or MPICC never mixes objects.
+out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang)$(mpi_suffix))
 
 # ---- libraries ----------------------------------------------------------------------------------
 # pkg-config first, under every name a library is known by; X_HOME overrides it.
@@ -32,17 +38,30 @@ pkg_libconfig := $(call pkg_name,libconfig)
 pkg_jansson   := $(call pkg_name,jansson)
 pkg_xxhash    := $(call pkg_name,libxxhash)
 
+# Both Open MPI's and MPICH's wrapper show the command they run: a compiler, then flags for
+# compiling and linking.  Warnings in MPI's headers are not ours.
+mpi_show := $(shell $(MPICC) -show 2>/dev/null)
+mpi_words := $(wordlist 2,$(words $(mpi_show)),$(mpi_show))
+ifeq ($(origin MPI_CFLAGS),undefined)
+  MPI_CFLAGS := $(patsubst -I%,-isystem %,$(filter -I% -D%,$(mpi_words)))
+endif
+ifeq ($(origin MPI_LIBS),undefined)
+  MPI_LIBS := $(filter-out -I% -D%,$(mpi_words))
+  mpi_missing := $(if $(mpi_words),,mpi)
+endif
+
 missing := $(strip $(if $(pkg_hdf5)$(HDF5_HOME),,hdf5) \
                    $(if $(pkg_libconfig)$(LIBCONFIG_HOME),,libconfig) \
                    $(if $(pkg_jansson)$(JANSSON_HOME),,jansson) \
-                   $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash))
+                   $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash) $(mpi_missing))
 
 CPPFLAGS += -Isrc -I. -D_GNU_SOURCE \
             $(sort $(call lib_cflags,HDF5,$(pkg_hdf5)) $(call lib_cflags,LIBCONFIG,$(pkg_libconfig)) \
-                   $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,XXHASH,$(pkg_xxhash)))
+                   $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,XXHASH,$(pkg_xxhash))) \
+            $(MPI_CFLAGS)
 LDLIBS   += $(call lib_libs,HDF5,$(pkg_hdf5),-lhdf5) $(call lib_libs,LIBCONFIG,$(pkg_libconfig),-lconfig) \
             $(call lib_libs,JANSSON,$(pkg_jansson),-ljansson) $(call lib_libs,XXHASH,$(pkg_xxhash),-lxxhash) \
-            -lm -pthread
+            $(MPI_LIBS) -lm -pthread
 
 # ---- flags --------------------------------------------------------------------------------------
 CFLAGS ?= $(if $(filter debug,$(BUILD)),-O1,-O3) -g
@@ -72,7 +91,7 @@ endif
 # ---- build --------------------------------------------------------------------------------------
 srcs    := $(wildcard src/*/*.c src/*/*/*.c)
 objs    := $(srcs:%.c=$(out)/%.o)
-tests   := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c))
+tests   := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/unit_*.c tests/mpi_*.c))
 benches := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/bench_*.c))
 fuzzers := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -133,7 +152,7 @@ run-%: $(out)/tests/%
 # ---- set-up and tests ---------------------------------------------------------------------------
 # Targets that do their own set-up call make again, since what pkg-config says changes with it.
 again = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
-run_tests = EPIDOTE=$(CURDIR)/$(out)/epidote EPIDOTE_OUT=$(CURDIR)/$(out) tests/run.sh --bin $(out)/tests
+run_tests = MPIRUN='$(MPIRUN)' EPIDOTE=$(CURDIR)/$(out)/epidote EPIDOTE_OUT=$(CURDIR)/$(out) tests/run.sh --bin $(out)/tests
 
 deps:
 	@.ci/deps.sh build
@@ -146,7 +165,7 @@ test-fast: $(tests) $(out)/epidote
 	@$(run_tests) --set fast $(TESTS)
 test-slow: deps
 	@$(again) test-slow-run
-test-slow-run: $(tests) $(out)/epidote
+test-slow-run: $(tests) $(out)/tests/virtual $(out)/epidote
 	@$(run_tests) --set slow $(TESTS)
 test-real: deps model
 	@$(again) test-real-run
@@ -167,9 +186,14 @@ asan: deps-tools
 ubsan: deps-tools
 	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
 # Only the tests where threads meet.
-threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c)))
+threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c))) e2e_two_ranks
 tsan: deps-tools
 	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
+
+# The tests of ranks once more with the other MPI.
+mpich:
+	@.ci/deps.sh build mpich
+	@$(again) MPICC=mpicc.mpich test-fast TESTS="$(basename $(notdir $(wildcard tests/mpi_*.c))) e2e_endings"
 
 fuzz: deps-tools
 	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
@@ -177,7 +201,7 @@ fuzz-run: $(fuzzers)
 	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
-ci_stages := test lint asan ubsan tsan fuzz test-slow
+ci_stages := test lint asan ubsan tsan mpich fuzz test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -192,7 +216,14 @@ bench: deps
 	@$(again) bench-run
 bench-run: $(benches) $(out)/epidote
 	@export EPIDOTE_SMOLLM2=$(wildcard build/models/SmolLM2-135M-Instruct.Q4_1.gguf); \
-	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done
+	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done; \
+	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh
+
+# RANKS, ROWS and SEED as tests/virtual.c says.
+virtual: deps
+	@$(again) virtual-run
+virtual-run: $(out)/tests/virtual
+	@$< $(RANKS) $(ROWS) $(SEED)
 
 man: build/epidote.1
 build/epidote.1: build/epidote
@@ -213,18 +244,20 @@ help:
 	@echo 'make              build/epidote'
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, asan, ubsan, tsan, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, asan, ubsan, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer'
+	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
 	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
 	@echo 'make bench        speeds beside the floors they must reach'
+	@echo 'make virtual      one coordinator with 1,000 simulated ranks: RANKS=1000 ROWS=20000 SEED=1'
 	@echo 'make run-unit_X   build and run one test        make test TESTS="unit_X e2e_Y"'
 	@echo 'make man          build/epidote.1       make install PREFIX=$(PREFIX)      make clean'
 	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
-	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) JOBS=$(JOBS) -> $(out)'
+	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan fuzz fuzz-run ci model demo bench bench-run man install clean help format print-flags libraries-missing FORCE
+        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

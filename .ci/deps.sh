@@ -3,6 +3,7 @@
 # apt-get where this user may, else named.
 #
 #   .ci/deps.sh LIST ...      build    compiler and libraries: make, make demo, make test
+#                             mpich    a second MPI, for make mpich
 #                             tools    clang, clang-format, clang-tidy, cppcheck, fuzzer runtime
 #                             python   python3 with pip: only to fetch the model of make demo
 #
@@ -68,6 +69,11 @@ pip_works() {
     python3 -m pip --version >/dev/null 2>&1 || have pip3
 }
 
+look_mpich() {
+    need libmpich-dev mpich have mpicc.mpich
+    need mpich mpich have mpirun.mpich
+}
+
 look() {
     local list
     packages=() modules=()
@@ -82,7 +88,15 @@ look() {
             need libconfig-dev libconfig lib "${LIBCONFIG_HOME:-}" libconfig
             need libjansson-dev jansson lib "${JANSSON_HOME:-}" jansson
             need libxxhash-dev xxhash lib "${XXHASH_HOME:-}" libxxhash
+            case ${MPICC:-mpicc} in
+            *mpich) look_mpich ;;
+            *)
+                [ -n "${MPI_LIBS:-}" ] || need libopenmpi-dev openmpi have "${MPICC:-mpicc}"
+                need openmpi-bin openmpi have "${MPIRUN:-mpirun}"
+                ;;
+            esac
             ;;
+        mpich) look_mpich ;;
         tools)
             need clang llvm have clang
             need "$(clang_runtime_package)" llvm fuzzer_works
@@ -95,7 +109,7 @@ look() {
             need python3-pip python pip_works
             ;;
         *)
-            echo "deps.sh: no list $list (build, tools, python)" >&2
+            echo "deps.sh: no list $list (build, mpich, tools, python)" >&2
             exit 2
             ;;
         esac
@@ -134,6 +148,6 @@ fi
     echo "  Debian, Ubuntu:  sudo apt-get install ${packages[*]}"
     echo "  on a cluster:    module load $(printf '%s\n' "${modules[@]}" | sort -u | tr '\n' ' ') (names vary: module avail)"
     echo "  a library that pkg-config does not know: make HDF5_HOME=/path (LIBCONFIG_HOME, JANSSON_HOME,"
-    echo "                   XXHASH_HOME)"
+    echo "                   XXHASH_HOME); an MPI whose wrapper is not mpicc: make MPICC=/path/mpicc, or MPI_CFLAGS= MPI_LIBS="
 } >&2
 exit 1

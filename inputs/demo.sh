@@ -1,6 +1,6 @@
 #!/bin/bash
-# demo.sh - import inputs/demo.jsonl, run jobs/demo.cfg on it, show prompts and answers and say where
-# they are.  `make demo` builds the program and fetches the model before it calls this.
+# demo.sh - import inputs/demo.jsonl, run jobs/demo.cfg on it with 4 ranks, show prompts and answers and
+# say where they are.  `make demo` builds the program and fetches the model before it calls this.
 set -eu
 cd "$(dirname "$0")/.."
 dir=build/demo
@@ -10,8 +10,9 @@ mkdir -p "$dir"
 rm -rf "$dir"/results.h5*
 build/epidote import inputs/demo.jsonl "$dir/prompts.h5"
 echo "demo: $(wc -l <inputs/demo.jsonl) prompts of inputs/demo.jsonl are in $dir/prompts.h5; running jobs/demo.cfg"
+echo "demo: on 4 ranks: one reads and writes, one computes prompts, two compute answers"
 echo
-build/epidote run jobs/demo.cfg
+inputs/launch.sh 4 build/epidote run jobs/demo.cfg
 build/epidote export "$dir/results.h5" "$dir/answers.jsonl"
 echo
 inputs/show.sh inputs/demo.jsonl "$dir/answers.jsonl"

@@ -33,29 +33,92 @@ static enum outcome load_job(const struct cli *cli, struct job **out_job)
     return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
-static int cmd_run(const struct cli *cli)
+/* How long the other ranks may take to come to the end. */
+#define END_LIMIT_S 10.0
+
+/* The launch itself is wrong, so no rank knows of another: the outcome still stands beside RESULTS,
+ * where each of them can be found out by it. */
+static int refuse_launch(const struct cli *cli, enum status st)
 {
     struct job *job = NULL;
-    enum outcome outcome = load_job(cli, &job);
+    char why[512];
 
-    if (job != NULL)
-        outcome = stage_run(job, program_name);
+    snprintf(why, sizeof why, "%s", log_last_error());
+    if (why[0] != '\0' && load_job(cli, &job) == OUTCOME_DONE &&
+        status_refuse(job->results, why) != ST_OK)
+        log_warn("the outcome could not be written beside %s", job->results);
     job_destroy(job);
+    return cli_exit(st);
+}
+
+/* Rank 0 speaks for all. */
+static void say_outcome(const struct ranks *ranks, enum outcome outcome)
+{
+    if (ranks_me(ranks) != 0)
+        return;
     printf("outcome   %d, %s\n", (int)outcome, outcome_name(outcome));
     if (fflush(stdout) != 0)
         log_warn("standard output: %s", strerror(errno));
+}
+
+static int cmd_run(const struct cli *cli)
+{
+    struct ranks *ranks;
+    struct job *job = NULL;
+    bool in_order;
+    const enum status st = ranks_begin(&ranks);
+
+    if (st != ST_OK)
+        return refuse_launch(cli, st);
+    log_hold(ranks_me(ranks) > 0); /* what is wrong with the job, one tells */
+    (void)load_job(cli, &job);
+    const enum outcome outcome = stage_run(job, program_name, ranks, &in_order);
+    job_destroy(job);
+    say_outcome(ranks, outcome);
+    if (!in_order)
+        ranks_abort(ranks, (int)outcome);
+    ranks_end(ranks, END_LIMIT_S, (int)outcome);
     return (int)outcome;
 }
 
+/* Of --ranks; 0 = not given; -1 = wrong (logged). */
+static int asked_ranks(const struct cli *cli)
+{
+    enum { MOST = 65536 };
+    const char *text = cli_value(cli, "--ranks");
+    char *end;
+
+    if (text == NULL)
+        return 0;
+    const long n = strtol(text, &end, 10);
+    if (end != text && *end == '\0' && n >= 1 && n <= MOST)
+        return (int)n;
+    log_error("check: --ranks %s: a number of ranks is from 1 to %d", text, MOST);
+    return -1;
+}
+
+/* One rank reads and prints; what it finds, all exit with. */
 static int cmd_check(const struct cli *cli)
 {
+    struct ranks *ranks;
     struct job *job = NULL;
-    enum outcome outcome = load_job(cli, &job);
+    enum outcome outcome = OUTCOME_DONE;
+    enum status st = ranks_begin(&ranks);
 
-    if (job != NULL)
-        outcome = stage_check(job);
-    job_destroy(job);
-    return (int)outcome;
+    if (st != ST_OK)
+        return cli_exit(st);
+    if (ranks_me(ranks) == 0) {
+        const int n_asked = asked_ranks(cli);
+
+        outcome = n_asked < 0 ? OUTCOME_JOB : load_job(cli, &job);
+        if (outcome == OUTCOME_DONE)
+            outcome = stage_check(job, ranks, n_asked);
+        job_destroy(job);
+    }
+    st = outcome == OUTCOME_DONE ? ST_OK : outcome == OUTCOME_JOB ? ST_CONFIG : ST_NOMEM;
+    st = ranks_agree(ranks, st, "checking the job", 0);
+    ranks_end(ranks, END_LIMIT_S, cli_exit(st));
+    return cli_exit(st);
 }
 
 static int cmd_status(const struct cli *cli)
@@ -338,14 +401,16 @@ static const struct cli_command commands[] = {
      cmd_run,
      {FLAG_SET},
      "serve the rows of a job",
-     "The same command continues a run that was broken off.  `epidote help job` lists the options "
-     "of a job."},
+     "One process, or as many as mpirun or srun start: the ranks divide the work among them.  The "
+     "same command continues a run that was broken off, on any number of ranks.  `epidote help "
+     "job` lists the options of a job."},
     {"check",
      "JOB.cfg",
      1,
      1,
      cmd_check,
-     {FLAG_SET},
+     {FLAG_SET,
+      {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"}},
      "read all that run would read, print layout, memory and the effective job, change nothing",
      NULL},
     {"status",

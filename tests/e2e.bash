@@ -63,6 +63,33 @@ run() {
     "$epidote" run "$dir/$name.cfg" "$@" >"$dir/$name.log" 2>&1
 }
 
+# launch N NAME [--set ...] - run a job on N ranks; as run.
+launch() {
+    local n=$1 name=$2
+    shift 2
+    inputs/launch.sh "$n" "$epidote" run "$dir/$name.cfg" "$@" >"$dir/$name.log" 2>&1
+}
+
+# ranks_there - "rank pid" of every rank of a job of this test that runs, by rank.
+ranks_there() {
+    local pid
+    for pid in $(pgrep -f "^[^ ]*epidote run $dir/"); do
+        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" |
+            sed -nE "s/^(OMPI_COMM_WORLD_RANK|PMI_RANK)=([0-9]+)$/\\2 $pid/p" | head -n 1
+    done | sort -n
+}
+
+# gone_in SECONDS - wait until no rank of this test's jobs is left; what is left then is killed.
+gone_in() {
+    local i
+    for ((i = 0; i < $1 * 20; i++)); do
+        [ -z "$(ranks_there)" ] && return 0
+        sleep 0.05
+    done
+    ranks_there | while read -r rank pid; do kill -9 "$pid" 2>/dev/null; done
+    return 1
+}
+
 digest() { # FILE
     "$epidote" inspect --digest "$1" 2>&1
 }

@@ -90,17 +90,6 @@ sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above te
 check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
 check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
 
-# Several ranks are refused; a batch script with an allocation for several tasks is one process.
-for name in OMPI_COMM_WORLD_SIZE PMI_SIZE SLURM_STEP_NUM_TASKS; do
-    env $name=2 "$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" >"$dir/out" 2>"$dir/log"
-    same "$name=2" $? 2
-    has "says which variable" "$dir/log" "$name = 2"
-    has "and what to do" "$dir/log" "rows"
-done
-SLURM_NTASKS=4 SLURM_PROCID=0 "$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" \
-    >"$dir/out" 2>"$dir/log"
-same "one process of a batch script" $? 0
-
 # Help and version; output that cannot be written is an error.
 "$epidote" help >"$dir/out" || fail "help"
 for command in run check status inspect import export tokenize help; do

@@ -52,6 +52,17 @@ expect 'by name' "$(tail -n 1 <<<"$out"), status $rc" '1 passed, 0 failed, 0 ski
 run e2e_missing
 expect 'no such test' "$rc" 1
 
+# Tests of ranks: one line for each number of ranks, by the launcher of the build's MPI.
+printf '/* TEST np: 2 3 */\n' >"$dir/tests/mpi_some.c"
+printf '#!/bin/bash\n[ "$RANKS" != 3 ]\n' >"$dir/bin/mpi_some"
+printf '#!/bin/bash\n[ "$1" = -n ] && RANKS=$2 exec "$3"\n' >"$dir/launcher"
+chmod +x "$dir/bin/mpi_some" "$dir/launcher"
+MPIRUN=$dir/launcher run mpi_some
+expect 'a test of 2 and 3 ranks that fails with 3' "$(tail -n 1 <<<"$out"), $(grep '^failed:' <<<"$out")" \
+    '1 passed, 1 failed, 0 skipped, failed: mpi_some/3/any'
+MPIRUN=$dir/no-launcher run mpi_some
+expect 'no launcher' "$(tail -n 1 <<<"$out"), status $rc" '0 passed, 0 failed, 1 skipped, status 0'
+
 printf '5 passed, 0 failed, 1 skipped\nnoise 3 passed, 9 failed\n7 passed, 2 failed, 0 skipped\n' >"$dir/sums"
 expect 'the sum' "$("$dir/tests/sum.sh" "$dir/sums"), status $?" '12 passed, 2 failed, 1 skipped, status 1'
 : >"$dir/sums"

@@ -3,16 +3,17 @@
 #
 #   tests/run.sh --bin DIR [--set fast|slow|smollm2|all] [NAME ...]
 #
-# A test is a binary DIR/unit_* made of tests/unit_*.c or a script tests/e2e_*.sh.  One of the first
+# A test is a binary DIR/unit_* or DIR/mpi_* made of tests/*.c or a script tests/e2e_*.sh.  One of the first
 # three lines of its source holds the word TEST and may go on with
 #   needs: slow smollm2 ...   what it needs: `slow` time, `smollm2` the fetched model, any other
 #                             word a command that must be in PATH (else the test is skipped)
-#   np: 2 3 4                 run it under mpirun, once for each number of ranks
+#   np: 2 3 4                 run it under mpirun, once for each number of ranks and, with Open MPI,
+#                             for each of the PMLs ob1 and ucx (its two ways to move messages)
 #   timeout: 300              seconds instead of 120
 # The set `fast` is what needs neither slow nor smollm2; `slow` is what needs slow only; `smollm2` is
 # what needs the model.  Exit status 77 means skipped, the last line says why.
 # Output is kept in DIR/NAME.log and shown when a test fails.  Environment: TEST_PATIENCE multiplies
-# every timeout (sanitizers are slow).
+# every timeout (sanitizers are slow); MPIRUN is the launcher of the build's MPI.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -33,6 +34,8 @@ case $bin in *debug-*) patience=$((patience * 4)) ;; esac
 model=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 export EPIDOTE_SMOLLM2="$PWD/$model"
 export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=0:detect_leaks=1}
+# Only code that was compiled for it can be judged; MPI's and HDF5's was not.
+export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 passed=0 failed=0 skipped=0 bad=''
@@ -78,6 +81,28 @@ lacks() { # NEEDS - the first thing that is not here
     done
 }
 
+# Which ways to launch there are -> pmls, one word each; the words that mpirun needs for one.
+mpirun=${MPIRUN:-mpirun} pmls=''
+find_pmls() {
+    [ -z "$pmls" ] || return 0
+    pmls=any
+    "$mpirun" --version 2>/dev/null | grep -q 'Open MPI' || return 0
+    pmls='ob1 ucx'
+    # It does not let root run anything unless told twice.
+    [ "$(id -u)" = 0 ] && export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    return 0
+}
+pml_args() { # PML
+    case $1 in
+    ob1) echo '--oversubscribe --mca pml ob1' ;;
+    ucx) echo '--oversubscribe --mca pml ucx --mca pml_ucx_tls any --mca pml_ucx_devices any' ;;
+    esac
+}
+pml_lacks() { # PML
+    [ "$1" = ucx ] && ! ompi_info --parsable 2>/dev/null | grep -q '^mca:pml:ucx:' &&
+        echo 'this Open MPI has no PML ucx'
+}
+
 run_one() { # NAME LOG TIMEOUT COMMAND...
     local name=$1 log=$2 limit=$3 begin end rc s
     shift 3
@@ -114,7 +139,7 @@ wanted() { # NAME
     return 1
 }
 
-for src in tests/unit_*.c tests/e2e_*.sh; do
+for src in tests/unit_*.c tests/mpi_*.c tests/e2e_*.sh; do
     [ -f "$src" ] || continue
     name=$(basename "${src%.*}")
     wanted "$name" || continue
@@ -126,7 +151,8 @@ for src in tests/unit_*.c tests/e2e_*.sh; do
         report FAIL "$name" 0 "$src: no TEST in its first three lines"
         continue
     fi
-    why=$(lacks "$needs")
+    np=$(field "$line" np)
+    why=$(lacks "$needs${np:+ $mpirun}")
     if [ -n "$why" ]; then
         skipped=$((skipped + 1))
         report skip "$name" 0 "$why"
@@ -138,13 +164,21 @@ for src in tests/unit_*.c tests/e2e_*.sh; do
     *.sh) cmd=(bash "$src") ;;
     *) cmd=("$bin/$name") ;;
     esac
-    np=$(field "$line" np)
     if [ -z "$np" ]; then
         run_one "$name" "$bin/$name.log" "$limit" "${cmd[@]}"
         continue
     fi
-    for n in $np; do
-        run_one "$name/$n" "$bin/$name.$n.log" "$limit" mpirun --oversubscribe -n "$n" "${cmd[@]}"
+    find_pmls
+    for pml in $pmls; do
+        why=$(pml_lacks "$pml")
+        for n in $np; do
+            if [ -n "$why" ]; then
+                skipped=$((skipped + 1))
+                report skip "$name/$n/$pml" 0 "$why"
+                continue
+            fi
+            run_one "$name/$n/$pml" "$bin/$name.$n.$pml.log" "$limit" "$mpirun" $(pml_args "$pml") -n "$n" "${cmd[@]}"
+        done
     done
 done
 

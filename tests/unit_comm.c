@@ -1,6 +1,6 @@
 /* TEST */
 /*
- * unit_comm.c - the protocol table, messages as bytes, queues in memory, the choice of a link.
+ * unit_comm.c - the protocol table, messages as bytes, queues in memory.
  */
 #include "comm/comm.h"
 #include "test.h"
@@ -17,7 +17,7 @@ static void table(void)
         for (int from = 0; from < ROLE_COUNT; from++)
             for (int to = 0; to < ROLE_COUNT; to++)
                 n_allowed += msg_allowed((enum msg_type)type, (enum role)from, (enum role)to);
-    CHECK_INT(n_allowed, 7); /* the lines of comm.h, STOP twice */
+    CHECK_INT(n_allowed, 12); /* the lines of comm.h, STOP twice */
 }
 
 static const int32_t tokens[] = {5, 6, 7, 300, 2};
@@ -86,7 +86,8 @@ static void grants_firsts_dones_survive(void)
     static const uint64_t result[] = {1, 2, 3};
     const struct wire_grant grant = {5, 3, 0xabcdef, blocks};
     const struct wire_done done = {6, result, sizeof result};
-    struct wire_first first = {.slot = 7, .wait_s = 1, .prefill_s = 2, .exposed_transfer_s = 3};
+    struct wire_first first = {
+        .slot = 7, .n_pieces = 3, .wait_s = 1, .prefill_s = 2, .computed_s = 1e9};
     struct wire_grant got_grant;
     struct wire_done got_done;
     struct wire_first got_first;
@@ -104,6 +105,7 @@ static void grants_firsts_dones_survive(void)
     CHECK(wire_first_pack(&first, &buf) == ST_OK);
     CHECK(wire_first_unpack(buf.data, buf.n_bytes, &got_first) == ST_OK);
     CHECK(got_first.slot == 7 && got_first.first.token == 42 && got_first.first.top_ids[63] == 9);
+    CHECK(got_first.n_pieces == 3 && got_first.prefill_s == 2 && got_first.computed_s == 1e9);
     CHECK_STR(got_first.error.text, "because");
     CHECK(wire_first_unpack(buf.data, buf.n_bytes - 8, &got_first) == ST_COMM);
 
@@ -116,53 +118,125 @@ static void grants_firsts_dones_survive(void)
     buf_free(&buf);
 }
 
+static void pieces_and_prefilled_survive(void)
+{
+    const struct wire_piece piece = {1, 2, 3, 4, 5, 6, 0xabcdef, 4096};
+    const struct wire_prefilled prefilled = {8, 77};
+    struct wire_piece got_piece;
+    struct wire_prefilled got_prefilled;
+    struct buf buf = {0};
+
+    CHECK(wire_piece_pack(&piece, &buf) == ST_OK);
+    CHECK(wire_piece_unpack(buf.data, buf.n_bytes, &got_piece) == ST_OK);
+    CHECK(memcmp(&got_piece, &piece, sizeof piece) == 0);
+    CHECK(wire_piece_unpack(buf.data, buf.n_bytes - 1, &got_piece) == ST_COMM);
+    for (int i = 0; i < 5; i++) { /* what no row can have */
+        struct wire_piece bad = piece;
+
+        bad.slot = i == 0 ? COMM_MAX_SLOTS : bad.slot;
+        bad.number = i == 1 ? -1 : bad.number;
+        bad.layer = i == 2 ? INT32_MAX : bad.layer;
+        bad.n_blocks = i == 3 ? 0 : bad.n_blocks;
+        bad.block = i == 4 ? INT32_MAX : bad.block;
+        buf_reset(&buf);
+        CHECK(wire_piece_pack(&bad, &buf) == ST_OK);
+        CHECK(wire_piece_unpack(buf.data, buf.n_bytes, &got_piece) == ST_COMM);
+    }
+
+    buf_reset(&buf);
+    CHECK(wire_prefilled_pack(&prefilled, &buf) == ST_OK);
+    CHECK(wire_prefilled_unpack(buf.data, buf.n_bytes, &got_prefilled) == ST_OK);
+    CHECK(got_prefilled.slot == 8 && got_prefilled.n_prompt == 77);
+    CHECK(wire_prefilled_unpack(buf.data, buf.n_bytes - 1, &got_prefilled) == ST_COMM);
+    buf_free(&buf);
+}
+
+static void beats_and_fails_survive(void)
+{
+    struct wire_beat beat = {
+        .rank = 3,
+        .n_rows = 4,
+        .sent_s = 5,
+        .elapsed_s = 6,
+        .busy_s = 7,
+        .n_steps = 8,
+        .n_prompt_tok = 9,
+        .n_answer_tok = 10,
+        .n_messages = 11,
+        .n_pieces = 12,
+        .kv_bytes = 13,
+        .n_handed = 14,
+        .exposed_s = 15,
+        .prefill_s = 16,
+        .memory_peak_bytes = 17,
+        .doing = "decode/1: step of 12 rows, layer 7 of 30",
+    };
+    struct wire_fail fail = {2, ST_NOMEM, true, "no memory for 7 bytes"};
+    struct wire_beat got_beat;
+    struct wire_fail got_fail;
+    struct buf buf = {0};
+
+    CHECK(wire_beat_pack(&beat, &buf) == ST_OK);
+    CHECK(wire_beat_unpack(buf.data, buf.n_bytes, &got_beat) == ST_OK);
+    CHECK(memcmp(&got_beat, &beat, sizeof beat) == 0);
+    CHECK(wire_beat_unpack(buf.data, buf.n_bytes - 8, &got_beat) == ST_COMM);
+    memset(beat.doing, 'x', sizeof beat.doing); /* a text without an end */
+    buf_reset(&buf);
+    CHECK(wire_beat_pack(&beat, &buf) == ST_OK);
+    CHECK(wire_beat_unpack(buf.data, buf.n_bytes, &got_beat) == ST_COMM);
+
+    buf_reset(&buf);
+    CHECK(wire_fail_pack(&fail, &buf) == ST_OK);
+    CHECK(wire_fail_unpack(buf.data, buf.n_bytes, &got_fail) == ST_OK);
+    CHECK(got_fail.rank == 2 && got_fail.status == ST_NOMEM && got_fail.lost);
+    CHECK_STR(got_fail.message, fail.message);
+    for (int i = 0; i < 3; i++) { /* no failure, no status, a text without an end */
+        struct wire_fail bad = fail;
+
+        bad.status = i == 0 ? ST_OK : i == 1 ? ST_COUNT : bad.status;
+        if (i == 2)
+            memset(bad.message, 'x', sizeof bad.message);
+        buf_reset(&buf);
+        CHECK(wire_fail_pack(&bad, &buf) == ST_OK);
+        CHECK(wire_fail_unpack(buf.data, buf.n_bytes, &got_fail) == ST_COMM);
+    }
+    buf_free(&buf);
+}
+
+/* The world of one rank; unit_virtual has those of several. */
 static void messages_keep_their_order(void)
 {
-    const int n_stages[ROLE_COUNT] = {1, 0, 2, 1};
-    const struct address coordinator = {ROLE_COORDINATOR, 0}, decode = {ROLE_DECODE, 0};
+    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    const struct address coordinator = {ROLE_COORDINATOR, 0}, prefill = {ROLE_PREFILL, 0},
+                         decode = {ROLE_DECODE, 0};
+    struct plan_layout layout;
+    struct row_error why;
     struct world *world = NULL;
     struct msg *msg;
+    bool worked = false;
 
-    CHECK(world_create_local(n_stages, &world) == ST_OK);
+    CHECK(plan_layout_make(1, asked, &layout, &why) == ST_OK);
+    CHECK(world_create_local(&layout, &world) == ST_OK);
+    CHECK_INT(world_rank(world), 0);
+    CHECK_INT(world_layout(world)->n_stages[ROLE_DECODE], 1);
     CHECK(world_next(world, decode, &msg) == ST_AGAIN);
     for (int i = 0; i < 10; i++)
-        CHECK(world_send(world, MSG_ADMIT, coordinator, (struct address){ROLE_PREFILL, i % 2}, &i,
-                         sizeof i) == ST_OK);
+        CHECK(world_send(world, i % 2 == 0 ? MSG_ADMIT : MSG_RESERVE, coordinator,
+                         i % 2 == 0 ? prefill : decode, &i, sizeof i) == ST_OK);
+    CHECK(world_progress(world, &worked) == ST_OK && !worked && world_flushed(world));
     for (int i = 0; i < 10; i++) {
-        CHECK(world_next(world, (struct address){ROLE_PREFILL, i % 2}, &msg) == ST_OK);
+        CHECK(world_next(world, i % 2 == 0 ? prefill : decode, &msg) == ST_OK);
         CHECK_INT(wire_slot(msg), i);
-        CHECK(msg->type == MSG_ADMIT && msg->n_bytes == sizeof i &&
+        CHECK(msg->type == (i % 2 == 0 ? MSG_ADMIT : MSG_RESERVE) && msg->n_bytes == sizeof i &&
               msg->from.role == ROLE_COORDINATOR);
         CHECK((uintptr_t)msg->payload % 8 == 0);
         msg_free(msg);
     }
-    CHECK(world_next(world, (struct address){ROLE_PREFILL, 1}, &msg) == ST_AGAIN);
+    CHECK(world_next(world, prefill, &msg) == ST_AGAIN);
     CHECK(world_send(world, MSG_STOP, coordinator, decode, NULL, 0) == ST_OK);
-    CHECK_INT(world_n_sent(world)[MSG_ADMIT], 10);
+    CHECK_INT(world_n_sent(world)[MSG_ADMIT], 5);
+    CHECK_INT(world_n_sent(world)[MSG_STOP], 1);
     world_destroy(world); /* with a message that nobody took */
-}
-
-static void links(void)
-{
-    struct link_args args = {.name = "auto", .n_slots = 4, .same_rank = true};
-    struct link *link = NULL;
-    static const int32_t blocks[] = {3, 4};
-    const struct wire_grant grant = {1, 2, 0, blocks};
-    const int32_t *to = NULL;
-
-    CHECK(link_open(&args, &link) == ST_OK);
-    CHECK_STR(link->ops->name, "self");
-    CHECK(link->ops->begin(link, &grant, &to) == ST_OK);
-    CHECK(to == blocks); /* prefill writes where decode reads: nothing moves */
-    CHECK(link->ops->arrived(link, 1));
-    link->ops->end(link, 1);
-    link_close(link);
-    args.name = "nccl";
-    CHECK(link_open(&args, &link) == ST_CONFIG);
-    CHECK_HAS(log_last_error(), "nccl");
-    args.name = "self";
-    args.same_rank = false;
-    CHECK(link_open(&args, &link) == ST_CONFIG);
 }
 
 int main(void)
@@ -170,7 +244,8 @@ int main(void)
     table();
     rows_survive();
     grants_firsts_dones_survive();
+    pieces_and_prefilled_survive();
+    beats_and_fails_survive();
     messages_keep_their_order();
-    links();
     TEST_END();
 }

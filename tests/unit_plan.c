@@ -78,10 +78,78 @@ static void routes(void)
     CHECK_INT(plan_route(pools, 3, 6), -1);
 }
 
+/* What a world of n ranks becomes: "n_prefill n_decode coordinator's-partner", or why not. */
+static void layouts(void)
+{
+    static const struct {
+        int n_ranks, prefill, decode; /* asked */
+        int got_prefill, got_decode;  /* 0 = refused */
+        int first_prefill, first_decode;
+    } cases[] = {
+        {1, -1, -1, 1, 1, 0, 0}, {2, -1, -1, 1, 1, 0, 1}, {3, -1, -1, 1, 1, 1, 2},
+        {4, -1, -1, 1, 2, 1, 2}, {5, -1, -1, 2, 2, 1, 3}, {8, -1, -1, 3, 4, 1, 4},
+        {1, 1, 1, 1, 1, 0, 0},   {2, 1, 1, 1, 1, 0, 1},   {4, 1, 3, 1, 3, 0, 1},
+        {5, 1, 3, 1, 3, 1, 2},   {4, 3, 1, 3, 1, 0, 3},   {2, 2, 2, 2, 2, 0, 0},
+        {3, 2, 2, 2, 2, 1, 1},   {8, 2, -1, 2, 5, 1, 3},  {8, -1, 5, 2, 5, 1, 3},
+        {2, 1, -1, 1, 1, 0, 1},  {4, 3, -1, 3, 1, 0, 3},  {1, 1, -1, 1, 1, 0, 0},
+        {4, 2, 4, 0, 0, 0, 0},   {8, 2, 2, 0, 0, 0, 0},   {4, 0, 3, 0, 0, 0, 0},
+        {4, 3, 0, 0, 0, 0, 0},   {1, 2, 1, 0, 0, 0, 0},   {4, 4, -1, 0, 0, 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int asked[ROLE_COUNT] = {[ROLE_COORDINATOR] = -1,
+                                       [ROLE_ENCODER] = -1,
+                                       [ROLE_PREFILL] = cases[i].prefill,
+                                       [ROLE_DECODE] = cases[i].decode,
+                                       [ROLE_WATCH] = -1};
+        struct plan_layout layout;
+        struct row_error why;
+        int n_prefill = 0, n_decode = 0, n_idle = 0;
+
+        const enum status st = plan_layout_make(cases[i].n_ranks, asked, &layout, &why);
+        CHECK_INT(st, cases[i].got_prefill > 0 ? ST_OK : ST_ROW);
+        if (st != ST_OK) {
+            CHECK_HAS(why.text, "groups: ");
+            continue;
+        }
+        CHECK_INT(layout.n_stages[ROLE_PREFILL], cases[i].got_prefill);
+        CHECK_INT(layout.n_stages[ROLE_DECODE], cases[i].got_decode);
+        CHECK_INT(layout.first_rank[ROLE_PREFILL], cases[i].first_prefill);
+        CHECK_INT(layout.first_rank[ROLE_DECODE], cases[i].first_decode);
+        CHECK_INT(plan_layout_hosts(&layout, 0, ROLE_COORDINATOR), 0);
+        for (int rank = 0; rank < layout.n_ranks; rank++) {
+            const int p = plan_layout_hosts(&layout, rank, ROLE_PREFILL);
+            const int d = plan_layout_hosts(&layout, rank, ROLE_DECODE);
+
+            CHECK_INT(plan_layout_hosts(&layout, rank, ROLE_WATCH), rank);
+            CHECK(p < 0 || plan_layout_rank(&layout, ROLE_PREFILL, p) == rank);
+            CHECK(d < 0 || plan_layout_rank(&layout, ROLE_DECODE, d) == rank);
+            CHECK(plan_layout_computes(&layout, rank) == (p >= 0 || d >= 0));
+            n_prefill += p >= 0;
+            n_decode += d >= 0;
+            n_idle += p < 0 && d < 0;
+        }
+        CHECK_INT(n_prefill, cases[i].got_prefill);
+        CHECK_INT(n_decode, cases[i].got_decode);
+        CHECK_INT(n_idle, cases[i].first_prefill); /* at most the coordinator's own rank */
+    }
+}
+
+static void prompt_routes(void)
+{
+    const struct plan_queue queues[] = {{500}, {20}, {20}, {700}};
+
+    CHECK_INT(plan_route_prompt(queues, 4, -1), 1);
+    CHECK_INT(plan_route_prompt(queues, 4, 3), 3);
+    CHECK_INT(plan_route_prompt(queues, 1, -1), 0);
+}
+
 int main(void)
 {
     needs();
     kv_sizes();
     routes();
+    layouts();
+    prompt_routes();
     TEST_END();
 }

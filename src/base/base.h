@@ -62,8 +62,11 @@ void log_at(enum log_level level, const char *file, int line, const char *fmt, .
     __attribute__((format(printf, 4, 5)));
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
-/* log_set_who - role/index printed in every line from now on; copied, cut at 31 characters. */
+/* log_set_who - role/index printed in every line from now on; copied, cut at 47 characters. */
 void log_set_who(const char *role);
+/* log_hold - write no lines until log_hold(false), but keep the last error: a rank at start-up,
+ * which would only repeat what rank 0 says.  Without effect at level debug and above. */
+void log_hold(bool hold);
 /* log_last_error - text of the last log_error line without its prefix, "" if none; view. */
 const char *log_last_error(void);
 
@@ -132,6 +135,8 @@ struct file_map {
 /* file_map_open - Returns ST_OK, ST_IO (logged, with path and reason). */
 enum status file_map_open(const char *path, struct file_map *out_map);
 void file_map_close(struct file_map *map);
+/* file_map_forget - its pages leave this process's memory; they come back when they are touched. */
+void file_map_forget(const struct file_map *map);
 /* file_read - whole file into buf (appended).  limit_bytes guards against absurd sizes.
  * Returns ST_OK, ST_IO, ST_FORMAT (over the limit), ST_NOMEM. */
 enum status file_read(const char *path, size_t limit_bytes, struct buf *buf);
@@ -162,7 +167,12 @@ void threads_set_numeric_mode(void);
 
 /* ---- clock -------------------------------------------------------------------------------- */
 
-double clock_now_s(void);              /* monotonic, since this process started */
+double clock_now_s(void); /* monotonic, since this process started */
+/* clock_start_s - when that was, by a clock that all processes of the host share.  clock_host_id -
+ * equal in two processes that share it, 0 if unknown: of this boot of the kernel and, in a
+ * container, of its time namespace. */
+double clock_start_s(void);
+uint64_t clock_host_id(void);
 void clock_sleep_us(int us);           /* may be cut short by a signal */
 void clock_utc(char *out, size_t cap); /* "2026-01-31T09:00:00Z" */
 

@@ -48,6 +48,12 @@ void file_map_close(struct file_map *map)
     *map = (struct file_map){0};
 }
 
+void file_map_forget(const struct file_map *map)
+{
+    if (map->data != NULL)
+        madvise((void *)(uintptr_t)map->data, map->n_bytes, MADV_DONTNEED);
+}
+
 enum status file_read(const char *path, size_t limit_bytes, struct buf *buf)
 {
     enum status st = ST_OK;

@@ -1,8 +1,9 @@
 /*
  * log.c - one line per event, one write(2) per line.
  *
- * The only mutable state outside structs: level, name of this rank, text of the last error (which
- * the outcome beside RESULTS quotes).  Lines may come from any thread.
+ * The only mutable state outside structs: level, name of this rank, whether it holds its tongue,
+ * text of the last error (which the outcome beside RESULTS quotes).  Lines may come from any
+ * thread.
  */
 #include <pthread.h>
 #include <stdarg.h>
@@ -11,9 +12,10 @@
 
 #include "base/base.h"
 
-enum { LINE_BYTES = 2048, WHO_BYTES = 32 };
+enum { LINE_BYTES = 2048, WHO_BYTES = 48 };
 
 static enum log_level max_level = LOG_INFO;
+static bool held;
 static char who[WHO_BYTES];
 static char last_error[LINE_BYTES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,6 +33,11 @@ enum log_level log_get_level(void)
 void log_set_who(const char *role)
 {
     snprintf(who, sizeof who, "%s", role);
+}
+
+void log_hold(bool hold)
+{
+    held = hold;
 }
 
 const char *log_last_error(void)
@@ -76,7 +83,8 @@ void log_at(enum log_level level, const char *file, int line, const char *fmt, .
     pthread_mutex_lock(&lock);
     if (level == LOG_ERROR)
         memcpy(last_error, text, sizeof last_error);
-    if (level <= max_level && write(STDERR_FILENO, out, (size_t)n) < 0) {
+    if (level <= max_level && (!held || max_level >= LOG_DEBUG) &&
+        write(STDERR_FILENO, out, (size_t)n) < 0) {
         /* Standard error is gone; there is nobody left to tell. */
     }
     pthread_mutex_unlock(&lock);

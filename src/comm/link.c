@@ -1,82 +1,129 @@
 /*
- * link.c - the kinds of link, and the choice between them.
+ * link.c - the kinds of link, and the choice between them for a pair of ranks.
  *
- * `self`: prefill and decode share a rank and its pool.  Prefill writes straight into the blocks
- * that decode set aside, so handing a row over is the FIRST message alone and nothing moves.
+ * What a kind does is in link_out.c and link_in.c.
  */
-#include "comm/comm.h"
+#include "comm/link.h"
 
-/* ---- self ----------------------------------------------------------------------------------- */
+static const char *const names[] = {"self", "shm", "mpi", NULL}; /* by enum link_kind */
 
-static enum status self_begin(struct link *link, const struct wire_grant *grant,
-                              const int32_t **out_blocks)
+const char *link_kind_name(enum link_kind kind)
 {
-    (void)link;
-    *out_blocks = grant->blocks;
-    return ST_OK;
+    return (unsigned)kind < LINK_KIND_COUNT ? names[kind] : "no link";
 }
-
-static enum status self_layer(struct link *link, int32_t slot, int layer, int pos0, int n_tok)
-{
-    (void)link, (void)slot, (void)layer, (void)pos0, (void)n_tok;
-    return ST_OK;
-}
-
-static bool self_arrived(struct link *link, int32_t slot)
-{
-    (void)link, (void)slot;
-    return true;
-}
-
-static void self_end(struct link *link, int32_t slot)
-{
-    (void)link, (void)slot;
-}
-
-static void self_close(struct link *link)
-{
-    host_free(link);
-}
-
-static const struct link_ops self_ops = {
-    .name = "self",
-    .begin = self_begin,
-    .layer = self_layer,
-    .arrived = self_arrived,
-    .end = self_end,
-    .close = self_close,
-};
-
-/* ---- choice --------------------------------------------------------------------------------- */
 
 const char *const *link_names(void)
 {
-    static const char *const names[] = {"self", NULL};
-
     return names;
 }
 
-enum status link_open(const struct link_args *args, struct link **out_link)
+static bool known(const char *name)
 {
-    if (strcmp(args->name, "auto") != 0 && strcmp(args->name, self_ops.name) != 0) {
-        log_error("link = \"%s\" is not in this build: it has auto, self", args->name);
-        return ST_CONFIG;
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+enum status link_choose(const char *name, bool same_rank, bool shared_space,
+                        enum link_kind *out_kind, const char **out_why, struct row_error *err)
+{
+    const bool any = strcmp(name, "auto") == 0;
+
+    if (!any && !known(name))
+        return row_error_set(err, "link = \"%s\" is not in this build: it has auto, self, shm, mpi",
+                             name);
+    if (same_rank) { /* whatever was asked for: there is nothing to move */
+        *out_kind = LINK_SELF;
+        *out_why = "same rank";
+    } else if (any && shared_space) {
+        *out_kind = LINK_SHM;
+        *out_why = "same node, shared KV memory";
+    } else if (any) {
+        *out_kind = LINK_MPI;
+        *out_why = "no shared KV memory";
+    } else if (strcmp(name, "shm") == 0) {
+        if (!shared_space)
+            return row_error_set(err, "link = \"shm\": this pair of ranks has no KV memory in "
+                                      "common; use link = \"auto\" or \"mpi\"");
+        *out_kind = LINK_SHM;
+        *out_why = "asked for";
+    } else if (strcmp(name, "mpi") == 0) {
+        *out_kind = LINK_MPI;
+        *out_why = "asked for";
+    } else {
+        return row_error_set(err, "link = \"self\" needs prefill and decode on one rank; use "
+                                  "link = \"auto\"");
     }
-    if (!args->same_rank) {
-        log_error("link self needs prefill and decode on one rank");
-        return ST_CONFIG;
-    }
-    struct link *link = host_zalloc(sizeof *link);
-    if (link == NULL)
-        return ST_NOMEM;
-    link->ops = &self_ops;
-    log_info("link prefill to decode: self, because both share this rank and its KV pool");
-    *out_link = link;
     return ST_OK;
 }
 
-void link_close(struct link *link)
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+uint64_t link_piece_bytes(const struct kv_space *space, const struct wire_piece *piece)
 {
-    if (link != NULL)
-        link->ops->close(link);
+    return (uint64_t)piece->n_layers * (uint64_t)piece->n_blocks *
+           kv_layer_block_bytes(&space->layout);
+}
+
+enum status link_piece_spans(const struct kv_space *space, const struct wire_piece *piece,
+                             const int32_t *table, struct buf *scratch, int *out_n_spans)
+{
+    enum status st;
+    const size_t block_bytes = kv_layer_block_bytes(&space->layout);
+    const int end = piece->block + piece->n_blocks;
+    int n_spans = 0;
+
+    buf_reset(scratch);
+    for (int layer = piece->layer; layer < piece->layer + piece->n_layers; layer++) {
+        for (int i = piece->block, n; i < end; i += n) {
+            for (n = 1; i + n < end && table[i + n] == table[i] + n; n++)
+                ;
+            const struct byte_span span = {kv_space_block(space, layer, table[i]),
+                                           (size_t)n * block_bytes};
+            TRY(buf_put(scratch, &span, sizeof span), err);
+            n_spans++;
+        }
+    }
+    *out_n_spans = n_spans;
+    return ST_OK;
+err:
+    return st;
+}
+
+enum status link_moves_reserve(struct link_moves *moves)
+{
+    const int cap = moves->cap > 0 ? 2 * moves->cap : 8;
+
+    if (moves->n < moves->cap)
+        return ST_OK;
+    struct transfer **more = host_realloc(moves->moves, (size_t)cap * sizeof(struct transfer *));
+    if (more == NULL)
+        return ST_NOMEM;
+    moves->moves = more;
+    moves->cap = cap;
+    return ST_OK;
+}
+
+void link_moves_add(struct link_moves *moves, struct transfer *transfer)
+{
+    moves->moves[moves->n++] = transfer;
+}
+
+int link_moves_poll(struct link_moves *moves)
+{
+    int kept = 0, ended;
+
+    for (int i = 0; i < moves->n; i++)
+        if (!transfer_done(moves->moves[i]))
+            moves->moves[kept++] = moves->moves[i];
+    ended = moves->n - kept;
+    moves->n = kept;
+    return ended;
+}
+
+void link_moves_free(struct link_moves *moves)
+{
+    host_free(moves->moves);
+    *moves = (struct link_moves){0};
 }

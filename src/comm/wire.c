@@ -25,10 +25,17 @@ struct grant_head {
     uint64_t layout_id;
 };
 
+struct piece_head {
+    int32_t slot, number;
+    int32_t layer, n_layers, block, n_blocks;
+    uint64_t layout_id, n_bytes;
+};
+
 struct first_head {
     int32_t slot, failed;
-    float wait_s, prefill_s, exposed_transfer_s;
-    int32_t token;
+    double computed_s;
+    float wait_s, prefill_s;
+    int32_t n_pieces, token;
     float logprob;
     int32_t reserved;
     char error[sizeof((struct row_error *)0)->text];
@@ -36,12 +43,31 @@ struct first_head {
     float top_logprobs[SAMPLER_MAX_TOP];
 };
 
+struct prefilled_head {
+    int32_t slot, n_prompt;
+};
+
 struct done_head {
     int32_t slot, reserved;
 };
 
+struct beat_head {
+    int32_t rank, n_rows;
+    double sent_s, elapsed_s, busy_s;
+    uint64_t n_steps, n_prompt_tok, n_answer_tok, n_messages, n_pieces, kv_bytes, n_handed;
+    double exposed_s, prefill_s;
+    uint64_t memory_peak_bytes;
+    char doing[sizeof((struct wire_beat *)0)->doing];
+};
+
+struct fail_head {
+    int32_t rank, status, lost, reserved;
+    char message[sizeof((struct wire_fail *)0)->message];
+};
+
 static_assert(sizeof(struct row_head) % 8 == 0, "arrays after it are aligned");
 static_assert(sizeof(struct grant_head) % 8 == 0, "arrays after it are aligned");
+static_assert(sizeof(struct piece_head) % 8 == 0, "arrays after it are aligned");
 static_assert(sizeof(struct first_head) % 8 == 0, "arrays after it are aligned");
 static_assert(sizeof(struct done_head) % 8 == 0, "arrays after it are aligned");
 
@@ -194,6 +220,46 @@ enum status wire_grant_unpack(const void *payload, size_t n_bytes, struct wire_g
     return ST_OK;
 }
 
+enum status wire_piece_pack(const struct wire_piece *piece, struct buf *out)
+{
+    const struct piece_head head = {
+        .slot = piece->slot,
+        .number = piece->number,
+        .layer = piece->layer,
+        .n_layers = piece->n_layers,
+        .block = piece->block,
+        .n_blocks = piece->n_blocks,
+        .layout_id = piece->layout_id,
+        .n_bytes = piece->n_bytes,
+    };
+
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_piece_unpack(const void *payload, size_t n_bytes, struct wire_piece *out_piece)
+{
+    struct piece_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("PIECE", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.number < 0 || head.layer < 0 ||
+        head.n_layers < 1 || head.block < 0 || head.n_blocks < 1 ||
+        head.n_layers > INT32_MAX - head.layer || head.n_blocks > INT32_MAX - head.block)
+        return refuse("PIECE", n_bytes);
+    *out_piece = (struct wire_piece){
+        .slot = head.slot,
+        .number = head.number,
+        .layer = head.layer,
+        .n_layers = head.n_layers,
+        .block = head.block,
+        .n_blocks = head.n_blocks,
+        .layout_id = head.layout_id,
+        .n_bytes = head.n_bytes,
+    };
+    return ST_OK;
+}
+
 enum status wire_first_pack(const struct wire_first *first, struct buf *out)
 {
     struct first_head head = {
@@ -201,7 +267,8 @@ enum status wire_first_pack(const struct wire_first *first, struct buf *out)
         .failed = first->failed,
         .wait_s = first->wait_s,
         .prefill_s = first->prefill_s,
-        .exposed_transfer_s = first->exposed_transfer_s,
+        .computed_s = first->computed_s,
+        .n_pieces = first->n_pieces,
         .token = first->first.token,
         .logprob = first->first.logprob,
     };
@@ -219,19 +286,42 @@ enum status wire_first_unpack(const void *payload, size_t n_bytes, struct wire_f
     if (n_bytes != sizeof head)
         return refuse("FIRST", n_bytes);
     memcpy(&head, payload, sizeof head);
-    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.error[sizeof head.error - 1] != '\0')
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_pieces < 0 ||
+        head.error[sizeof head.error - 1] != '\0')
         return refuse("FIRST", n_bytes);
     *out_first = (struct wire_first){
         .slot = head.slot,
         .failed = head.failed != 0,
         .wait_s = head.wait_s,
         .prefill_s = head.prefill_s,
-        .exposed_transfer_s = head.exposed_transfer_s,
+        .computed_s = head.computed_s,
+        .n_pieces = head.n_pieces,
         .first = {.token = head.token, .logprob = head.logprob},
     };
     memcpy(out_first->error.text, head.error, sizeof head.error);
     memcpy(out_first->first.top_ids, head.top_ids, sizeof head.top_ids);
     memcpy(out_first->first.top_logprobs, head.top_logprobs, sizeof head.top_logprobs);
+    return ST_OK;
+}
+
+enum status wire_prefilled_pack(const struct wire_prefilled *prefilled, struct buf *out)
+{
+    const struct prefilled_head head = {prefilled->slot, prefilled->n_prompt};
+
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_prefilled_unpack(const void *payload, size_t n_bytes,
+                                  struct wire_prefilled *out_prefilled)
+{
+    struct prefilled_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("PREFILLED", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_prompt < 1)
+        return refuse("PREFILLED", n_bytes);
+    *out_prefilled = (struct wire_prefilled){head.slot, head.n_prompt};
     return ST_OK;
 }
 
@@ -260,5 +350,83 @@ enum status wire_done_unpack(const void *payload, size_t n_bytes, struct wire_do
         .result = (const uint8_t *)payload + sizeof head,
         .result_bytes = n_bytes - sizeof head,
     };
+    return ST_OK;
+}
+
+enum status wire_beat_pack(const struct wire_beat *beat, struct buf *out)
+{
+    struct beat_head head = {
+        .rank = beat->rank,
+        .n_rows = beat->n_rows,
+        .sent_s = beat->sent_s,
+        .elapsed_s = beat->elapsed_s,
+        .busy_s = beat->busy_s,
+        .n_steps = beat->n_steps,
+        .n_prompt_tok = beat->n_prompt_tok,
+        .n_answer_tok = beat->n_answer_tok,
+        .n_messages = beat->n_messages,
+        .n_pieces = beat->n_pieces,
+        .kv_bytes = beat->kv_bytes,
+        .n_handed = beat->n_handed,
+        .exposed_s = beat->exposed_s,
+        .prefill_s = beat->prefill_s,
+        .memory_peak_bytes = beat->memory_peak_bytes,
+    };
+
+    memcpy(head.doing, beat->doing, sizeof head.doing);
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_beat_unpack(const void *payload, size_t n_bytes, struct wire_beat *out_beat)
+{
+    struct beat_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("BEAT", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.rank < 0 || head.n_rows < 0 || head.doing[sizeof head.doing - 1] != '\0')
+        return refuse("BEAT", n_bytes);
+    *out_beat = (struct wire_beat){
+        .rank = head.rank,
+        .n_rows = head.n_rows,
+        .sent_s = head.sent_s,
+        .elapsed_s = head.elapsed_s,
+        .busy_s = head.busy_s,
+        .n_steps = head.n_steps,
+        .n_prompt_tok = head.n_prompt_tok,
+        .n_answer_tok = head.n_answer_tok,
+        .n_messages = head.n_messages,
+        .n_pieces = head.n_pieces,
+        .kv_bytes = head.kv_bytes,
+        .n_handed = head.n_handed,
+        .exposed_s = head.exposed_s,
+        .prefill_s = head.prefill_s,
+        .memory_peak_bytes = head.memory_peak_bytes,
+    };
+    memcpy(out_beat->doing, head.doing, sizeof head.doing);
+    return ST_OK;
+}
+
+enum status wire_fail_pack(const struct wire_fail *fail, struct buf *out)
+{
+    struct fail_head head = {.rank = fail->rank, .status = fail->status, .lost = fail->lost};
+
+    memcpy(head.message, fail->message, sizeof head.message);
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_fail_unpack(const void *payload, size_t n_bytes, struct wire_fail *out_fail)
+{
+    struct fail_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("FAIL", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.rank < 0 || head.status <= ST_OK || head.status >= ST_COUNT ||
+        head.message[sizeof head.message - 1] != '\0')
+        return refuse("FAIL", n_bytes);
+    *out_fail =
+        (struct wire_fail){.rank = head.rank, .status = head.status, .lost = head.lost != 0};
+    memcpy(out_fail->message, head.message, sizeof head.message);
     return ST_OK;
 }

@@ -50,6 +50,9 @@ const struct prompts_info *prompts_info(const struct prompts *prompts);
  * whatever the width of their types.  Reads the whole file in windows.  Returns ST_OK, ST_IO,
  * ST_NOMEM. */
 enum status prompts_fingerprint(struct prompts *prompts, uint64_t *out_hash);
+/* prompts_glimpse - a hash of the number of rows, the file's size and its first and last MiB: not
+ * what is in it, but enough to see that two ranks look at two files.  Local. */
+uint64_t prompts_glimpse(const struct prompts *prompts);
 
 /*
  * prompts_read - rows [first, first + n_rows) into out_rows; strings and tokens live in arena.
@@ -181,6 +184,12 @@ struct run_status {
 };
 /* status_write - replace RESULTS.status atomically (JSON).  Returns ST_OK, ST_IO. */
 enum status status_write(const char *results_path, const struct run_status *status);
+/* status_read - what RESULTS.status says.  Returns ST_OK, ST_END (no such file), ST_IO, ST_FORMAT.
+ */
+enum status status_read(const char *results_path, struct run_status *out_status);
+/* status_note - the run has ended, and its owner is past telling how: outcome and message, with the
+ * counts that RESULTS.status has.  Returns ST_OK, ST_IO. */
+enum status status_note(const char *results_path, enum outcome outcome, const char *message);
 /* status_refuse - the job was found wrong before the journal was opened: say so in RESULTS.status
  * and keep its counts; nothing where another process owns the results or their folder is not there.
  * Returns ST_OK, ST_IO. */
@@ -191,11 +200,38 @@ enum status status_refuse(const char *results_path, const char *message);
 enum status status_report(const char *results_path, struct run_status *out_status,
                           struct buf *out_text);
 
-/* ---- I/O thread (io.c) ---------------------------------------------------------------------- */
+/* ---- rows in, results out (io.c) ------------------------------------------------------------- */
 
-/* One thread, two bounded queues: prompt rows that are not done come in, finished rows go out. */
+/* Where the coordinator gets rows and leaves results; no call blocks.  The thread below is the
+ * product's; tests bring one that keeps rows in memory. */
 struct io;
+struct io_ops {
+    enum status (*next)(struct io *io, const struct prompt_row **out_row);
+    void (*row_free)(struct io *io, const struct prompt_row *row);
+    enum status (*put)(struct io *io, const void *payload, size_t n_bytes);
+    bool (*idle)(struct io *io);
+    void (*counts)(struct io *io, struct journal_counts *out_counts);
+};
+struct io { /* base of every kind */
+    const struct io_ops *ops;
+};
 
+/* io_next - the next row to serve; *out_row is valid until io_row_free.
+ * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading.
+ */
+enum status io_next(struct io *io, const struct prompt_row **out_row);
+void io_row_free(struct io *io, const struct prompt_row *row);
+
+/* io_put - queue one finished row (bytes of result_pack, copied).
+ * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
+enum status io_put(struct io *io, const void *payload, size_t n_bytes);
+/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
+ * written. */
+bool io_idle(struct io *io);
+void io_counts(struct io *io, struct journal_counts *out_counts);
+
+/* The I/O thread: two bounded queues; prompt rows that are not done come in, finished rows go out.
+ */
 struct io_args {
     struct prompts *prompts;  /* borrowed; used by the thread only until io_stop */
     struct journal *journal;  /* likewise */
@@ -205,23 +241,9 @@ struct io_args {
     int window_rows;          /* rows read at a time, e.g. 1,024 */
 };
 enum status io_start(const struct io_args *args, struct io **out_io);
-
-/* io_next - the next row to serve; *out_row is valid until io_row_free.  Does not block.
- * Returns ST_OK, ST_AGAIN (not read yet), ST_END (no rows left), or the error that ended reading.
- */
-enum status io_next(struct io *io, const struct prompt_row **out_row);
-void io_row_free(struct io *io, const struct prompt_row *row);
-
-/* io_put - queue one finished row (bytes of result_pack, copied).  Does not block.
- * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
-enum status io_put(struct io *io, const void *payload, size_t n_bytes);
-/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
- * written. */
-bool io_idle(struct io *io);
-void io_counts(struct io *io, struct journal_counts *out_counts);
-/* io_stop - write what is queued, sync the journal, end the thread.  Accepts NULL.
- * Returns ST_OK or the first error of the thread. */
-enum status io_stop(struct io *io);
+/* io_stop - what io_start made: write what is queued, sync the journal, end the thread.  Accepts
+ * NULL.  Returns ST_OK or the first error of the thread. */
+enum status io_stop(struct io *base);
 
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /*
- * io.c - the thread that reads prompts and writes results, so that the loop never waits for a file.
+ * io.c - the loop's side of struct io, and the thread that reads prompts and writes results, so
+ * that the loop never waits for a file.
  *
  *   prompts ──read──► windows ──io_next──► loop ──io_put──► queue ──append──► journal
  *                     (bytes, rows)                         (bytes)
@@ -44,7 +45,8 @@ struct result {
     uint64_t payload[];
 };
 
-struct io {
+struct io_thread {
+    struct io base;
     struct io_args args;
     char *results_path; /* owned */
     pthread_t thread;
@@ -66,8 +68,13 @@ struct io {
     size_t row_bytes; /* of a row, by the last batch */
     int batch_rows;
     double status_due_s;
-    bool status_failed;
+    bool status_written, status_failed;
 };
+
+static struct io_thread *self_of(struct io *io)
+{
+    return (struct io_thread *)io;
+}
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -117,7 +124,8 @@ static int compare_rows(const void *a, const void *b, void *arg)
 }
 
 /* How many of the next rows to ask the file for: they are not done, and are about room_bytes. */
-static int next_batch(const struct io *io, uint64_t rows_end, int room_rows, size_t room_bytes)
+static int next_batch(const struct io_thread *io, uint64_t rows_end, int room_rows,
+                      size_t room_bytes)
 {
     const size_t fit = room_bytes / (io->row_bytes > 0 ? io->row_bytes : 1);
     int n = io->batch_rows < room_rows ? io->batch_rows : room_rows;
@@ -132,7 +140,7 @@ static int next_batch(const struct io *io, uint64_t rows_end, int room_rows, siz
 }
 
 /* The next window of rows that are not done; NULL at the end of the rows. */
-static enum status read_window(struct io *io, struct window **out_window)
+static enum status read_window(struct io_thread *io, struct window **out_window)
 {
     enum status st = ST_OK;
     struct window *window = NULL;
@@ -181,7 +189,7 @@ err:
 }
 
 /* Called with the mutex. */
-static bool wants_to_read(const struct io *io)
+static bool wants_to_read(const struct io_thread *io)
 {
     return io->read_st == ST_OK && io->write_st == ST_OK && !io->stopping &&
            io->n_ready < io->args.window_rows &&
@@ -190,7 +198,7 @@ static bool wants_to_read(const struct io *io)
 }
 
 /* Called with the mutex; lets go of it meanwhile. */
-static void read_rows(struct io *io)
+static void read_rows(struct io_thread *io)
 {
     struct window *window = NULL;
 
@@ -224,7 +232,7 @@ static void results_free(struct result *first)
 }
 
 /* Called with the mutex; lets go of it meanwhile. */
-static void write_results(struct io *io)
+static void write_results(struct io_thread *io)
 {
     enum status st = io->write_st;
     struct result *const first = io->first;
@@ -246,13 +254,19 @@ static void write_results(struct io *io)
 }
 
 /* RESULTS.status, for `epidote status` of a job that runs. */
-static void write_status(struct io *io)
+static void write_status(struct io_thread *io)
 {
     struct journal_counts counts;
-    struct run_status status = {.outcome = OUTCOME_RUNNING, .elapsed_s = clock_now_s()};
+    struct run_status status = {.outcome = OUTCOME_RUNNING}, told;
 
     if (io->status_failed)
         return;
+    /* Peers of a process that was stopped for long give it up, and say so here: that stands. */
+    if (io->status_written && status_read(io->results_path, &told) == ST_OK &&
+        told.outcome != OUTCOME_RUNNING)
+        return;
+    io->status_written = true;
+    status.elapsed_s = clock_now_s();
     journal_counts(io->args.journal, &counts);
     status.n_rows = counts.n_rows;
     status.n_done = counts.n_done;
@@ -271,7 +285,7 @@ static void write_status(struct io *io)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static void wait_until(struct io *io, double due_s)
+static void wait_until(struct io_thread *io, double due_s)
 {
     struct timespec until;
     const double wait_s = due_s - clock_now_s();
@@ -287,7 +301,7 @@ static void wait_until(struct io *io, double due_s)
 
 static void *run(void *arg)
 {
-    struct io *io = arg;
+    struct io_thread *io = arg;
 
     pthread_mutex_lock(&io->mutex);
     for (;;) {
@@ -316,93 +330,11 @@ static void *run(void *arg)
     return NULL;
 }
 
-static void destroy(struct io *io)
+/* ---- the thread's queues, from the loop's side ----------------------------------------------- */
+
+static enum status queue_next(struct io *base, const struct prompt_row **out_row)
 {
-    for (struct window *window = io->oldest; window != NULL;) {
-        struct window *next = window->next;
-
-        window_destroy(window);
-        window = next;
-    }
-    results_free(io->first);
-    pthread_cond_destroy(&io->wake);
-    pthread_mutex_destroy(&io->mutex);
-    host_free(io->results_path);
-    host_free(io);
-}
-
-/* Signals are for the thread that runs the loop. */
-static int start_thread(struct io *io)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&io->thread, NULL, run, io);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
-enum status io_start(const struct io_args *args, struct io **out_io)
-{
-    pthread_condattr_t attr;
-    const uint64_t n_rows = prompts_info(args->prompts)->n_rows;
-
-    assert(args->window_rows > 0 && args->queue_bytes > 0);
-    if (args->journal->rows_end > n_rows) {
-        log_error("%s: rows %llu:%llu are asked for, and the prompt file has %llu: change `rows`",
-                  args->results_path, (unsigned long long)args->journal->rows_begin,
-                  (unsigned long long)args->journal->rows_end, (unsigned long long)n_rows);
-        return ST_CONFIG;
-    }
-    struct io *io = host_zalloc(sizeof *io);
-    if (io == NULL)
-        return ST_NOMEM;
-    io->args = *args;
-    io->last = &io->first;
-    io->next_row = args->journal->rows_begin;
-    io->batch_rows = FIRST_BATCH_ROWS;
-    journal_counts(args->journal, &io->counts);
-    pthread_mutex_init(&io->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* the clock that wait_until uses */
-    pthread_cond_init(&io->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    io->results_path = host_strdup(args->results_path);
-    if (io->results_path == NULL) {
-        destroy(io);
-        return ST_NOMEM;
-    }
-    const int failed = start_thread(io);
-    if (failed != 0) {
-        log_error("cannot start the thread that reads and writes files: %s", strerror(failed));
-        destroy(io);
-        return ST_IO;
-    }
-    *out_io = io;
-    return ST_OK;
-}
-
-enum status io_stop(struct io *io)
-{
-    if (io == NULL)
-        return ST_OK;
-    pthread_mutex_lock(&io->mutex);
-    io->stopping = true;
-    pthread_cond_signal(&io->wake);
-    pthread_mutex_unlock(&io->mutex);
-    pthread_join(io->thread, NULL);
-    const enum status st = io->write_st != ST_OK   ? io->write_st
-                           : io->read_st != ST_END ? io->read_st
-                                                   : ST_OK;
-    destroy(io);
-    return st;
-}
-
-/* ---- the loop's side ------------------------------------------------------------------------- */
-
-enum status io_next(struct io *io, const struct prompt_row **out_row)
-{
+    struct io_thread *io = self_of(base);
     enum status st = ST_OK;
 
     pthread_mutex_lock(&io->mutex);
@@ -423,8 +355,9 @@ enum status io_next(struct io *io, const struct prompt_row **out_row)
     return st;
 }
 
-void io_row_free(struct io *io, const struct prompt_row *row)
+static void queue_row_free(struct io *base, const struct prompt_row *row)
 {
+    struct io_thread *io = self_of(base);
     struct window *window, *before = NULL, *gone = NULL;
 
     pthread_mutex_lock(&io->mutex);
@@ -448,8 +381,9 @@ void io_row_free(struct io *io, const struct prompt_row *row)
     window_destroy(gone);
 }
 
-enum status io_put(struct io *io, const void *payload, size_t n_bytes)
+static enum status queue_put(struct io *base, const void *payload, size_t n_bytes)
 {
+    struct io_thread *io = self_of(base);
     enum status st;
     struct result *result = NULL;
     const size_t queue_bytes = sizeof *result + n_bytes;
@@ -478,17 +412,144 @@ enum status io_put(struct io *io, const void *payload, size_t n_bytes)
     return st;
 }
 
-bool io_idle(struct io *io)
+static bool queue_idle(struct io *base)
 {
+    struct io_thread *io = self_of(base);
+
     pthread_mutex_lock(&io->mutex);
     const bool idle = io->results_bytes == 0;
     pthread_mutex_unlock(&io->mutex);
     return idle;
 }
 
-void io_counts(struct io *io, struct journal_counts *out_counts)
+static void queue_counts(struct io *base, struct journal_counts *out_counts)
 {
+    struct io_thread *io = self_of(base);
+
     pthread_mutex_lock(&io->mutex);
     *out_counts = io->counts;
     pthread_mutex_unlock(&io->mutex);
+}
+
+static const struct io_ops thread_ops = {
+    .next = queue_next,
+    .row_free = queue_row_free,
+    .put = queue_put,
+    .idle = queue_idle,
+    .counts = queue_counts,
+};
+
+/* ---- start, stop ----------------------------------------------------------------------------- */
+
+static void destroy(struct io_thread *io)
+{
+    for (struct window *window = io->oldest; window != NULL;) {
+        struct window *next = window->next;
+
+        window_destroy(window);
+        window = next;
+    }
+    results_free(io->first);
+    pthread_cond_destroy(&io->wake);
+    pthread_mutex_destroy(&io->mutex);
+    host_free(io->results_path);
+    host_free(io);
+}
+
+/* Signals are for the thread that runs the loop. */
+static int start_thread(struct io_thread *io)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&io->thread, NULL, run, io);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+enum status io_start(const struct io_args *args, struct io **out_io)
+{
+    pthread_condattr_t attr;
+    const uint64_t n_rows = prompts_info(args->prompts)->n_rows;
+
+    assert(args->window_rows > 0 && args->queue_bytes > 0);
+    if (args->journal->rows_end > n_rows) {
+        log_error("%s: rows %llu:%llu are asked for, and the prompt file has %llu: change `rows`",
+                  args->results_path, (unsigned long long)args->journal->rows_begin,
+                  (unsigned long long)args->journal->rows_end, (unsigned long long)n_rows);
+        return ST_CONFIG;
+    }
+    struct io_thread *io = host_zalloc(sizeof *io);
+    if (io == NULL)
+        return ST_NOMEM;
+    io->base.ops = &thread_ops;
+    io->args = *args;
+    io->last = &io->first;
+    io->next_row = args->journal->rows_begin;
+    io->batch_rows = FIRST_BATCH_ROWS;
+    journal_counts(args->journal, &io->counts);
+    pthread_mutex_init(&io->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* the clock that wait_until uses */
+    pthread_cond_init(&io->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    io->results_path = host_strdup(args->results_path);
+    if (io->results_path == NULL) {
+        destroy(io);
+        return ST_NOMEM;
+    }
+    const int failed = start_thread(io);
+    if (failed != 0) {
+        log_error("cannot start the thread that reads and writes files: %s", strerror(failed));
+        destroy(io);
+        return ST_IO;
+    }
+    *out_io = &io->base;
+    return ST_OK;
+}
+
+enum status io_stop(struct io *base)
+{
+    if (base == NULL)
+        return ST_OK;
+    assert(base->ops == &thread_ops);
+    struct io_thread *io = self_of(base);
+    pthread_mutex_lock(&io->mutex);
+    io->stopping = true;
+    pthread_cond_signal(&io->wake);
+    pthread_mutex_unlock(&io->mutex);
+    pthread_join(io->thread, NULL);
+    const enum status st = io->write_st != ST_OK   ? io->write_st
+                           : io->read_st != ST_END ? io->read_st
+                                                   : ST_OK;
+    destroy(io);
+    return st;
+}
+
+/* ---- every struct io ------------------------------------------------------------------------- */
+
+enum status io_next(struct io *io, const struct prompt_row **out_row)
+{
+    return io->ops->next(io, out_row);
+}
+
+void io_row_free(struct io *io, const struct prompt_row *row)
+{
+    io->ops->row_free(io, row);
+}
+
+enum status io_put(struct io *io, const void *payload, size_t n_bytes)
+{
+    return io->ops->put(io, payload, n_bytes);
+}
+
+bool io_idle(struct io *io)
+{
+    return io->ops->idle(io);
+}
+
+void io_counts(struct io *io, struct journal_counts *out_counts)
+{
+    io->ops->counts(io, out_counts);
 }

@@ -87,8 +87,7 @@ static uint64_t count_value(const json_t *root, const char *key)
     return value > 0 ? (uint64_t)value : 0;
 }
 
-/* Returns ST_OK, ST_END (no such file), ST_IO, ST_FORMAT. */
-static enum status status_read(const char *results_path, struct run_status *out_status)
+enum status status_read(const char *results_path, struct run_status *out_status)
 {
     enum status st = ST_OK;
     char path[PATH_CAP];
@@ -155,6 +154,8 @@ static enum status count_rows(const char *results_path, struct run_status *statu
         status->n_rows = *out_finished ? n_rows : status->n_rows;
         status->n_done = n_rows;
         status->n_failed = info->n_failed;
+        if (status->n_records < n_rows) /* of an attempt before the one that could not tell */
+            status->n_attempts = status->n_records = 0;
         result_file_close(results);
         return ST_OK;
     }
@@ -204,12 +205,22 @@ err:
     return st;
 }
 
+enum status status_note(const char *results_path, enum outcome outcome, const char *message)
+{
+    struct run_status status;
+
+    if (status_read(results_path, &status) != ST_OK)
+        status = (struct run_status){.n_rows = 0};
+    status.outcome = outcome;
+    snprintf(status.message, sizeof status.message, "%s", message);
+    return status_write(results_path, &status);
+}
+
 enum status status_refuse(const char *results_path, const char *message)
 {
     enum status st;
     char path[PATH_CAP];
     struct lock_owner owner;
-    struct run_status status = {.n_rows = 0};
 
     TRY(side_path(results_path, "", path), err);
     char *slash = strrchr(path, '/');
@@ -220,11 +231,7 @@ enum status status_refuse(const char *results_path, const char *message)
     TRY(side_path(results_path, ".lock", path), err);
     if (lock_look(path, &owner) == LOCK_HELD)
         return ST_OK;
-    if (status_read(results_path, &status) != ST_OK)
-        status = (struct run_status){.n_rows = 0};
-    status.outcome = OUTCOME_JOB;
-    snprintf(status.message, sizeof status.message, "%s", message);
-    st = status_write(results_path, &status);
+    st = status_note(results_path, OUTCOME_JOB, message);
 err:
     return st;
 }

@@ -2,7 +2,7 @@
  * engine.h - submit and poll: a batch of rows through the layers of the model, over KV blocks.
  *
  * The CPU engine computes one layer per poll, a CUDA engine will query events, a simulated engine
- * will return predicted times.  One step at a time; a stage that finds it busy comes back later.
+ * returns predicted times.  One step at a time; a stage that finds it busy comes back later.
  */
 #ifndef EPIDOTE_ENGINE_H
 #define EPIDOTE_ENGINE_H
@@ -30,7 +30,15 @@ struct step {
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
 };
 
-enum engine_event { ENGINE_IDLE, ENGINE_BUSY, ENGINE_LAYER_DONE, ENGINE_STEP_DONE };
+/* BUSY: nothing to do before it is polled again, later; PART_DONE: it has computed, nothing is
+ * finished. */
+enum engine_event {
+    ENGINE_IDLE,
+    ENGINE_BUSY,
+    ENGINE_PART_DONE,
+    ENGINE_LAYER_DONE,
+    ENGINE_STEP_DONE
+};
 
 struct engine;
 struct engine_ops {
@@ -62,6 +70,33 @@ struct engine_cpu_args {
     int max_tok, max_seqs, context;
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);
+
+/*
+ * The simulated engine: results come when the predicted time has passed on the caller's clock.  It
+ * computes nothing, but keeps KV honest: every token has a stamp in its block, and a step that
+ * finds a wrong one among the earlier tokens of a row ends the run (ST_FORMAT, logged with row,
+ * position and layer).  For tests; no job can ask for it.
+ */
+struct engine_sim_args {
+    struct kv_space space; /* a token has room for 8 bytes: E * bytes of an element >= 8 */
+    int V, context, max_tok, max_seqs;
+    double step_s;                     /* of every step */
+    double prompt_tok_s, answer_tok_s; /* of every layer and token */
+    double (*now_s)(void *clock);
+    void *clock; /* borrowed */
+    uint64_t seed;
+    int32_t eos_id;
+    double eos_part;     /* of the positions whose token is eos_id */
+    double refused_part; /* of the positions that the sampler refuses */
+};
+enum status engine_sim_create(const struct engine_sim_args *args, struct engine **out_engine);
+/* engine_sim_token, engine_sim_refuses - what is sampled for a position of a row (position n_prompt
+ * is the first of the answer).  Pure. */
+int32_t engine_sim_token(const struct engine_sim_args *args, uint64_t row, int position);
+bool engine_sim_refuses(const struct engine_sim_args *args, uint64_t row, int position);
+/* engine_sim_due_s - when the next event of a simulated engine is due; INFINITY when idle. */
+double engine_sim_due_s(const struct engine *engine);
+
 void engine_destroy(struct engine *engine);
 
 /* engine_submit - start a step.  The sum of n_tok and n_seqs are within the limits (assert).

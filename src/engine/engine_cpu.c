@@ -2,11 +2,12 @@
  * engine_cpu.c - the engine that computes on this machine's cores.
  *
  *   submit: lay the sequences of the step one after another
- *   poll:   embed and layer 0 │ layer 1 │ ... │ layer L-1 │ logits and sampling
+ *   poll:   embed and KV of layer 0 │ attention │ gate │ down │ KV of layer 1 │ ... │ logits and
+ *           sampling
  *
  * A poll runs to its end on all threads, so the time between two polls, in which messages wait, is
- * that of one layer.  Sampling is in parallel over sequences, one sampler a thread; what is drawn
- * depends on the sequence alone.
+ * that of a part of a layer; half of a layer at most.  Sampling is in parallel over sequences, one
+ * sampler a thread; what is drawn depends on the sequence alone.
  */
 #include <assert.h>
 
@@ -20,8 +21,9 @@ struct engine_cpu {
     int V;
     struct sampler **samplers; /* [threads] owned */
 
-    struct step *step;     /* the one that runs; borrowed */
-    int next_layer;        /* L: logits and sampling are left */
+    struct step *step; /* the one that runs; borrowed */
+    int next_layer;    /* L: logits and sampling are left */
+    enum decoder_part next_part;
     struct ops_seq *seqs;  /* [max_seqs] owned */
     int32_t *tokens;       /* [max_tok] owned */
     int32_t *logit_rows;   /* [max_seqs] owned */
@@ -59,6 +61,7 @@ static enum status submit(struct engine *engine, struct step *step)
     self->batch = batch;
     self->step = step;
     self->next_layer = 0;
+    self->next_part = DECODER_KV;
     return ST_OK;
 }
 
@@ -78,14 +81,16 @@ static enum status advance(struct engine_cpu *self, enum engine_event *out_event
 {
     enum status st;
     const int layer = self->next_layer;
+    const enum decoder_part part = self->next_part;
 
-    if (layer == 0)
+    if (layer == 0 && part == DECODER_KV)
         TRY(decoder_begin(self->decoder, &self->batch), err);
     if (layer < self->base.L) {
-        TRY(decoder_layer(self->decoder, layer, &self->space), err);
-        self->next_layer++;
+        TRY(decoder_part(self->decoder, layer, part, &self->space), err);
         *out_layer = layer;
-        *out_event = ENGINE_LAYER_DONE;
+        *out_event = part == DECODER_KV ? ENGINE_LAYER_DONE : ENGINE_PART_DONE;
+        self->next_part = (enum decoder_part)((part + 1) % DECODER_PARTS);
+        self->next_layer += self->next_part == DECODER_KV;
         return ST_OK;
     }
     TRY(decoder_end(self->decoder, &self->logits, &self->max, &self->logsum), err);

@@ -28,6 +28,7 @@ struct decoder {
 
     struct decoder_batch batch; /* the step's; its arrays are borrowed until decoder_end */
     int next_layer;             /* L: all are done */
+    enum decoder_part next_part;
 
     float *rope;    /* [context, E/2, 2] cos, sin */
     int32_t *pos;   /* [max_T] absolute position of each row */
@@ -151,43 +152,112 @@ enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
 
     d->batch = *batch;
     d->next_layer = 0;
+    d->next_part = DECODER_KV;
     threads_run(d->threads, T, embed_row, d);
     return ST_OK;
 }
 
-enum status decoder_layer(struct decoder *d, int layer, const struct kv_space *space)
+/* Keys and values of the new tokens, into their blocks. */
+static enum status layer_kv(struct decoder *d, const struct layer_weights *w,
+                            const struct ops_kv *kv)
 {
     enum status st;
     const struct model_config *c = &d->config;
-    const struct layer_weights *w = &d->weights->layers[layer];
     const struct ops *ops = d->ops;
-    const struct ops_kv kv = kv_space_layer(space, layer);
-    const struct ops_seq *seqs = d->batch.seqs;
-    const int T = d->batch.T, B = d->batch.B, D = c->D, F = c->F, H = c->H, K = c->K, E = c->E;
+    const int T = d->batch.T, H = c->H, K = c->K, E = c->E;
     const int ld = (H + 2 * K) * E; /* a row of qkv: H query, K key, K value heads */
-    const float scale = (float)(1.0 / sqrt((double)E));
 
-    assert(layer == d->next_layer && kv.K == K && kv.E == E);
-
-    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->attn_norm, T, D, c->eps), err);
-    TRY(ops->matmul(d->ctx, d->qkv, ld, d->y, D, &w->qkv, T), err);
+    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->attn_norm, T, c->D, c->eps), err);
+    TRY(ops->matmul(d->ctx, d->qkv, ld, d->y, c->D, &w->qkv, T), err);
     if (c->attention_bias)
         TRY(ops->add_row(d->ctx, d->qkv, w->qkv_bias, T, ld), err);
     TRY(ops->rope(d->ctx, d->qkv, ld, d->pos, d->rope, T, H + K, E), err);
-    TRY(ops->kv_store(d->ctx, &kv, seqs, B, d->qkv + H * E, d->qkv + (H + K) * E, ld), err);
-    TRY(ops->attention(d->ctx, d->attn, d->qkv, ld, H, &kv, seqs, B, scale), err);
+    st = ops->kv_store(d->ctx, kv, d->batch.seqs, d->batch.B, d->qkv + H * E, d->qkv + (H + K) * E,
+                       ld);
+err:
+    return st;
+}
+
+static enum status layer_attend(struct decoder *d, const struct layer_weights *w,
+                                const struct ops_kv *kv)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct ops *ops = d->ops;
+    const int T = d->batch.T, D = c->D, H = c->H, E = c->E;
+    const float scale = (float)(1.0 / sqrt((double)E));
+
+    TRY(ops->attention(d->ctx, d->attn, d->qkv, (H + 2 * c->K) * E, H, kv, d->batch.seqs,
+                       d->batch.B, scale),
+        err);
     TRY(ops->matmul(d->ctx, d->y, D, d->attn, H * E, &w->o, T), err);
     if (c->attention_bias)
         TRY(ops->add_row(d->ctx, d->y, w->o_bias, T, D), err);
-    TRY(ops->add(d->ctx, d->x, d->y, (int64_t)T * D), err);
+    st = ops->add(d->ctx, d->x, d->y, (int64_t)T * D);
+err:
+    return st;
+}
 
-    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->ffn_norm, T, D, c->eps), err);
-    TRY(ops->matmul(d->ctx, d->gate_up, 2 * F, d->y, D, &w->gate_up, T), err);
-    TRY(ops->silu_mul(d->ctx, d->hidden, d->gate_up, T, F), err);
-    TRY(ops->matmul(d->ctx, d->y, D, d->hidden, F, &w->down, T), err);
-    TRY(ops->add(d->ctx, d->x, d->y, (int64_t)T * D), err);
+static enum status layer_gate(struct decoder *d, const struct layer_weights *w)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct ops *ops = d->ops;
+    const int T = d->batch.T, F = c->F;
 
-    d->next_layer = layer + 1;
+    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->ffn_norm, T, c->D, c->eps), err);
+    TRY(ops->matmul(d->ctx, d->gate_up, 2 * F, d->y, c->D, &w->gate_up, T), err);
+    st = ops->silu_mul(d->ctx, d->hidden, d->gate_up, T, F);
+err:
+    return st;
+}
+
+static enum status layer_down(struct decoder *d, const struct layer_weights *w)
+{
+    enum status st;
+    const int T = d->batch.T, D = d->config.D;
+
+    TRY(d->ops->matmul(d->ctx, d->y, D, d->hidden, d->config.F, &w->down, T), err);
+    st = d->ops->add(d->ctx, d->x, d->y, (int64_t)T * D);
+err:
+    return st;
+}
+
+enum status decoder_part(struct decoder *d, int layer, enum decoder_part part,
+                         const struct kv_space *space)
+{
+    enum status st = ST_OK;
+    const struct layer_weights *w = &d->weights->layers[layer];
+    const struct ops_kv kv = kv_space_layer(space, layer);
+
+    assert(layer == d->next_layer && part == d->next_part);
+    assert(kv.K == d->config.K && kv.E == d->config.E);
+    switch (part) {
+    case DECODER_KV:
+        TRY(layer_kv(d, w, &kv), err);
+        break;
+    case DECODER_ATTEND:
+        TRY(layer_attend(d, w, &kv), err);
+        break;
+    case DECODER_GATE:
+        TRY(layer_gate(d, w), err);
+        break;
+    default:
+        assert(part == DECODER_DOWN);
+        TRY(layer_down(d, w), err);
+        d->next_layer++;
+    }
+    d->next_part = (enum decoder_part)((part + 1) % DECODER_PARTS);
+err:
+    return st;
+}
+
+enum status decoder_layer(struct decoder *d, int layer, const struct kv_space *space)
+{
+    enum status st = ST_OK;
+
+    for (int part = 0; part < DECODER_PARTS; part++)
+        TRY(decoder_part(d, layer, (enum decoder_part)part, space), err);
 err:
     return st;
 }

@@ -106,6 +106,11 @@ const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
  */
 uint64_t model_source_fingerprint(const struct model_source *source);
+/* model_source_glimpse - a hash of the config and of the first row of every tensor: not what is in
+ * the files, but enough to see that two ranks look at two models. */
+uint64_t model_source_glimpse(const struct model_source *source);
+/* model_source_forget - its files' pages leave this process's memory until they are read again. */
+void model_source_forget(const struct model_source *source);
 /* model_inspect - family, sizes, types, context, tokeniser, template, memory, as text. */
 enum status model_inspect(const struct model_source *source, struct buf *out_text);
 
@@ -188,9 +193,14 @@ struct decoder_args {
 /* decoder_create - all scratch is set aside here; a step allocates nothing. */
 enum status decoder_create(const struct decoder_args *args, struct decoder **out_decoder);
 void decoder_destroy(struct decoder *decoder);
+/* A layer in parts, so that whoever waits for keys and values need not wait for the rest, and a
+ * long layer lets others have a turn.  DECODER_KV: those of the batch are in their blocks. */
+enum decoder_part { DECODER_KV, DECODER_ATTEND, DECODER_GATE, DECODER_DOWN, DECODER_PARTS };
 /* The steps of one forward pass, in order: begin, layer 0 .. L-1, end.  Local, each runs to its
- * end. */
+ * end.  decoder_part - one part of a layer, all in turn; decoder_layer - all of them. */
 enum status decoder_begin(struct decoder *decoder, const struct decoder_batch *batch);
+enum status decoder_part(struct decoder *decoder, int layer, enum decoder_part part,
+                         const struct kv_space *space);
 enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_space *space);
 /* decoder_end - out_logits: view [n_logit_rows, V], with max and logsum [n_logit_rows], until the
  * next begin. */

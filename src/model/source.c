@@ -123,6 +123,12 @@ void model_close(struct model_source *source)
     host_free(source);
 }
 
+void model_source_forget(const struct model_source *source)
+{
+    for (int i = 0; i < source->n_maps; i++)
+        file_map_forget(&source->maps[i]);
+}
+
 /* ---- questions ------------------------------------------------------------------------------ */
 
 const struct model_config *model_source_config(const struct model_source *source)
@@ -218,6 +224,22 @@ uint64_t model_source_fingerprint(const struct model_source *source)
         hash_add(&state, kind, sizeof kind);
         if (view->data != NULL)
             hash_add(&state, view->data, (size_t)view->n_rows * view->row_bytes);
+    }
+    return hash_end(&state);
+}
+
+uint64_t model_source_glimpse(const struct model_source *source)
+{
+    struct hash_state state;
+
+    hash_begin(&state, 0);
+    hash_config(&state, &source->config);
+    for (size_t i = 0; i < model_n_views(&source->config); i++) {
+        const struct tensor_view *view = &source->views[i];
+
+        hash_add(&state, &view->n_rows, sizeof view->n_rows);
+        if (view->data != NULL)
+            hash_add(&state, view->data, view->row_bytes);
     }
     return hash_end(&state);
 }

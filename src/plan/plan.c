@@ -108,11 +108,11 @@ enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
     }
 
     /* The coordinator's rank is 0; where the others begin depends on what fits. */
-    if (prefill == decode && (prefill == n_ranks || prefill == n_ranks - 1)) {
-        layout.first_rank[ROLE_PREFILL] = layout.first_rank[ROLE_DECODE] = n_ranks - prefill;
-    } else if (prefill + decode == n_ranks || prefill + decode == n_ranks - 1) {
+    if (prefill + decode == n_ranks || prefill + decode == n_ranks - 1) {
         layout.first_rank[ROLE_PREFILL] = n_ranks - prefill - decode;
         layout.first_rank[ROLE_DECODE] = n_ranks - decode;
+    } else if (prefill == decode && (prefill == n_ranks || prefill == n_ranks - 1)) {
+        layout.first_rank[ROLE_PREFILL] = layout.first_rank[ROLE_DECODE] = n_ranks - prefill;
     } else {
         return row_error_set(
             err,

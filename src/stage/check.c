@@ -3,7 +3,7 @@
  */
 #include <stdio.h>
 
-#include "stage/session.h"
+#include "stage/report.h"
 
 enum { WINDOW_ROWS = 256, ARENA_BYTES = 1 << 20 };
 
@@ -79,21 +79,21 @@ static double mib(double bytes)
     return bytes / 1048576;
 }
 
-static void print_report(const struct session *session, const struct survey *survey,
-                         const struct journal_counts *counts)
+static void print_report(const struct session *session, const struct crew *crew, int n_blocks,
+                         const struct survey *survey, const struct journal_counts *counts)
 {
     const struct model_config *config = model_source_config(session->source);
     const double weights = (double)weights_bytes(config, session->type);
-    const double kv = (double)session->n_blocks * (double)kv_block_bytes(&session->kv);
+    const double kv = (double)n_blocks * (double)kv_block_bytes(&session->kv);
 
-    printf("layout    one process: coordinator, prefill, decode; link self; %d threads, %s, %s\n",
-           session->n_threads, session->ops->name, session->ops->numerics);
+    report_layout(session, crew);
     printf("model     %s: %s, %d layers, width %d, vocabulary %d, context %d of %d\n",
            session->job->model, config->family, config->L, config->D, config->V, session->context,
            config->context);
-    printf("memory    weights %.0f MiB, KV %.0f MiB (%d blocks of %d tokens, %.1f MiB per 1,000 "
-           "tokens)\n",
-           mib(weights), mib(kv), session->n_blocks, session->kv.P,
+    printf("memory    weights %.0f MiB%s, KV %.0f MiB%s (%d blocks of %d tokens, %.1f MiB per "
+           "1,000 tokens)\n",
+           mib(weights), crew->n > 1 ? " a node" : "", mib(kv),
+           crew->n > 1 ? " for each decode stage" : "", n_blocks, session->kv.P,
            mib((double)kv_block_bytes(&session->kv) * 1000 / session->kv.P));
     printf("chat      %s\n",
            session->chat != NULL ? chat_template_name(session->chat) : "not used");
@@ -114,21 +114,50 @@ static void print_report(const struct session *session, const struct survey *sur
     printf("%s", (const char *)session->effective_job.data);
 }
 
-enum outcome stage_check(const struct job *job)
+/* Who would do what; *out_n_blocks: of the smallest pool of a decode stage. */
+static enum status plan_ranks(const struct session *session, struct crew *crew, int *out_n_blocks)
+{
+    enum status st;
+    struct machine_sizes sizes;
+
+    TRY(crew_assign(crew, session->job), err);
+    TRY(links_check(crew, session->job), err);
+    *out_n_blocks = INT32_MAX;
+    for (int j = 0; j < crew->layout.n_stages[ROLE_DECODE]; j++) {
+        const int rank = plan_layout_rank(&crew->layout, ROLE_DECODE, j);
+        const struct node node = crew_node(crew, rank);
+
+        TRY(machine_size(session, crew, rank, &node, node.n_computing > 1, &sizes), err);
+        *out_n_blocks = sizes.n_blocks < *out_n_blocks ? sizes.n_blocks : *out_n_blocks;
+    }
+err:
+    return st;
+}
+
+enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks)
 {
     enum status st;
     struct session session;
     struct survey survey;
+    struct crew crew;
     struct journal *journal = NULL;
     struct journal_counts counts;
+    int n_blocks;
 
+    if (n_ranks > 0)
+        crew_suppose(ranks, n_ranks, &crew);
+    else
+        crew_begin(ranks, NULL, job, &crew);
     TRY(session_open(job, &session), err);
+    TRY(plan_ranks(&session, &crew, &n_blocks), err);
+    TRY(session_identify(&session), err);
     TRY(session_journal(&session, true, &journal), err);
     journal_counts(journal, &counts);
     TRY(survey_rows(&session, &survey), err);
-    print_report(&session, &survey, &counts);
+    print_report(&session, &crew, n_blocks, &survey, &counts);
 err:
     journal_close(journal);
+    crew_end(&crew);
     session_close(&session);
     return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
 }

@@ -3,12 +3,12 @@
  *
  *   prompt file ──io_next──► intake ──► route ──RESERVE──► decode
  *                              │          └─────ADMIT────► prefill
- *                              └ error row ─┐
+ *                              └ error row ─┐  ◄─PREFILLED─ prefill
  *   journal ◄──io_put───────────────────────┴──────DONE──── decode
  *
  * Only this stage admits, against its mirror of every decode rank's free blocks, so no stage ever
- * has to refuse a row.  When the journal's queue is full it stops admitting, and everything behind
- * it comes to rest by itself.
+ * has to refuse a row.  The mirror of prefill's queues only balances them.  When the journal's
+ * queue is full it stops admitting, and everything behind it comes to rest by itself.
  */
 #include <assert.h>
 
@@ -16,19 +16,21 @@
 
 enum { ROWS_PER_POLL = 16, ARENA_BYTES = 1 << 16 };
 
-/* A row in flight, by slot. */
+/* A row in flight, by slot: until both PREFILLED and DONE have come, in either order. */
 struct flight {
-    bool used;
-    int decode, n_blocks;
+    bool used, prefilled, done;
+    int prefill, decode, n_prompt, n_blocks;
 };
 
 struct coordinator {
     struct stage base;
     struct coordinator_args args;
-    struct plan_pool *pools; /* [n_decode] owned: the mirror */
-    struct flight *flights;  /* [n_slots] owned */
-    int32_t *free_slots;     /* [n_slots] owned, a stack */
-    int n_free, next_prefill;
+    int n_prefill, n_decode;
+    struct plan_queue *queues; /* [n_prefill] owned: the mirror of prefill */
+    struct plan_pool *pools;   /* [n_decode] owned: the mirror of decode */
+    struct flight *flights;    /* [n_slots] owned */
+    int32_t *free_slots;       /* [n_slots] owned, a stack */
+    int n_free;
     struct arena *arena;                  /* of the held row */
     struct intake_row held;               /* tokens stay allocated from row to row */
     const struct prompt_row *held_prompt; /* not NULL: read, made ready, not yet placed */
@@ -151,7 +153,7 @@ static enum status hold_next(struct coordinator *self, bool *out_worked)
         if (st != ST_OK)
             return st == ST_END ? ST_AGAIN : st;
         *out_worked = true;
-        self->held_since_s = clock_now_s();
+        self->held_since_s = world_now_s(self->args.world);
         st = intake_row_make(self->args.intake, self->held_prompt, self->arena, &self->held, &why);
         if (st == ST_ROW) {
             st = make_error_row(self, self->held_prompt, &why);
@@ -163,6 +165,16 @@ static enum status hold_next(struct coordinator *self, bool *out_worked)
     return ST_OK;
 }
 
+/* The prefill stage for a row that `decode` will answer. */
+static int route_prompt(const struct coordinator *self, int decode)
+{
+    const struct plan_layout *layout = world_layout(self->args.world);
+    const int rank = plan_layout_rank(layout, ROLE_DECODE, decode);
+
+    return plan_route_prompt(self->queues, self->n_prefill,
+                             plan_layout_hosts(layout, rank, ROLE_PREFILL));
+}
+
 /* Place the held row.  Returns ST_OK, ST_AGAIN if no decode rank has room, ST_NOMEM. */
 static enum status admit(struct coordinator *self)
 {
@@ -171,22 +183,23 @@ static enum status admit(struct coordinator *self)
     const int n_prompt = (int)self->held.tokens.n_ids;
     const int n_blocks = plan_blocks(
         plan_need_tok(n_prompt, self->held.max_out, args->intake->context), args->block_tok);
-    const int decode = plan_route(self->pools, args->n_decode, n_blocks);
+    const int decode = plan_route(self->pools, self->n_decode, n_blocks);
 
     if (decode < 0 || self->n_free == 0)
         return ST_AGAIN;
+    const int prefill = route_prompt(self, decode);
     const int32_t slot = self->free_slots[self->n_free - 1];
     const struct wire_row row = {
         .row = self->held_prompt->row,
         .slot = slot,
-        .prefill = self->next_prefill,
+        .prefill = prefill,
         .decode = decode,
         .n_prompt = n_prompt,
         .max_out = self->held.max_out,
         .n_blocks = n_blocks,
         .n_stops = self->held.n_stops,
         .ignore_eos = self->held.ignore_eos,
-        .queue_s = (float)(clock_now_s() - self->held_since_s),
+        .queue_s = (float)(world_now_s(args->world) - self->held_since_s),
         .params = self->held.sampling,
         .tokens = self->held.tokens.ids,
         .stops = self->held.stops,
@@ -196,16 +209,19 @@ static enum status admit(struct coordinator *self)
     TRY(world_send(args->world, MSG_RESERVE, self->base.at, (struct address){ROLE_DECODE, decode},
                    self->scratch.data, self->scratch.n_bytes),
         err);
-    TRY(world_send(args->world, MSG_ADMIT, self->base.at,
-                   (struct address){ROLE_PREFILL, row.prefill}, self->scratch.data,
-                   self->scratch.n_bytes),
+    TRY(world_send(args->world, MSG_ADMIT, self->base.at, (struct address){ROLE_PREFILL, prefill},
+                   self->scratch.data, self->scratch.n_bytes),
         err);
 
     self->n_free--;
-    self->flights[slot] = (struct flight){true, decode, n_blocks};
+    self->flights[slot] = (struct flight){.used = true,
+                                          .prefill = prefill,
+                                          .decode = decode,
+                                          .n_prompt = n_prompt,
+                                          .n_blocks = n_blocks};
+    self->queues[prefill].waiting_tok += n_prompt;
     self->pools[decode].n_free_blocks -= n_blocks;
     self->pools[decode].n_rows++;
-    self->next_prefill = (self->next_prefill + 1) % args->n_prefill;
     drop_held(self);
     return ST_OK;
 err:
@@ -214,59 +230,109 @@ err:
 
 /* ---- the stage ------------------------------------------------------------------------------ */
 
+static enum status refuse(const struct msg *msg)
+{
+    log_error("%s from %s/%d for slot %d is damaged or not of a row in flight there",
+              msg_name(msg->type), role_name(msg->from.role), msg->from.index, wire_slot(msg));
+    return ST_COMM;
+}
+
+/* A row that both sides are done with leaves its slot to another. */
+static void land(struct coordinator *self, int32_t slot)
+{
+    struct flight *flight = &self->flights[slot];
+
+    if (!flight->prefilled || !flight->done)
+        return;
+    flight->used = false;
+    self->free_slots[self->n_free++] = slot;
+}
+
+static enum status take_prefilled(struct coordinator *self, const struct msg *msg)
+{
+    enum status st;
+    struct wire_prefilled prefilled;
+
+    TRY(wire_prefilled_unpack(msg->payload, msg->n_bytes, &prefilled), err);
+    if (prefilled.slot >= self->args.n_slots)
+        return refuse(msg);
+    struct flight *flight = &self->flights[prefilled.slot];
+    if (!flight->used || flight->prefilled || flight->prefill != msg->from.index ||
+        flight->n_prompt != prefilled.n_prompt)
+        return refuse(msg);
+    self->queues[flight->prefill].waiting_tok -= flight->n_prompt;
+    flight->prefilled = true;
+    land(self, prefilled.slot);
+err:
+    return st;
+}
+
+/* *out_keep: the journal has no room now, the message waits in `unwritten`. */
+static enum status take_done(struct coordinator *self, struct msg *msg, bool *out_keep)
+{
+    enum status st;
+    struct wire_done done;
+    struct result_row row;
+
+    TRY(wire_done_unpack(msg->payload, msg->n_bytes, &done), err);
+    if (result_unpack(done.result, done.result_bytes, &row) != ST_OK ||
+        done.slot >= self->args.n_slots)
+        return refuse(msg);
+    struct flight *flight = &self->flights[done.slot];
+    if (!flight->used || flight->done || flight->decode != msg->from.index)
+        return refuse(msg);
+    self->pools[flight->decode].n_free_blocks += flight->n_blocks;
+    self->pools[flight->decode].n_rows--;
+    flight->done = true;
+    land(self, done.slot);
+
+    log_debug("row %llu done", (unsigned long long)row.row);
+    st = self->n_unwritten > 0 ? ST_AGAIN : put_done(self, msg);
+    if (st == ST_AGAIN) {
+        self->unwritten[self->n_unwritten++] = msg;
+        *out_keep = true;
+        st = ST_OK;
+    }
+    if (st == ST_OK && row.reason == FINISH_ERROR)
+        st = count_failed(self);
+err:
+    return st;
+}
+
 static enum status on_message(struct stage *stage, struct msg *msg)
 {
     enum status st;
     struct coordinator *self = self_of(stage);
-    struct wire_done done;
-    struct result_row row;
+    bool keep = false;
 
-    assert(msg->type == MSG_DONE);
-    TRY(wire_done_unpack(msg->payload, msg->n_bytes, &done), err);
-    st = result_unpack(done.result, done.result_bytes, &row);
-    if (st != ST_OK || done.slot >= self->args.n_slots || !self->flights[done.slot].used) {
-        log_error("DONE from decode/%d for slot %d is damaged or not of a row in flight",
-                  msg->from.index, done.slot);
-        st = ST_COMM;
-        goto err;
-    }
-
-    struct flight *flight = &self->flights[done.slot];
-    self->pools[flight->decode].n_free_blocks += flight->n_blocks;
-    self->pools[flight->decode].n_rows--;
-    flight->used = false;
-    self->free_slots[self->n_free++] = done.slot;
-    log_debug("row %llu done", (unsigned long long)row.row);
-    const bool failed = row.reason == FINISH_ERROR; /* row is a view into msg */
-    st = self->n_unwritten > 0 ? ST_AGAIN : put_done(self, msg);
-    if (st == ST_AGAIN) {
-        self->unwritten[self->n_unwritten++] = msg;
-        return failed ? count_failed(self) : ST_OK;
-    }
-    if (st == ST_OK && failed)
-        st = count_failed(self);
-err:
-    msg_free(msg);
+    assert(msg->type == MSG_DONE || msg->type == MSG_PREFILLED);
+    if (msg->type == MSG_DONE)
+        st = take_done(self, msg, &keep);
+    else
+        st = take_prefilled(self, msg);
+    if (!keep)
+        msg_free(msg);
     return st;
 }
 
 static void report(struct coordinator *self, double now_s)
 {
     struct journal_counts counts;
+    struct wire_beat totals = {0};
     char line[256];
 
     io_counts(self->args.io, &counts);
-    struct progress now = {
+    if (self->args.watch != NULL)
+        watch_totals(self->args.watch, &totals);
+    const struct progress now = {
         .elapsed_s = now_s - self->start_s,
         .n_rows = counts.n_rows,
         .n_done = counts.n_done,
         .n_failed = counts.n_failed,
         .n_kept = counts.n_kept,
+        .prompt_tok = totals.n_prompt_tok,
+        .answer_tok = totals.n_answer_tok,
     };
-    if (self->args.engine != NULL) {
-        now.prompt_tok = self->args.engine->stats.n_prompt_tok;
-        now.answer_tok = self->args.engine->stats.n_answer_tok;
-    }
     log_info("%s", progress_line(line, sizeof line, &now, &self->last));
     self->last = now;
     self->next_progress_s = now_s + self->args.progress_s;
@@ -277,11 +343,11 @@ static enum status stop_all(struct coordinator *self)
 {
     enum status st;
 
-    for (int i = 0; i < self->args.n_prefill; i++)
+    for (int i = 0; i < self->n_prefill; i++)
         TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_PREFILL, i},
                        NULL, 0),
             err);
-    for (int i = 0; i < self->args.n_decode; i++)
+    for (int i = 0; i < self->n_decode; i++)
         TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_DECODE, i},
                        NULL, 0),
             err);
@@ -306,7 +372,7 @@ static enum status poll(struct stage *stage, bool *out_worked)
         return st;
 
     if (self->args.progress_s > 0) {
-        const double now_s = clock_now_s();
+        const double now_s = world_now_s(self->args.world);
 
         if (now_s >= self->next_progress_s)
             report(self, now_s);
@@ -315,6 +381,24 @@ static enum status poll(struct stage *stage, bool *out_worked)
         self->n_unwritten == 0 && self->error_row.n_bytes == 0 && io_idle(self->args.io))
         return stop_all(self);
     return ST_OK;
+}
+
+static void describe(const struct stage *stage, struct wire_beat *beat)
+{
+    const struct coordinator *self = (const struct coordinator *)stage;
+
+    beat->n_rows += self->n_unwritten + (self->held_prompt != NULL); /* others have the rest */
+    beat_say(beat, "coordinator: %d rows in flight", self->args.n_slots - self->n_free);
+}
+
+const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode)
+{
+    return &((const struct coordinator *)coordinator)->pools[decode];
+}
+
+const struct plan_queue *coordinator_queue(const struct stage *coordinator, int prefill)
+{
+    return &((const struct coordinator *)coordinator)->queues[prefill];
 }
 
 static void destroy(struct stage *stage)
@@ -333,14 +417,16 @@ static void destroy(struct stage *stage)
     host_free(self->free_slots);
     host_free(self->flights);
     host_free(self->pools);
+    host_free(self->queues);
     host_free(self);
 }
 
-static const struct stage_ops coordinator_ops = {on_message, poll, destroy};
+static const struct stage_ops coordinator_ops = {on_message, poll, describe, destroy};
 
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage)
 {
     const size_t n_slots = (size_t)args->n_slots;
+    const struct plan_layout *layout = world_layout(args->world);
     struct coordinator *self = host_zalloc(sizeof *self);
     struct journal_counts counts;
 
@@ -349,22 +435,26 @@ enum status coordinator_create(const struct coordinator_args *args, struct stage
         return ST_NOMEM;
     self->base = (struct stage){.ops = &coordinator_ops, .at = {ROLE_COORDINATOR, 0}};
     self->args = *args;
-    self->pools = host_alloc((size_t)args->n_decode * sizeof *self->pools);
+    self->n_prefill = layout->n_stages[ROLE_PREFILL];
+    self->n_decode = layout->n_stages[ROLE_DECODE];
+    self->queues = host_zalloc((size_t)self->n_prefill * sizeof *self->queues);
+    self->pools = host_alloc((size_t)self->n_decode * sizeof *self->pools);
     self->flights = host_zalloc(n_slots * sizeof *self->flights);
     self->free_slots = host_alloc(n_slots * sizeof *self->free_slots);
     self->unwritten = host_zalloc(n_slots * sizeof *self->unwritten);
-    if (self->pools == NULL || self->flights == NULL || self->free_slots == NULL ||
-        self->unwritten == NULL || arena_create(ARENA_BYTES, &self->arena) != ST_OK) {
+    if (self->queues == NULL || self->pools == NULL || self->flights == NULL ||
+        self->free_slots == NULL || self->unwritten == NULL ||
+        arena_create(ARENA_BYTES, &self->arena) != ST_OK) {
         destroy(&self->base);
         return ST_NOMEM;
     }
-    memcpy(self->pools, args->pools, (size_t)args->n_decode * sizeof *self->pools);
+    memcpy(self->pools, args->pools, (size_t)self->n_decode * sizeof *self->pools);
     for (int i = 0; i < args->n_slots; i++)
         self->free_slots[i] = args->n_slots - 1 - i; /* so pops give 0, 1, 2, ... */
     self->n_free = args->n_slots;
     io_counts(args->io, &counts);
     self->n_failed = counts.n_failed;
-    self->start_s = clock_now_s();
+    self->start_s = world_now_s(args->world);
     self->next_progress_s = self->start_s + args->progress_s;
     *out_stage = &self->base;
     return ST_OK;

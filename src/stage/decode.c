@@ -2,7 +2,9 @@
  * decode.c - computes answers, a token per row and step, and turns them into text.
  *
  *   RESERVE ─► take blocks ──GRANT──► prefill
- *   FIRST ───► ready ─► batch ─► step ─► token ─► text, stop? ──DONE──► coordinator
+ *   PIECE ───► link: bytes of the prompt's KV into those blocks
+ *   FIRST ───► all pieces there? ─► ready ─► batch ─► step ─► token ─► text, stop? ──DONE──►
+ *                                                                                 coordinator
  *
  * Blocks for the longest answer a row may give are taken at RESERVE and given back at DONE, so a
  * row never waits for a block once it runs.  Rows join and leave the batch between steps.
@@ -13,15 +15,16 @@
 
 enum { ARENA_BYTES = 1 << 13 };
 
-enum row_state { ROW_FREE, ROW_RESERVED, ROW_READY, ROW_ACTIVE };
+enum row_state { ROW_RESERVED, ROW_ARRIVING, ROW_READY, ROW_ACTIVE };
 
 struct decode_row {
     enum row_state state;
+    struct arena *arena; /* owned; holds this struct and all arrays below */
     struct msg *reserve; /* owned; row is a view into it */
     struct wire_row row;
-    struct arena *arena; /* owned; holds all arrays below */
-    int32_t *blocks;     /* [row.n_blocks] */
-    int32_t *history;    /* [n_prompt + max_out] prompt, then answer */
+    struct wire_first first; /* from ROW_ARRIVING on */
+    int32_t *blocks;         /* [row.n_blocks] */
+    int32_t *history;        /* [n_prompt + max_out] prompt, then answer */
     int n_out;
     float *logprobs; /* [max_out], and [max_out, n_top], when asked for */
     int32_t *top_ids;
@@ -29,21 +32,26 @@ struct decode_row {
     struct detokenizer detok;
     struct buf text; /* owned */
     size_t longest_stop_bytes;
-    double first_s; /* when FIRST came */
+    double ready_s; /* when the first token and all of the prompt's KV were here */
     struct row_timing timing;
 };
 
 struct decode {
     struct stage base;
     struct decode_args args;
+    int n_prefill;
     int32_t eos_ids[MODEL_MAX_EOS];
-    struct decode_row *rows; /* [n_slots] owned */
-    int32_t *ready;          /* [n_slots] owned: slots in order of arrival */
-    int32_t *active;         /* [max_batch] owned: slots of the step */
-    int n_ready, n_active, n_open;
+    struct decode_row **rows; /* [n_slots] owned; NULL = not open */
+    int32_t *arriving;        /* [n_slots] owned: slots whose FIRST is here */
+    int32_t *ready;           /* [n_slots] owned: slots in the order they became so */
+    int32_t *active;          /* [max_batch] owned: slots of the step */
+    int n_arriving, n_ready, n_active, n_open;
     struct step step;
     struct step_seq *seqs; /* [max_batch] owned */
+    int n_layers;          /* of the step, computed */
     bool stepping;
+    uint64_t n_handed; /* rows whose KV came, and sums over them */
+    double exposed_s, prefill_s;
     struct buf result, done; /* scratch for packing */
 };
 
@@ -74,8 +82,19 @@ static enum status set_aside(struct decode_row *row)
                                                                                       : ST_NOMEM;
 }
 
+/* Whether a row is for this stage, from a prefill stage that there is, and has all the blocks that
+ * it may come to need: what it says decides where bytes are written. */
+static bool row_fits(const struct decode *self, const struct wire_row *row)
+{
+    const int64_t block_tok = kv_pool_space(self->args.pool)->layout.P;
+
+    return row->decode == self->base.at.index && row->prefill >= 0 &&
+           row->prefill < self->n_prefill &&
+           row->n_blocks * block_tok >= (int64_t)row->n_prompt + row->max_out - 1;
+}
+
 /* Open the row: all its memory and blocks are taken here, so that it can always go on. */
-static enum status open_row(struct decode *self, struct decode_row *row, struct msg *msg)
+static enum status open_row(struct decode *self, struct msg *msg)
 {
     enum status st;
     struct arena *arena = NULL;
@@ -83,7 +102,21 @@ static enum status open_row(struct decode *self, struct decode_row *row, struct 
 
     TRY(arena_create(ARENA_BYTES, &arena), err);
     TRY(wire_row_unpack(msg->payload, msg->n_bytes, arena, &wire), err_arena);
-    *row = (struct decode_row){.reserve = msg, .row = wire, .arena = arena};
+    if (!row_fits(self, &wire)) {
+        log_error(
+            "row %llu for decode/%d from prefill/%d, %d + %d tokens in %d KV blocks: decode/%d "
+            "cannot serve it; the stages do not run one job",
+            (unsigned long long)wire.row, wire.decode, wire.prefill, wire.n_prompt, wire.max_out,
+            wire.n_blocks, self->base.at.index);
+        st = ST_COMM;
+        goto err_arena;
+    }
+    struct decode_row *row = arena_alloc(arena, sizeof *row);
+    if (row == NULL) {
+        st = ST_NOMEM;
+        goto err_arena;
+    }
+    *row = (struct decode_row){.arena = arena, .reserve = msg, .row = wire};
     for (int i = 0; i < wire.n_stops; i++)
         if (wire.stops[i].n_bytes > row->longest_stop_bytes)
             row->longest_stop_bytes = wire.stops[i].n_bytes;
@@ -95,40 +128,45 @@ static enum status open_row(struct decode *self, struct decode_row *row, struct 
         st = ST_COMM;
         goto err_arena;
     }
-    row->state = ROW_RESERVED;
+    TRY(link_in_open(self->args.link, wire.slot, wire.prefill, row->blocks, wire.n_blocks),
+        err_blocks);
+    self->rows[wire.slot] = row;
     self->n_open++;
     return ST_OK;
 
+err_blocks:
+    kv_pool_give(self->args.pool, row->blocks, wire.n_blocks);
 err_arena:
     arena_destroy(arena);
 err:
-    *row = (struct decode_row){.state = ROW_FREE};
     msg_free(msg);
     return st;
 }
 
-static void close_row(struct decode *self, struct decode_row *row)
+static void close_row(struct decode *self, int32_t slot)
 {
+    struct decode_row *row = self->rows[slot];
+
     kv_pool_give(self->args.pool, row->blocks, row->row.n_blocks);
     buf_free(&row->text);
-    arena_destroy(row->arena);
     msg_free(row->reserve);
-    *row = (struct decode_row){.state = ROW_FREE};
+    arena_destroy(row->arena);
+    self->rows[slot] = NULL;
     self->n_open--;
 }
 
 /* ---- a row's end ----------------------------------------------------------------------------- */
 
-/* Pack the result, send DONE, give the blocks back. */
+/* Pack the result, send DONE, give the blocks back: nothing is under way into them any more. */
 static enum status finish(struct decode *self, int32_t slot, enum finish_reason reason,
                           const char *error)
 {
     enum status st;
-    struct decode_row *row = &self->rows[slot];
+    struct decode_row *row = self->rows[slot];
     const int n_top = row->row.params.n_top;
 
     if (row->n_out > 0)
-        row->timing.decode_s = (float)(clock_now_s() - row->first_s);
+        row->timing.decode_s = (float)(world_now_s(self->args.world) - row->ready_s);
     TRY(detokenizer_end(&row->detok, &row->text), err);
     const struct result_row result = {
         .row = row->row.row,
@@ -156,7 +194,8 @@ static enum status finish(struct decode *self, int32_t slot, enum finish_reason 
                    self->done.data, self->done.n_bytes),
         err);
 
-    close_row(self, row);
+    link_in_close(self->args.link, slot);
+    close_row(self, slot);
 err:
     return st;
 }
@@ -193,7 +232,7 @@ static enum status take_token(struct decode *self, int32_t slot, const struct sa
                               bool *out_finished)
 {
     enum status st = ST_OK;
-    struct decode_row *row = &self->rows[slot];
+    struct decode_row *row = self->rows[slot];
     const int n_top = row->row.params.n_top, at = row->n_out++;
     const size_t text_bytes = row->text.n_bytes;
 
@@ -232,13 +271,13 @@ static enum status take_reserve(struct decode *self, struct msg *msg)
     struct buf payload = {0};
     const int32_t slot = wire_slot(msg);
 
-    if (slot < 0 || slot >= self->args.n_slots || self->rows[slot].state != ROW_FREE) {
+    if (slot < 0 || slot >= self->args.n_slots || self->rows[slot] != NULL) {
         log_error("RESERVE for slot %d, which is not free", slot);
         msg_free(msg);
         return ST_COMM;
     }
-    struct decode_row *row = &self->rows[slot];
-    TRY(open_row(self, row, msg), err);
+    TRY(open_row(self, msg), err);
+    const struct decode_row *row = self->rows[slot];
     const struct wire_grant grant = {
         .slot = slot,
         .n_blocks = row->row.n_blocks,
@@ -254,58 +293,115 @@ err:
     return st;
 }
 
+/* The row is computed; some of its bytes may still be under way, and its blocks stay taken as long
+ * as they are, also if it failed. */
 static enum status take_first(struct decode *self, const struct msg *msg)
 {
     enum status st;
     struct wire_first first;
-    bool finished;
+    struct decode_row *row = NULL;
 
     TRY(wire_first_unpack(msg->payload, msg->n_bytes, &first), err);
-    if (first.slot >= self->args.n_slots || self->rows[first.slot].state != ROW_RESERVED) {
+    if (first.slot < self->args.n_slots)
+        row = self->rows[first.slot];
+    if (row == NULL || row->state != ROW_RESERVED || row->row.prefill != msg->from.index) {
         log_error("FIRST from prefill/%d for slot %d, which waits for none: the stages do not run "
                   "one job",
                   msg->from.index, first.slot);
-        st = ST_COMM;
-        goto err;
+        return ST_COMM;
     }
-    struct decode_row *row = &self->rows[first.slot];
-    row->first_s = clock_now_s();
-    row->timing = (struct row_timing){
-        .queue_s = row->row.queue_s + first.wait_s,
-        .prefill_s = first.prefill_s,
-        .exposed_transfer_s = first.exposed_transfer_s,
-        .first_token_s =
-            row->row.queue_s + first.wait_s + first.prefill_s + first.exposed_transfer_s,
-    };
-    if (first.failed)
-        return finish(self, first.slot, FINISH_ERROR, first.error.text);
-    TRY(take_token(self, first.slot, &first.first, &finished), err);
-    if (!finished) {
-        row->state = ROW_READY;
-        self->ready[self->n_ready++] = first.slot;
-    }
+    row->first = first;
+    row->state = ROW_ARRIVING;
+    self->arriving[self->n_arriving++] = first.slot;
 err:
     return st;
 }
 
+static enum status take_stop(struct decode *self)
+{
+    if (self->n_open > 0) {
+        log_error("STOP for decode/%d, which has %d rows: the coordinator has lost count",
+                  self->base.at.index, self->n_open);
+        return ST_COMM;
+    }
+    assert(kv_pool_n_free(self->args.pool) == kv_pool_n_blocks(self->args.pool));
+    self->base.ended = true;
+    return ST_OK;
+}
+
 static enum status on_message(struct stage *stage, struct msg *msg)
 {
-    enum status st = ST_OK;
+    enum status st;
     struct decode *self = self_of(stage);
 
     switch (msg->type) {
     case MSG_RESERVE:
         return take_reserve(self, msg);
+    case MSG_PIECE:
+        st = link_in_piece(self->args.link, msg);
+        break;
     case MSG_FIRST:
         st = take_first(self, msg);
         break;
     default:
         assert(msg->type == MSG_STOP);
-        assert(self->n_open == 0 &&
-               kv_pool_n_free(self->args.pool) == kv_pool_n_blocks(self->args.pool));
-        stage->ended = true;
+        st = take_stop(self);
     }
     msg_free(msg);
+    return st;
+}
+
+/* ---- from prefill to the batch --------------------------------------------------------------- */
+
+/* First token and KV of a row are here: its answer begins, or ends with an error. */
+static enum status begin_answer(struct decode *self, int32_t slot)
+{
+    enum status st;
+    struct decode_row *row = self->rows[slot];
+    const struct wire_first *first = &row->first;
+    bool finished;
+
+    row->ready_s = world_now_s(self->args.world);
+    /* Clocks of two hosts agree to within the network's latency only. */
+    const double waited_s = row->ready_s - first->computed_s;
+    const double exposed_s = waited_s > 0 ? waited_s : 0;
+    row->timing = (struct row_timing){
+        .queue_s = row->row.queue_s + first->wait_s,
+        .prefill_s = first->prefill_s,
+        .exposed_transfer_s = (float)exposed_s,
+        .first_token_s = row->row.queue_s + first->wait_s + first->prefill_s + (float)exposed_s,
+    };
+    self->n_handed++;
+    self->exposed_s += exposed_s;
+    self->prefill_s += first->prefill_s;
+    if (first->failed)
+        return finish(self, slot, FINISH_ERROR, first->error.text);
+    TRY(take_token(self, slot, &first->first, &finished), err);
+    if (!finished) {
+        row->state = ROW_READY;
+        self->ready[self->n_ready++] = slot;
+    }
+err:
+    return st;
+}
+
+static enum status take_arrived(struct decode *self, bool *out_worked)
+{
+    enum status st = ST_OK;
+    int kept = 0;
+
+    for (int i = 0; i < self->n_arriving; i++) {
+        const int32_t slot = self->arriving[i];
+
+        if (!link_in_arrived(self->args.link, slot, self->rows[slot]->first.n_pieces)) {
+            self->arriving[kept++] = slot;
+            continue;
+        }
+        TRY(begin_answer(self, slot), err);
+        *out_worked = true;
+    }
+    self->n_arriving = kept;
+err:
     return st;
 }
 
@@ -318,14 +414,14 @@ static void compose(struct decode *self)
     while (taken < self->n_ready && self->n_active < self->args.max_batch) {
         const int32_t slot = self->ready[taken++];
 
-        self->rows[slot].state = ROW_ACTIVE;
+        self->rows[slot]->state = ROW_ACTIVE;
         self->active[self->n_active++] = slot;
     }
     self->n_ready -= taken;
     memmove(self->ready, self->ready + taken, (size_t)self->n_ready * sizeof *self->ready);
 
     for (int i = 0; i < self->n_active; i++) {
-        const struct decode_row *row = &self->rows[self->active[i]];
+        const struct decode_row *row = self->rows[self->active[i]];
         const int last = row->row.n_prompt + row->n_out - 1;
 
         self->seqs[i] = (struct step_seq){
@@ -341,6 +437,7 @@ static void compose(struct decode *self)
         };
     }
     self->step = (struct step){.n_seqs = self->n_active, .seqs = self->seqs};
+    self->n_layers = 0;
 }
 
 static enum status take_step(struct decode *self)
@@ -370,6 +467,7 @@ static enum status poll(struct stage *stage, bool *out_worked)
     enum status st;
     struct decode *self = self_of(stage);
 
+    TRY(take_arrived(self, out_worked), err);
     if (!self->stepping) {
         if (self->n_active + self->n_ready == 0 || self->args.engine->running != NULL)
             return ST_OK;
@@ -380,31 +478,52 @@ static enum status poll(struct stage *stage, bool *out_worked)
     enum engine_event event;
     int layer;
     TRY(engine_poll(self->args.engine, &event, &layer), err);
-    *out_worked = event != ENGINE_BUSY;
-    return event == ENGINE_STEP_DONE ? take_step(self) : ST_OK;
+    *out_worked |= event != ENGINE_BUSY;
+    if (event == ENGINE_LAYER_DONE)
+        self->n_layers = layer + 1;
+    if (event == ENGINE_STEP_DONE)
+        TRY(take_step(self), err);
 err:
     return st;
 }
 
 /* ---- create, destroy ------------------------------------------------------------------------- */
 
+static void describe(const struct stage *stage, struct wire_beat *beat)
+{
+    const struct decode *self = (const struct decode *)stage;
+
+    beat->n_rows += self->n_open;
+    beat->n_handed += self->n_handed;
+    beat->exposed_s += self->exposed_s;
+    beat->prefill_s += self->prefill_s;
+    if (self->stepping)
+        beat_say(beat, "decode/%d: step of %d rows, layer %d of %d", stage->at.index,
+                 self->step.n_seqs, self->n_layers, self->args.engine->L);
+    else
+        beat_say(beat, "decode/%d: %d rows, no step", stage->at.index, self->n_open);
+}
+
+/* Of a run that failed rows are left, and bytes may be under way into their blocks: those are the
+ * link's and the world's to end. */
 static void destroy(struct stage *stage)
 {
     struct decode *self = self_of(stage);
 
     for (int i = 0; self->rows != NULL && i < self->args.n_slots; i++)
-        if (self->rows[i].state != ROW_FREE)
-            close_row(self, &self->rows[i]);
+        if (self->rows[i] != NULL)
+            close_row(self, i);
     buf_free(&self->result);
     buf_free(&self->done);
     host_free(self->rows);
+    host_free(self->arriving);
     host_free(self->ready);
     host_free(self->active);
     host_free(self->seqs);
     host_free(self);
 }
 
-static const struct stage_ops decode_ops = {on_message, poll, destroy};
+static const struct stage_ops decode_ops = {on_message, poll, describe, destroy};
 
 enum status decode_create(const struct decode_args *args, struct stage **out_stage)
 {
@@ -416,11 +535,14 @@ enum status decode_create(const struct decode_args *args, struct stage **out_sta
     self->base = (struct stage){.ops = &decode_ops, .at = {ROLE_DECODE, args->index}};
     self->args = *args;
     memcpy(self->eos_ids, args->eos_ids, (size_t)args->n_eos * sizeof *self->eos_ids);
-    self->rows = host_zalloc((size_t)args->n_slots * sizeof *self->rows);
+    self->n_prefill = world_layout(args->world)->n_stages[ROLE_PREFILL];
+    self->rows = host_zalloc((size_t)args->n_slots * sizeof(struct decode_row *));
+    self->arriving = host_zalloc((size_t)args->n_slots * sizeof *self->arriving);
     self->ready = host_zalloc((size_t)args->n_slots * sizeof *self->ready);
     self->active = host_zalloc((size_t)args->max_batch * sizeof *self->active);
     self->seqs = host_zalloc((size_t)args->max_batch * sizeof *self->seqs);
-    if (self->rows == NULL || self->ready == NULL || self->active == NULL || self->seqs == NULL) {
+    if (self->rows == NULL || self->arriving == NULL || self->ready == NULL ||
+        self->active == NULL || self->seqs == NULL) {
         destroy(&self->base);
         return ST_NOMEM;
     }

@@ -1,334 +1,384 @@
 /*
- * run.c - `epidote run`: set the house up, turn the loop, write the results, say how it went.
+ * run.c - `epidote run`, on every rank: set the house up, turn the loop, write the results, say how
+ * it went.
  *
- *   session (files, sizes) ─► journal (what is done) ─► weights, KV pool, engine, stages ─► loop
- *                                                                                            │
- *   outcome beside RESULTS ◄─ merge of the logs into RESULTS ◄───────────────────────────────┘
+ *   prepare   same program, job, model, prompts everywhere? ─► who does what ─► what is done
+ *   serve     weights, KV, engine, links, stages (machine.c) ─► loop
+ *   finish    rank 0 merges the logs into RESULTS; the others wait
+ *   end       the outcome: printed, beside RESULTS, and what every rank exits with
+ *
+ * Up to the loop and after it the ranks move together (crew_together): what one fails with, all
+ * fail with, and they part in order.  A run that breaks off in the loop cannot do that: its ranks
+ * may be dead, stopped or deep in a layer.  Then rank 0 writes down why and ends them all.
  */
-#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 
-#include "stage/session.h"
+#include "stage/report.h"
 
-enum { IO_QUEUE_BYTES = 64 << 20, IO_WINDOW_ROWS = 1024 };
+/* For the launcher to learn that all ranks have to end. */
+#define LEAVE_LIMIT_S 0.4
+/* For rank 0 to write down how it ended, before the others end the run themselves. */
+#define END_PATIENCE_S 10.0
 
-/* What computes: made when there is something to compute. */
-struct machine {
-    struct threads *threads;
-    struct weights *weights;
-    void *kv_memory;
-    size_t kv_bytes;
-    struct kv_pool *pool;
-    struct engine *engine;
-    struct link *link;
-    struct world *world;
-    struct io *io;
-    struct stage *stages[3];
-    int n_stages;
+struct run {
+    const struct job *job; /* borrowed; NULL = could not be loaded here */
+    const char *program;
+    struct warden *warden;
+    struct crew crew;
+    struct session session;
+    struct journal *journal; /* rank 0 */
+    struct figures figures;
+    bool begun;    /* the job was right: from here on only the machine can be to blame */
+    bool apart;    /* the ranks cannot meet again */
+    int lost;      /* rank that is to blame for that; -1 = none */
+    char why[512]; /* what ended the run, once it is known */
 };
 
-/* Figures of a run, for its summary. */
-struct figures {
-    bool begun; /* the job was right: from here on only the machine can be to blame */
-    double load_s, run_s, merge_s;
-    struct engine_stats engine;
-    uint64_t n_messages;
-    struct journal_counts counts;
-};
-
-/* ---- signals -------------------------------------------------------------------------------- */
-
-/* A signal handler has no argument; this is the only state outside structs in this room. */
-static volatile sig_atomic_t stop_signal;
-
-static void on_signal(int number)
+static bool leads(const struct run *run)
 {
-    stop_signal = number;
+    return run->crew.me == 0;
 }
 
-static void catch_signals(void)
+/* What ended the run, for people; cut at its end. */
+__attribute__((format(printf, 2, 3))) static void set_why(struct run *run, const char *fmt, ...)
 {
-    /* Once: a second signal ends the process the hard way, which the journal survives. */
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    va_list args;
 
-    stop_signal = 0;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file size limit shows as a failed write, like a full disk */
-    signal(SIGPIPE, SIG_IGN);
+    va_start(args, fmt);
+    vsnprintf(run->why, sizeof run->why, fmt, args);
+    va_end(args);
 }
 
-/* ---- set-up --------------------------------------------------------------------------------- */
+static void set_cause(struct run *run, const struct warden_cause *cause)
+{
+    warden_describe(cause, run->why, sizeof run->why);
+}
 
-static enum status machine_stages(const struct session *session, struct journal *journal,
-                                  struct machine *machine)
+/* ---- prepare --------------------------------------------------------------------------------- */
+
+static enum status open_journal(struct run *run)
 {
     enum status st;
-    const struct job *job = session->job;
-    const struct model_config *config = model_source_config(session->source);
-    const int n_stages[ROLE_COUNT] = {
-        [ROLE_COORDINATOR] = 1, [ROLE_PREFILL] = 1, [ROLE_DECODE] = 1};
+    struct journal_counts *counts = &run->figures.counts;
 
-    TRY(world_create_local(n_stages, &machine->world), err);
-    const struct link_args link_args = {
-        .name = job->link, .pool = machine->pool, .n_slots = session->n_slots, .same_rank = true};
-    TRY(link_open(&link_args, &machine->link), err);
-    const struct io_args io_args = {
-        .prompts = session->prompts,
-        .journal = journal,
-        .results_path = job->results,
-        .longest_first = job->order == ORDER_LONGEST,
-        .queue_bytes = IO_QUEUE_BYTES,
-        .window_rows = IO_WINDOW_ROWS,
-    };
-    TRY(io_start(&io_args, &machine->io), err);
-
-    const struct plan_pool pool = {.n_free_blocks = session->n_blocks,
-                                   .max_rows = session->n_slots};
-    const struct coordinator_args coordinator = {
-        .world = machine->world,
-        .io = machine->io,
-        .intake = &session->intake,
-        .n_slots = session->n_slots,
-        .n_prefill = 1,
-        .block_tok = session->kv.P,
-        .pools = &pool,
-        .n_decode = 1,
-        .max_errors = job->max_errors,
-        .progress_s = job->progress_s,
-        .engine = machine->engine,
-    };
-    const struct prefill_args prefill = {
-        .world = machine->world,
-        .engine = machine->engine,
-        .link = machine->link,
-        .layout_id = kv_layout_id(&session->kv),
-        .n_slots = session->n_slots,
-        .max_tok = job->prefill_chunk_tok,
-        .max_seqs = session->max_seqs,
-    };
-    const struct decode_args decode = {
-        .world = machine->world,
-        .engine = machine->engine,
-        .pool = machine->pool,
-        .tokenizer = session->tokenizer,
-        .eos_ids = config->eos_ids,
-        .n_eos = config->n_eos,
-        .n_slots = session->n_slots,
-        .max_batch = job->decode_batch,
-    };
-    /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
-     */
-    TRY(coordinator_create(&coordinator, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
-    TRY(prefill_create(&prefill, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
-    TRY(decode_create(&decode, &machine->stages[machine->n_stages]), err);
-    machine->n_stages++;
-err:
-    return st;
-}
-
-static enum status machine_create(const struct session *session, struct journal *journal,
-                                  struct machine *machine)
-{
-    enum status st;
-    const struct model_config *config = model_source_config(session->source);
-
-    TRY(threads_create(session->n_threads, &machine->threads), err);
-    TRY(weights_create(&(struct weights_args){.source = session->source,
-                                              .type = session->type,
-                                              .threads = machine->threads},
-                       &machine->weights),
-        err);
-    machine->kv_bytes = (size_t)session->n_blocks * kv_block_bytes(&session->kv);
-    machine->kv_memory = pages_map(machine->kv_bytes);
-    if (machine->kv_memory == NULL) {
-        st = ST_NOMEM;
-        goto err;
+    TRY(session_identify(&run->session), err);
+    TRY(session_journal(&run->session, false, &run->journal), err);
+    warden_guard(run->warden, run->job->results);
+    journal_counts(run->journal, counts);
+    if (journal_complete(run->journal)) {
+        log_info("%s is complete: nothing to do", run->job->results);
+        counts->n_attempts = 0; /* not known: the logs that would say are gone */
+        return ST_OK;
     }
-    TRY(kv_pool_create(&(struct kv_space){session->kv, session->n_blocks, machine->kv_memory}, 0,
-                       session->n_blocks, &machine->pool),
-        err);
-    const struct engine_cpu_args engine_args = {
-        .config = config,
-        .weights = machine->weights,
-        .ops = session->ops,
-        .threads = machine->threads,
-        .space = *kv_pool_space(machine->pool),
-        .max_tok = session->max_tok,
-        .max_seqs = session->max_seqs,
-        .context = session->context,
-    };
-    TRY(engine_cpu_create(&engine_args, &machine->engine), err);
-    TRY(machine_stages(session, journal, machine), err);
+    log_info("rows %llu:%llu of %s: %llu to do, %llu found done",
+             (unsigned long long)run->session.rows_begin, (unsigned long long)run->session.rows_end,
+             run->job->prompts, (unsigned long long)(counts->n_rows - counts->n_kept),
+             (unsigned long long)counts->n_kept);
+    const uint64_t n_todo = counts->n_rows - counts->n_kept;
+    const int n_idle = crew_idle(&run->crew.layout, n_todo);
+    if (n_todo > 0 && n_idle > 0)
+        log_warn("%d of %d ranks will have nothing to do: there are %llu rows left; start fewer",
+                 n_idle, run->crew.n, (unsigned long long)n_todo);
 err:
     return st;
 }
 
-/* Everything but the I/O thread, which run_rows stops. */
-static void machine_destroy(struct machine *machine)
+/* What rank 0 alone knows, told to all. */
+static enum status tell_all(struct run *run, uint64_t mine, uint64_t *out_of_rank_0)
 {
-    for (int i = 0; i < machine->n_stages; i++)
-        stage_destroy(machine->stages[i]);
-    world_destroy(machine->world);
-    link_close(machine->link);
-    engine_destroy(machine->engine);
-    kv_pool_destroy(machine->pool);
-    pages_unmap(machine->kv_memory, machine->kv_bytes);
-    weights_destroy(machine->weights);
-    threads_destroy(machine->threads);
-    *machine = (struct machine){0};
+    enum status st = ST_NOMEM;
+    struct crew *crew = &run->crew;
+    uint64_t *all = host_alloc((size_t)crew->n * sizeof *all);
+
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "starting up"), err);
+    TRY(ranks_gather(crew->ranks, &mine, sizeof mine, all), err);
+    *out_of_rank_0 = all[0];
+err:
+    host_free(all);
+    return st;
 }
 
-/* ---- the run --------------------------------------------------------------------------------- */
+/* Everything that can be wrong with a job.  *out_n_todo: rows to compute. */
+static enum status prepare(struct run *run, uint64_t *out_n_todo)
+{
+    enum status st;
+    struct crew *crew = &run->crew;
+
+    TRY(crew_same_job(crew, run->job, run->program), err);
+    /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
+    st = leads(run) ? session_open(run->job, &run->session) : ST_OK;
+    TRY(crew_together(crew, st, "reading model and prompt file"), err);
+    st = leads(run) ? ST_OK : session_open(run->job, &run->session);
+    TRY(crew_together(crew, st, "opening model and prompt file"), err);
+    TRY(crew_same_data(crew, &run->session), err);
+    TRY(crew_assign(crew, run->job), err);
+    TRY(links_check(crew, run->job), err);
+    st = leads(run) ? open_journal(run) : ST_OK;
+    TRY(crew_together(crew, st, "looking at what is done"), err);
+    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, out_n_todo);
+err:
+    return st;
+}
+
+/* ---- serve ----------------------------------------------------------------------------------- */
+
+/* The loop has ended with st: put down why, while the watch still knows. */
+static void note_end(struct run *run, enum status st, const struct stage *watch)
+{
+    const struct wire_fail *failure = watch_failure(watch);
+    const struct warden_cause cause = warden_cause(run->warden);
+    const char *doing = "";
+
+    if (cause.frozen_s > 0 && run->crew.n > 1) { /* then what became of the others is no news */
+        run->lost = run->crew.me;
+        set_why(run, "%s was stopped for %.0f s, and its peers gave it up",
+                run->crew.who[run->lost], cause.frozen_s);
+        return;
+    }
+    if (run->crew.n > 1) /* neighbours that were only told to stop wait for rank 0, alive */
+        run->lost = cause.lost >= 0 ? cause.lost : warden_find_lost(run->warden);
+    if (run->lost >= 0) {
+        doing = watch_beat(watch, run->lost)->doing;
+        set_why(run, "%s has died%s%s", run->crew.who[run->lost],
+                doing[0] != '\0' ? "; it last said: " : "", doing);
+    } else if (failure->lost) {
+        run->lost = failure->rank;
+        set_why(run, "%s", failure->message);
+    } else if (cause.signal != 0 && st == ST_STOPPED) {
+        set_cause(run, &cause);
+    } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
+        set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
+    } else {
+        set_why(run, "%s", log_last_error());
+    }
+}
+
+static void take_figures(struct run *run, const struct machine *machine, double run_s)
+{
+    struct figures *figures = &run->figures;
+
+    figures->run_s = run_s;
+    figures->beats = host_zalloc((size_t)run->crew.n * sizeof *figures->beats);
+    for (int r = 0; figures->beats != NULL && r < run->crew.n; r++)
+        figures->beats[r] = *watch_beat(machine->watch, r);
+    watch_totals(machine->watch, &figures->totals);
+}
 
 /* Compute every row of the range that the journal does not hold. */
-static enum status run_rows(const struct session *session, struct journal *journal,
-                            struct figures *figures)
+static enum status serve(struct run *run)
 {
     enum status st, io_st;
-    struct machine machine = {0};
+    struct machine machine;
     const double begin_s = clock_now_s();
 
-    st = machine_create(session, journal, &machine);
+    st = machine_create(&run->crew, &run->session, run->journal, &machine);
     const double loaded_s = clock_now_s();
-    figures->load_s = loaded_s - begin_s;
+    run->figures.load_s = loaded_s - begin_s;
+    run->apart = st == ST_COMM;
     if (st == ST_OK) {
-        log_info("loaded in %.2f s: weights %.0f MiB, KV %d blocks of %d tokens, %.0f MiB; %s, %d "
-                 "threads",
-                 figures->load_s,
-                 (double)weights_bytes(model_source_config(session->source), session->type) /
-                     1048576,
-                 session->n_blocks, session->kv.P, (double)machine.kv_bytes / 1048576,
-                 session->ops->name, session->n_threads);
-        figures->begun = true;
-        st = loop_run(machine.world, machine.stages, machine.n_stages, &stop_signal);
-        figures->run_s = clock_now_s() - loaded_s;
-        figures->engine = machine.engine->stats;
-        for (int i = 0; i < MSG_COUNT; i++)
-            figures->n_messages += world_n_sent(machine.world)[i];
+        struct loop loop = {
+            .world = machine.world,
+            .stages = machine.stages,
+            .n_stages = machine.n_stages,
+            .watch = machine.watch,
+            .stop = warden_flag(run->warden),
+        };
+
+        if (leads(run))
+            report_start(&machine, run->figures.load_s);
+        log_hold(false);
+        run->begun = true;
+        st = loop_run(&loop);
+        if (st != ST_OK)
+            note_end(run, st, machine.watch);
+        take_figures(run, &machine, clock_now_s() - loaded_s);
+        run->apart = st != ST_OK && run->crew.n > 1;
     }
-    /* Stages hold rows of the I/O thread: they go first.  What is queued is still written. */
-    for (int i = 0; i < machine.n_stages; i++)
-        stage_destroy(machine.stages[i]);
-    machine.n_stages = 0;
-    io_st = io_stop(machine.io);
-    machine_destroy(&machine);
-    return st != ST_OK ? st : io_st;
+    io_st = machine_destroy(&machine, !run->apart);
+    if (run->journal != NULL)
+        journal_counts(run->journal, &run->figures.counts);
+    if (st == ST_OK)
+        st = crew_together(&run->crew, io_st, "ending the loop");
+    return st;
 }
 
-static void print_summary(const struct session *session, const struct figures *figures)
+/* ---- finish ---------------------------------------------------------------------------------- */
+
+static enum status merge(struct run *run)
 {
-    const struct journal_counts *counts = &figures->counts;
-    const double run_s = figures->run_s > 0 ? figures->run_s : 1e-9;
-    char in_rate[16], out_rate[16];
+    enum status st;
+    const struct session *session = &run->session;
+    const struct result_meta meta = {
+        .program = run->program,
+        .job = (const char *)session->effective_job.data,
+        .identity = (const char *)session->identity.data,
+        .numerics = session->ops->numerics,
+        .model_fingerprint = session->model_fingerprint,
+        .prompts_fingerprint = session->prompts_fingerprint,
+        .seed = run->job->seed,
+    };
+    const double begin_s = clock_now_s();
 
-    printf("rows      %llu in = %llu done + %llu failed%s\n", (unsigned long long)counts->n_rows,
-           (unsigned long long)(counts->n_done - counts->n_failed),
-           (unsigned long long)counts->n_failed,
-           counts->n_done == counts->n_rows ? "" : " + some left");
-    printf("attempts  %llu, %llu rows found done by this one\n",
-           (unsigned long long)counts->n_attempts, (unsigned long long)counts->n_kept);
-    printf("time      %.2f s load, %.2f s run (engine busy %.0f %%), %.2f s merge\n",
-           figures->load_s, figures->run_s, 100 * figures->engine.busy_s / run_s, figures->merge_s);
-    printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
-           (unsigned long long)figures->engine.n_prompt_tok,
-           units_si(in_rate, sizeof in_rate, (double)figures->engine.n_prompt_tok / run_s),
-           (unsigned long long)figures->engine.n_answer_tok,
-           units_si(out_rate, sizeof out_rate, (double)figures->engine.n_answer_tok / run_s),
-           (unsigned long long)figures->engine.n_steps, (unsigned long long)figures->n_messages);
-    printf("memory    %.0f MiB resident at most\n", (double)host_memory_peak_bytes() / 1048576);
-    if (counts->n_failed > 0)
-        printf("failed    why: epidote inspect %s\n", session->job->results);
-    printf("results   %s\n", session->job->results);
+    TRY(journal_merge(run->journal, session->prompts, &meta), err);
+    run->figures.merge_s = clock_now_s() - begin_s;
+    report_summary(session, &run->crew, &run->figures);
+err:
+    return st;
 }
 
-static enum outcome outcome_of(enum status st, const struct figures *figures)
+/* The others wait as long as it takes: nothing is heard of a rank that merges. */
+static enum status finish(struct run *run)
+{
+    run->begun = true;
+    const enum status st = leads(run) && !journal_complete(run->journal) ? merge(run) : ST_OK;
+    return ranks_agree(run->crew.ranks, st, "merging the results", 0);
+}
+
+/* ---- end ------------------------------------------------------------------------------------- */
+
+static enum outcome outcome_of(const struct run *run, enum status st)
 {
     if (st == ST_OK)
-        return figures->counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
+        return run->figures.counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
+    if (run->lost >= 0)
+        return OUTCOME_MACHINE;
     if (st == ST_STOPPED)
         return OUTCOME_BROKEN;
-    return st == ST_NOMEM || figures->begun ? OUTCOME_MACHINE : OUTCOME_JOB;
+    return st == ST_NOMEM || st == ST_COMM || run->begun ? OUTCOME_MACHINE : OUTCOME_JOB;
 }
 
-/* Say how it ended: to the log, and beside RESULTS. */
-static void tell(const struct job *job, enum outcome outcome, const struct figures *figures)
+/* Whether RESULTS.status has this outcome: OUTCOME_RUNNING, nobody has told an end yet. */
+static bool status_says(const struct run *run, enum outcome outcome)
 {
+    struct run_status status;
+
+    return status_read(run->job->results, &status) == ST_OK && status.outcome == outcome;
+}
+
+/* To the log, on one rank: why the run is over.  What failed here has been logged where it did. */
+static void log_end(const struct run *run, enum status st)
+{
+    const struct journal_counts *counts = &run->figures.counts;
+
+    if (strcmp(run->why, log_last_error()) == 0)
+        return;
+    if (st == ST_STOPPED && run->lost < 0)
+        log_warn("%s: %llu of %llu rows are done; the same command goes on", run->why,
+                 (unsigned long long)counts->n_done, (unsigned long long)counts->n_rows);
+    else
+        log_error("%s", run->why);
+}
+
+/* Rank 0, which has the lock: say beside RESULTS how it ended. */
+static void tell_owner(const struct run *run, enum outcome outcome)
+{
+    const struct journal_counts *counts = &run->figures.counts;
     struct run_status status = {
         .outcome = outcome,
-        .n_rows = figures->counts.n_rows,
-        .n_done = figures->counts.n_done,
-        .n_failed = figures->counts.n_failed,
-        .n_attempts = figures->counts.n_attempts,
-        .n_records = figures->counts.n_records,
+        .n_rows = counts->n_rows,
+        .n_done = counts->n_done,
+        .n_failed = counts->n_failed,
+        .n_attempts = counts->n_attempts,
+        .n_records = counts->n_records,
         .elapsed_s = clock_now_s(),
     };
 
-    status.rows_per_s =
-        (double)(figures->counts.n_done - figures->counts.n_kept) / status.elapsed_s;
-    if (outcome == OUTCOME_BROKEN && stop_signal != 0)
-        snprintf(status.message, sizeof status.message, "stopped by signal %d", (int)stop_signal);
-    else if (outcome != OUTCOME_DONE && outcome != OUTCOME_ERRORS)
-        snprintf(status.message, sizeof status.message, "%.*s", (int)sizeof status.message - 1,
-                 log_last_error());
-    if (status_write(job->results, &status) != ST_OK)
-        log_warn("the outcome could not be written beside %s", job->results);
+    status.rows_per_s = (double)(counts->n_done - counts->n_kept) / status.elapsed_s;
+    if (outcome != OUTCOME_DONE && outcome != OUTCOME_ERRORS)
+        snprintf(status.message, sizeof status.message, "%s", run->why);
+    if (status_write(run->job->results, &status) != ST_OK)
+        log_warn("the outcome could not be written beside %s", run->job->results);
 }
 
-enum outcome stage_run(const struct job *job, const char *program)
+/* Wait for another rank to end this one; not longer than that, nor past another signal. */
+static void wait_for_end(const struct run *run, double most_s)
+{
+    enum { TURN_US = 5000 };
+    const double until_s = clock_now_s() + most_s;
+    const int pressed = warden_pressed(run->warden);
+
+    while (clock_now_s() < until_s && warden_pressed(run->warden) == pressed)
+        clock_sleep_us(TURN_US);
+}
+
+/* Rank 0 is lost: one of the others says so, the lowest that can.  Its turn has to be longer than
+ * loops of ranks differ in their ends, but after a signal there is no time for many. */
+static void tell_finder(const struct run *run)
+{
+    const bool in_haste = *warden_flag(run->warden) != 0;
+    const double turn_s = in_haste ? 0.1 : 2 * LOOP_TELL_S;
+
+    wait_for_end(run, turn_s * (run->crew.me < 4 ? run->crew.me - 1 : 3));
+    if (!status_says(run, OUTCOME_RUNNING)) /* one has told it, or rank 0 went in its own way */
+        return;
+    log_end(run, ST_COMM);
+    if (status_note(run->job->results, OUTCOME_MACHINE, run->why) != ST_OK)
+        log_warn("the outcome could not be written beside %s", run->job->results);
+}
+
+/* Tell the outcome, and give everything back. */
+static enum outcome end(struct run *run, enum status st)
+{
+    enum outcome outcome = outcome_of(run, st);
+    const struct warden_cause cause = warden_cause(run->warden);
+
+    if (st != ST_OK && run->why[0] == '\0') {
+        if (st == ST_STOPPED && cause.signal != 0)
+            set_cause(run, &cause);
+        else if (st == ST_STOPPED)
+            set_why(run, "a rank was stopped by a signal");
+        else
+            set_why(run, "%s", log_last_error());
+    }
+    warden_guard(run->warden, NULL);
+    if (leads(run) && run->lost == 0 && status_says(run, OUTCOME_MACHINE)) {
+        /* The others took this rank for lost: what they said stands. */
+    } else if (leads(run)) {
+        if (st != ST_OK)
+            log_end(run, st);
+        if (run->journal != NULL)
+            tell_owner(run, outcome); /* while the lock is still ours */
+        else if (run->journal == NULL && run->job != NULL && outcome == OUTCOME_JOB &&
+                 status_refuse(run->job->results, run->why) != ST_OK)
+            log_warn("the outcome could not be written beside %s", run->job->results);
+    } else if (run->apart && run->lost == 0) {
+        tell_finder(run);
+    } else if (run->apart) {
+        wait_for_end(run, *warden_flag(run->warden) != 0 ? 0.75 * WARDEN_HARD_S : END_PATIENCE_S);
+    }
+    journal_close(run->journal);
+    host_free(run->figures.beats);
+    session_close(&run->session);
+    return outcome;
+}
+
+enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+                       bool *out_in_order)
 {
     enum status st;
-    enum outcome outcome;
-    struct session session;
-    struct figures figures = {0};
-    struct journal *journal = NULL;
+    struct run run = {.job = job, .program = program, .lost = -1};
+    uint64_t n_todo = 0, outcome;
+    const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_launched(ranks)};
 
-    catch_signals();
-    TRY(session_open(job, &session), err);
-    TRY(session_journal(&session, false, &journal), err);
-    journal_counts(journal, &figures.counts);
-    if (journal_complete(journal)) {
-        log_info("%s is complete: nothing to do", job->results);
-        figures.counts.n_attempts = 0; /* not known: the logs that would say are gone */
-    } else {
-        log_info("rows %llu:%llu of %s: %llu to do, %llu found done",
-                 (unsigned long long)session.rows_begin, (unsigned long long)session.rows_end,
-                 job->prompts, (unsigned long long)(figures.counts.n_rows - figures.counts.n_kept),
-                 (unsigned long long)figures.counts.n_kept);
-        if (figures.counts.n_kept < figures.counts.n_rows) {
-            st = run_rows(&session, journal, &figures);
-            journal_counts(journal, &figures.counts);
-            if (st != ST_OK)
-                goto err;
-        }
-        const struct result_meta meta = {
-            .program = program,
-            .job = (const char *)session.effective_job.data,
-            .identity = (const char *)session.identity.data,
-            .numerics = session.ops->numerics,
-            .model_fingerprint = session.model_fingerprint,
-            .prompts_fingerprint = session.prompts_fingerprint,
-            .seed = job->seed,
-        };
-        const double merge_from_s = clock_now_s();
-        figures.begun = true;
-        TRY(journal_merge(journal, session.prompts, &meta), err);
-        figures.merge_s = clock_now_s() - merge_from_s;
-        print_summary(&session, &figures);
-    }
+    log_hold(ranks_me(ranks) > 0);
+    st = warden_start(&warden, &run.warden);
+    crew_begin(ranks, run.warden, job, &run.crew);
+    TRY(crew_together(&run.crew, st, "starting up"), err);
+    TRY(prepare(&run, &n_todo), err);
+    if (n_todo > 0)
+        TRY(serve(&run), err);
+    st = finish(&run);
 err:
-    outcome = outcome_of(st, &figures);
-    if (stop_signal != 0 && st == ST_STOPPED)
-        log_warn("stopped by signal %d: %llu of %llu rows are done; the same command goes on",
-                 (int)stop_signal, (unsigned long long)figures.counts.n_done,
-                 (unsigned long long)figures.counts.n_rows);
-    if (journal != NULL)
-        tell(job, outcome, &figures); /* while the lock is still ours */
-    else if (outcome == OUTCOME_JOB && status_refuse(job->results, log_last_error()) != ST_OK)
-        log_warn("the outcome could not be written beside %s", job->results);
-    journal_close(journal);
-    session_close(&session);
-    return outcome;
+    run.apart = run.apart || st == ST_COMM;
+    outcome = (uint64_t)end(&run, st);
+    if (!run.apart && tell_all(&run, outcome, &outcome) != ST_OK)
+        run.apart = true;
+    crew_end(&run.crew);
+    if (run.apart)
+        warden_leave(run.warden, LEAVE_LIMIT_S, (int)outcome);
+    else
+        warden_stop(run.warden);
+    *out_in_order = !run.apart;
+    return (enum outcome)outcome;
 }

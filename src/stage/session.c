@@ -1,36 +1,30 @@
 /*
- * session.c - from job to opened files and decided sizes.
+ * session.c - from job to opened files and resolved options.
+ *
+ * What depends on how many ranks there are is not decided here.
  */
-#include <stdlib.h>
-
 #include "stage/session.h"
 
-enum { DEFAULT_CONTEXT = 8192, MAX_PREFILL_SEQS = 64 };
+enum { DEFAULT_CONTEXT = 8192 };
 
-/* A launcher that started several of us expects MPI, which this version does not have. */
-static enum status refuse_many_ranks(const struct job *job)
+static enum status resolve_link(const struct job *job)
 {
-    /* SLURM_NTASKS would be the allocation's size in a batch script that starts us once. */
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    const char *const *names = link_names();
+    struct buf known = {0};
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *text = getenv(names[i]);
-
-        if (text != NULL && atoi(text) > 1) {
-            log_error(
-                "%s = %s: this version runs as one process; start one, or give the job's rows "
-                "to several jobs with `rows`",
-                names[i], text);
-            return ST_CONFIG;
+    if (strcmp(job->link, "auto") == 0)
+        return ST_OK;
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(job->link, names[i]) == 0) {
+            buf_free(&known);
+            return ST_OK;
         }
+        (void)buf_printf(&known, ", %s", names[i]); /* without memory the list is shorter */
     }
-    if (job->n_encoder > 0 || job->n_prefill > 1 || job->n_decode > 1) {
-        log_error(
-            "groups: this version runs prefill and decode on one rank and has no encoder group; "
-            "leave groups out");
-        return ST_CONFIG;
-    }
-    return ST_OK;
+    log_error("link = \"%s\" is not in this build: it has auto%.*s", job->link, (int)known.n_bytes,
+              (const char *)known.data);
+    buf_free(&known);
+    return ST_CONFIG;
 }
 
 static enum status resolve_rows(struct session *session)
@@ -71,34 +65,17 @@ static enum status resolve_chat(struct session *session)
                               session->tokenizer, &session->chat);
 }
 
-static enum status resolve_kv(struct session *session)
+static struct kv_layout resolve_kv(const struct session *session)
 {
     const struct model_config *config = model_source_config(session->source);
-    const struct job *job = session->job;
-    struct row_error why;
 
-    session->kv = (struct kv_layout){
+    return (struct kv_layout){
         .type = session->type,
         .L = config->L,
         .K = config->K,
-        .P = job->kv_block_tok,
+        .P = session->job->kv_block_tok,
         .E = config->E,
     };
-    const struct plan_kv_args args = {
-        .context = session->context,
-        .block_tok = job->kv_block_tok,
-        .decode_batch = job->decode_batch,
-        .block_bytes = kv_block_bytes(&session->kv),
-        .available_bytes = host_memory_available_bytes(),
-        .weights_bytes = weights_bytes(config, session->type),
-        .n_sharing = 1,
-        .asked_mib = job->kv_memory_mib,
-    };
-    if (plan_kv_blocks(&args, &session->n_blocks, &why) != ST_OK) {
-        log_error("%s", why.text);
-        return ST_CONFIG;
-    }
-    return ST_OK;
 }
 
 /* What the results depend on; see journal.h for how it is compared. */
@@ -115,8 +92,6 @@ static enum status make_identity(struct session *session)
                    (unsigned long long)session->prompts_fingerprint, session->ops->numerics),
         err);
     TRY(buf_put(out, "", 1), err);
-    TRY(job_print(session->job, &session->effective_job), err);
-    TRY(buf_put(&session->effective_job, "", 1), err);
 err:
     return st;
 }
@@ -157,12 +132,12 @@ enum status session_open(const struct job *job, struct session *session)
     enum status st;
 
     *session = (struct session){.job = job};
-    TRY(refuse_many_ranks(job), err);
     if (strcmp(job->backend, "cpu") != 0 && strcmp(job->backend, "auto") != 0) {
         log_error("backend = \"%s\" is not in this build: it has cpu", job->backend);
         st = ST_CONFIG;
         goto err;
     }
+    TRY(resolve_link(job), err);
     TRY(ops_find(job->instructions, &session->ops), err);
     TRY(model_open(job->model, &session->source), err);
     TRY(model_source_tokenizer(session->source, &session->tokenizer), err);
@@ -171,18 +146,30 @@ enum status session_open(const struct job *job, struct session *session)
     TRY(resolve_context(session), err);
     TRY(resolve_chat(session), err);
     session->type = job->precision == PRECISION_F32 ? OPS_F32 : OPS_BF16;
-    session->n_threads = job->threads > 0 ? job->threads : threads_default_count();
-    /* Twice the batch in flight, so that a row that ends has a successor with its prompt computed.
-     */
-    session->n_slots = 2 * job->decode_batch;
-    session->max_tok =
-        job->prefill_chunk_tok > job->decode_batch ? job->prefill_chunk_tok : job->decode_batch;
-    session->max_seqs = job->decode_batch > MAX_PREFILL_SEQS ? job->decode_batch : MAX_PREFILL_SEQS;
-    TRY(resolve_kv(session), err);
+    session->kv = resolve_kv(session);
     TRY(make_intake(session), err);
+    TRY(job_print(job, &session->effective_job), err);
+    TRY(buf_put(&session->effective_job, "", 1), err);
+err:
+    return st;
+}
+
+uint64_t session_fingerprint(struct session *session)
+{
+    if (session->model_fingerprint == 0) {
+        session->model_fingerprint = model_source_fingerprint(session->source);
+        model_source_forget(session->source);
+    }
+    return session->model_fingerprint;
+}
+
+enum status session_identify(struct session *session)
+{
+    enum status st;
+
+    (void)session_fingerprint(session);
     TRY(prompts_fingerprint(session->prompts, &session->prompts_fingerprint), err);
-    session->model_fingerprint = model_source_fingerprint(session->source);
-    TRY(make_identity(session), err);
+    st = make_identity(session);
 err:
     return st;
 }

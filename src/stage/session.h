@@ -1,5 +1,5 @@
 /*
- * session.h - what a job file leads to: files opened, options resolved, sizes decided.
+ * session.h - what a job file leads to: files opened, options resolved.
  *
  * Private to this room.  `check` stops here; `run` goes on from here.
  */
@@ -16,15 +16,13 @@ struct session {
     const struct chat_template *chat; /* NULL if no row needs one */
     const struct ops *ops;
     enum ops_type type;
-    int context, n_threads;
-    int n_slots, max_tok, max_seqs; /* rows in flight; limits of one step */
+    int context;
     struct kv_layout kv;
-    int n_blocks;
     uint64_t rows_begin, rows_end;
-    uint64_t model_fingerprint, prompts_fingerprint;
-    struct buf identity;      /* NUL-terminated */
-    struct buf effective_job; /* NUL-terminated */
-    struct text_span *stops;  /* [job->n_stop] of the job */
+    struct buf effective_job;                        /* NUL-terminated */
+    uint64_t model_fingerprint, prompts_fingerprint; /* once session_identify has been called */
+    struct buf identity;                             /* NUL-terminated; likewise */
+    struct text_span *stops;                         /* [job->n_stop] of the job */
     struct intake intake;
 };
 
@@ -32,7 +30,12 @@ struct session {
  * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
 enum status session_open(const struct job *job, struct session *session);
 void session_close(struct session *session);
-/* session_journal - the journal of an opened session; dry: look only, as `check` does.
+/* session_fingerprint - of the model; reads it to its end the first time. */
+uint64_t session_fingerprint(struct session *session);
+/* session_identify - what the results depend on, as the journal and the result file say it; reads
+ * model and prompt file to their ends.  Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status session_identify(struct session *session);
+/* session_journal - the journal of an identified session; dry: look only, as `check` does.
  * Returns as journal_open. */
 enum status session_journal(const struct session *session, bool dry, struct journal **out_journal);
 

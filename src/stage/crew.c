@@ -1,0 +1,268 @@
+/*
+ * crew.c - the ranks of a run: that they agree, and who does what.
+ *
+ * What does not need a run (a layout for so many ranks) is used by `check`, too.
+ */
+#include <stdio.h>
+
+#include "stage/crew.h"
+
+/* A model of 100 GB from a shared file system takes minutes; that is not a lost rank. */
+enum { START_PATIENCE = 30 }; /* times peer_timeout_s */
+#define NO_JOB_PATIENCE_S 300.0
+
+void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *job,
+                struct crew *out_crew)
+{
+    *out_crew = (struct crew){
+        .ranks = ranks,
+        .warden = warden,
+        .me = ranks_me(ranks),
+        .n = ranks_n(ranks),
+        .patience_s = job != NULL ? START_PATIENCE * job->peer_timeout_s : NO_JOB_PATIENCE_S,
+    };
+}
+
+void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew)
+{
+    *out_crew = (struct crew){.ranks = ranks, .n = n, .supposed = true};
+}
+
+void crew_end(struct crew *crew)
+{
+    for (int r = 0; crew->who != NULL && r < crew->n; r++)
+        host_free(crew->who[r]);
+    host_free(crew->who);
+    crew->who = NULL;
+}
+
+/* ---- do they agree --------------------------------------------------------------------------- */
+
+enum status crew_together(struct crew *crew, enum status mine, const char *doing)
+{
+    if (mine == ST_OK && crew->warden != NULL && *warden_flag(crew->warden) != 0)
+        mine = ST_STOPPED;
+    return ranks_agree(crew->ranks, mine, doing, crew->patience_s);
+}
+
+/* What this process is: name, version, and every byte of its program file. */
+static enum status hash_program(const char *program, uint64_t *out_hash)
+{
+    struct file_map map;
+    const enum status st = file_map_open("/proc/self/exe", &map);
+
+    if (st == ST_OK)
+        *out_hash = hash_bytes(map.data, map.n_bytes, hash_bytes(program, strlen(program), 0));
+    if (st == ST_OK)
+        file_map_close(&map);
+    return st;
+}
+
+static enum status hash_job(const struct job *job, uint64_t *out_hash)
+{
+    struct buf text = {0};
+    const enum status st = job_print(job, &text);
+
+    if (st == ST_OK)
+        *out_hash = hash_bytes(text.data, text.n_bytes, 0);
+    buf_free(&text);
+    return st;
+}
+
+enum status crew_same_job(struct crew *crew, const struct job *job, const char *program)
+{
+    enum status st = job != NULL ? ST_OK : ST_CONFIG;
+    uint64_t of_program = 0, of_job = 0;
+
+    if (st == ST_OK && crew->n > 1)
+        st = hash_program(program, &of_program);
+    if (st == ST_OK && crew->n > 1)
+        st = hash_job(job, &of_job);
+    TRY(crew_together(crew, st, "reading the job file"), err);
+    TRY(ranks_same(crew->ranks, "two different binaries in one run", of_program,
+                   "start the same build of epidote on every rank"),
+        err);
+    TRY(ranks_same(crew->ranks, "two different jobs in one run", of_job,
+                   "give every rank the same job file and the same --set options"),
+        err);
+err:
+    return st;
+}
+
+static const char different_models[] = "two different models in one run";
+static const char same_models[] =
+    "put the model on a shared file system, or the same file on every node";
+
+/* A model file is read to its end once a node, whose ranks have had the same glimpse of it. */
+static enum status same_model(struct crew *crew, struct session *session)
+{
+    enum status st = ST_NOMEM;
+    const bool reads = ranks_info(crew->ranks, crew->me)->node_rank == 0;
+    const uint64_t mine = reads ? session_fingerprint(session) : 0;
+    uint64_t *all = host_zalloc((size_t)crew->n * sizeof *all);
+
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "reading the model"), err);
+    TRY(ranks_gather(crew->ranks, &mine, sizeof mine, all), err);
+    int leader = crew->me;
+    for (int r = crew->n - 1; r >= 0; r--)
+        if (crew_same_node(crew, r, crew->me))
+            leader = r;
+    st = ranks_same(crew->ranks, different_models, all[leader], same_models);
+err:
+    host_free(all);
+    return st;
+}
+
+enum status crew_same_data(struct crew *crew, struct session *session)
+{
+    enum status st = ST_OK;
+
+    if (crew->n == 1)
+        return ST_OK;
+    TRY(ranks_same(crew->ranks, different_models, model_source_glimpse(session->source),
+                   same_models),
+        err);
+    TRY(same_model(crew, session), err);
+    TRY(ranks_same(crew->ranks, "two different numerics in one run",
+                   hash_bytes(session->ops->numerics, strlen(session->ops->numerics), 0),
+                   "use nodes of one kind, or set the option `instructions`"),
+        err);
+    TRY(ranks_same(crew->ranks, "ranks see different prompt files",
+                   prompts_glimpse(session->prompts), "put the file on a shared file system"),
+        err);
+err:
+    return st;
+}
+
+/* ---- who does what --------------------------------------------------------------------------- */
+
+enum status crew_layout(const struct job *job, int n, struct plan_layout *out_layout)
+{
+    const int asked[ROLE_COUNT] = {
+        [ROLE_ENCODER] = job->n_encoder,
+        [ROLE_PREFILL] = job->n_prefill,
+        [ROLE_DECODE] = job->n_decode,
+    };
+    struct row_error why;
+
+    if (job->n_encoder > 0) {
+        log_error("groups: encoder = %d, but this version has no encoder; leave it out",
+                  job->n_encoder);
+        return ST_UNSUPPORTED;
+    }
+    if (plan_layout_make(n, asked, out_layout, &why) != ST_OK) {
+        log_error("%s", why.text);
+        return ST_CONFIG;
+    }
+    return ST_OK;
+}
+
+char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t cap)
+{
+    size_t n = 0;
+
+    snprintf(buf, cap, "nothing");
+    for (int role = 0; role < ROLE_WATCH; role++) {
+        const int index = plan_layout_hosts(layout, rank, (enum role)role);
+
+        if (index < 0 || n >= cap)
+            continue;
+        n += (size_t)snprintf(buf + n, cap - n, "%s%s", n > 0 ? "+" : "",
+                              role_name((enum role)role));
+        if (role != ROLE_COORDINATOR && n < cap)
+            n += (size_t)snprintf(buf + n, cap - n, "/%d", index);
+    }
+    return buf;
+}
+
+enum status crew_assign(struct crew *crew, const struct job *job)
+{
+    enum status st;
+    char text[256], stages[64];
+
+    TRY(crew_layout(job, crew->n, &crew->layout), err);
+    crew->who = host_zalloc((size_t)crew->n * sizeof *crew->who);
+    for (int r = 0; crew->who != NULL && r < crew->n; r++) {
+        if (crew->supposed)
+            snprintf(text, sizeof text, "rank %d (%s)", r,
+                     crew_stages(&crew->layout, r, stages, sizeof stages));
+        else
+            ranks_who(crew->ranks, &crew->layout, r, text, sizeof text);
+        crew->who[r] = host_strdup(text);
+        if (crew->who[r] == NULL)
+            return ST_NOMEM;
+    }
+    if (crew->who == NULL)
+        return ST_NOMEM;
+    if (crew->n > 1 && !crew->supposed) {
+        snprintf(text, sizeof text, "rank %d %s", crew->me,
+                 crew_stages(&crew->layout, crew->me, stages, sizeof stages));
+        log_set_who(text);
+    }
+err:
+    return st;
+}
+
+bool crew_pair(const struct plan_layout *layout, int prefill, int decode)
+{
+    const int near =
+        plan_layout_hosts(layout, plan_layout_rank(layout, ROLE_DECODE, decode), ROLE_PREFILL);
+
+    return near < 0 || near == prefill;
+}
+
+int crew_idle(const struct plan_layout *layout, uint64_t n_rows)
+{
+    int n_idle = 0;
+
+    for (int r = 0; r < layout->n_ranks; r++) {
+        const int prefill = plan_layout_hosts(layout, r, ROLE_PREFILL);
+        const int decode = plan_layout_hosts(layout, r, ROLE_DECODE);
+        const bool coordinates = plan_layout_hosts(layout, r, ROLE_COORDINATOR) >= 0;
+
+        n_idle += !coordinates && (prefill < 0 || (uint64_t)prefill >= n_rows) &&
+                  (decode < 0 || (uint64_t)decode >= n_rows);
+    }
+    return n_idle;
+}
+
+/* ---- nodes ----------------------------------------------------------------------------------- */
+
+bool crew_same_node(const struct crew *crew, int a, int b)
+{
+    return crew->supposed || ranks_info(crew->ranks, a)->node == ranks_info(crew->ranks, b)->node;
+}
+
+struct node crew_node(const struct crew *crew, int rank)
+{
+    struct node node = {.part = -1, .available_bytes = UINT64_MAX};
+
+    for (int r = 0; r < crew->n; r++) {
+        const int there = crew->supposed ? ranks_me(crew->ranks) : r;
+        const uint64_t available = ranks_info(crew->ranks, there)->available_bytes;
+
+        if (!crew_same_node(crew, r, rank))
+            continue;
+        if (available < node.available_bytes)
+            node.available_bytes = available;
+        if (!plan_layout_computes(&crew->layout, r))
+            continue;
+        if (r == rank)
+            node.part = node.n_computing;
+        node.n_computing++;
+    }
+    return node;
+}
+
+enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
+                       struct row_error *out_why)
+{
+    enum status st;
+
+    *out_base = NULL;
+    *out_why = (struct row_error){""};
+    if (crew->n == 1)
+        return ST_OK;
+    st = ranks_share(crew->ranks, n_bytes, out_base, out_why);
+    return st == ST_COMM ? st : crew_together(crew, st, "setting memory aside");
+}

@@ -1,0 +1,69 @@
+/*
+ * crew.h - the ranks of a run: that they agree, and who does what.  Private to this room.
+ */
+#ifndef EPIDOTE_STAGE_CREW_H
+#define EPIDOTE_STAGE_CREW_H
+
+#include "stage/session.h"
+#include "stage/warden.h"
+
+struct crew {
+    struct ranks *ranks;   /* borrowed */
+    struct warden *warden; /* borrowed; NULL = nobody can tell us to stop */
+    int me, n;
+    bool supposed;     /* `check`: these ranks are not there, but would be on this host */
+    double patience_s; /* how long a step of the start waits for the slowest rank */
+    struct plan_layout layout;
+    char **who; /* [n] owned; as ranks_who */
+};
+
+/* What a rank shares with the others of its node. */
+struct node {
+    int n_computing;          /* ranks of the node that have an engine */
+    int part;                 /* which of those the rank is; -1 = it computes nothing */
+    uint64_t available_bytes; /* of memory: the least that one of its ranks found; 0 = unknown */
+};
+
+/* crew_begin - of these ranks, with nothing to do yet.  crew_end frees what crew_assign made. */
+void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *job,
+                struct crew *out_crew);
+void crew_end(struct crew *crew);
+/* crew_suppose - n ranks that are not there, for `check`: nothing collective may be done with them.
+ */
+void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew);
+
+/* crew_together - one step of the start: it failed for all if it failed for one, or if one was told
+ * to stop.
+ *   doing  in  what the ranks were doing, for the message about one that does not come
+ * Collective over all.  Returns ST_OK, or what the lowest rank failed with. */
+enum status crew_together(struct crew *crew, enum status mine, const char *doing);
+/* crew_same_job - that all run the same program and job.  crew_same_data - that all see the same
+ * model and prompt file.
+ *   job  in  NULL = this rank could not load it (logged)
+ * Collective over all. */
+enum status crew_same_job(struct crew *crew, const struct job *job, const char *program);
+enum status crew_same_data(struct crew *crew, struct session *session);
+
+/* crew_layout - who does what among n ranks, as the job asks for.  Local.
+ * Returns ST_OK, ST_CONFIG (logged), ST_UNSUPPORTED (an encoder group; logged). */
+enum status crew_layout(const struct job *job, int n, struct plan_layout *out_layout);
+/* crew_assign - crew_layout for these ranks; names them, in their logs too.
+ * Local, the same on every rank.  Returns as crew_layout, ST_NOMEM. */
+enum status crew_assign(struct crew *crew, const struct job *job);
+/* crew_stages - "coordinator+prefill/0" into buf; "nothing" if it has none.  Returns buf. */
+char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t cap);
+/* crew_idle - how many ranks have nothing to do when there are so few rows. */
+int crew_idle(const struct plan_layout *layout, uint64_t n_rows);
+/* crew_pair - whether prefill i ever computes a row of decode j: a decode stage whose rank has a
+ * prefill stage, too, leaves its rows to that one. */
+bool crew_pair(const struct plan_layout *layout, int prefill, int decode);
+
+/* crew_share - as ranks_share, and all or none; with one rank nothing is shared.
+ * Collective over all.  Returns ST_OK (*out_base may be NULL: out_why), or what one failed with. */
+enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
+                       struct row_error *out_why);
+
+struct node crew_node(const struct crew *crew, int rank);
+bool crew_same_node(const struct crew *crew, int a, int b);
+
+#endif

@@ -1,0 +1,437 @@
+/*
+ * machine.c - what computes on a rank, made step by step, all ranks together.
+ *
+ *   weights   one copy a node, packed by its ranks together, or one a rank
+ *   facts     what each rank has, told to all
+ *   KV        a decode stage's blocks; shared by the ranks of a node where prefill writes into them
+ *   engine, world, links, stages
+ *
+ * Every step ends in crew_together or another collective call, so a rank that fails ends all; no
+ * step leaves before it.
+ */
+#include <stdio.h>
+
+#include "stage/machine.h"
+
+enum { IO_QUEUE_BYTES = 64 << 20, IO_WINDOW_ROWS = 1024, MAX_PREFILL_SEQS = 64 };
+enum { STAGING_ROWS = 2 }; /* of full context, beside one step's prompts */
+
+static int hosts(const struct machine *machine, enum role role)
+{
+    return plan_layout_hosts(&machine->crew->layout, machine->crew->me, role);
+}
+
+static bool computes(const struct machine *machine)
+{
+    return machine->node.part >= 0;
+}
+
+/* ---- sizes ----------------------------------------------------------------------------------- */
+
+enum status machine_size(const struct session *session, const struct crew *crew, int rank,
+                         const struct node *node, bool shares, struct machine_sizes *out_sizes)
+{
+    const struct job *job = session->job;
+    const int prefill = plan_layout_hosts(&crew->layout, rank, ROLE_PREFILL);
+    const int decode = plan_layout_hosts(&crew->layout, rank, ROLE_DECODE);
+    const size_t weights = weights_bytes(model_source_config(session->source), session->type);
+    const int n_sharing = node->n_computing > 0 ? node->n_computing : 1;
+    struct plan_kv_args args = {
+        .context = session->context,
+        .block_tok = session->kv.P,
+        .decode_batch = job->decode_batch,
+        .block_bytes = kv_block_bytes(&session->kv),
+        .available_bytes = node->available_bytes,
+        .weights_bytes = shares ? weights / (size_t)n_sharing : weights,
+        .n_sharing = n_sharing,
+        .asked_mib = job->kv_memory_mib,
+    };
+    struct machine_sizes sizes = {.n_blocks = 0};
+    struct row_error why;
+
+    if (decode >= 0) {
+        if (plan_kv_blocks(&args, &sizes.n_blocks, &why) != ST_OK)
+            goto err;
+        sizes.max_tok = sizes.max_seqs = job->decode_batch;
+    }
+    if (prefill >= 0) {
+        sizes.max_tok =
+            job->prefill_chunk_tok > sizes.max_tok ? job->prefill_chunk_tok : sizes.max_tok;
+        sizes.max_seqs = MAX_PREFILL_SEQS > sizes.max_seqs ? MAX_PREFILL_SEQS : sizes.max_seqs;
+        if (links_staging(crew, job, prefill, shares)) {
+            args.decode_batch =
+                STAGING_ROWS + (job->prefill_chunk_tok + session->context - 1) / session->context;
+            if (plan_kv_blocks(&args, &sizes.n_staging, &why) != ST_OK)
+                goto err;
+        }
+    }
+    *out_sizes = sizes;
+    return ST_OK;
+err:
+    log_error("%s", why.text);
+    return ST_CONFIG;
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+/* Threads and this rank's part of the weights; *why: they should have been shared and are not. */
+static enum status make_weights(struct machine *machine, struct row_error *why)
+{
+    enum status st;
+    struct crew *crew = machine->crew;
+    const struct session *session = machine->session;
+    const int n_computing = machine->node.n_computing;
+
+    machine->weights_bytes = weights_bytes(model_source_config(session->source), session->type);
+    TRY(crew_share(crew, n_computing > 1 ? machine->weights_bytes : 0, &machine->shared_weights,
+                   why),
+        err);
+    if (computes(machine)) {
+        const int n_threads = session->job->threads > 0 ? session->job->threads
+                                                        : ranks_threads(crew->ranks, &crew->layout);
+
+        st = threads_create(n_threads, &machine->threads);
+        if (st == ST_OK)
+            st = weights_create(
+                &(struct weights_args){
+                    .source = session->source,
+                    .type = session->type,
+                    .threads = machine->threads,
+                    .memory = machine->shared_weights,
+                    .part = machine->shared_weights != NULL ? machine->node.part : 0,
+                    .n_parts = machine->shared_weights != NULL ? n_computing : 0,
+                },
+                &machine->weights);
+        model_source_forget(session->source);
+    }
+    st = crew_together(crew, st, "packing the weights");
+err:
+    return st;
+}
+
+/* ---- facts ----------------------------------------------------------------------------------- */
+
+static enum status tell_facts(struct machine *machine, const struct row_error *why)
+{
+    enum status st = ST_OK;
+    struct crew *crew = machine->crew;
+    struct machine_facts mine = {
+        .n_threads = machine->threads != NULL ? threads_count(machine->threads) : 0,
+        .shares = machine->shared_weights != NULL,
+    };
+
+    snprintf(mine.why, sizeof mine.why, "%.*s", (int)sizeof mine.why - 1, why->text);
+    machine->facts = host_zalloc((size_t)crew->n * sizeof *machine->facts);
+    if (machine->facts == NULL)
+        st = ST_NOMEM;
+    else if (computes(machine))
+        st = machine_size(machine->session, crew, crew->me, &machine->node, mine.shares,
+                          &machine->sizes);
+    mine.n_blocks = machine->sizes.n_blocks;
+    mine.n_staging = machine->sizes.n_staging;
+    TRY(crew_together(crew, st, "sizing the KV blocks"), err);
+    st = ranks_gather(crew->ranks, &mine, sizeof mine, machine->facts);
+err:
+    return st;
+}
+
+/* ---- KV blocks ------------------------------------------------------------------------------- */
+
+/* Whether prefill on one rank of this node writes into the blocks of another. */
+static bool node_crosses(const struct machine *machine)
+{
+    const struct crew *crew = machine->crew;
+    const struct plan_layout *layout = &crew->layout;
+
+    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
+        return false;
+    for (int i = 0; i < layout->n_stages[ROLE_PREFILL]; i++) {
+        for (int j = 0; j < layout->n_stages[ROLE_DECODE]; j++) {
+            const int from = plan_layout_rank(layout, ROLE_PREFILL, i);
+            const int to = plan_layout_rank(layout, ROLE_DECODE, j);
+
+            if (from != to && crew_same_node(crew, from, to) &&
+                crew_same_node(crew, from, crew->me) && crew_pair(layout, i, j))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* How many blocks this rank's space has, and which is its own first. */
+static enum status count_blocks(const struct machine *machine, int *out_n, int *out_first)
+{
+    const struct crew *crew = machine->crew;
+    int64_t n = 0;
+
+    *out_first = 0;
+    for (int r = 0; r < crew->n; r++) {
+        if (r != crew->me && (!machine->kv_shared || !crew_same_node(crew, r, crew->me)))
+            continue;
+        if (r == crew->me)
+            *out_first = (int)n;
+        n += machine->facts[r].n_blocks + machine->facts[r].n_staging;
+        if (n > INT32_MAX) {
+            log_error("the ranks of %s have more than %d KV blocks together: set kv_memory_mib",
+                      ranks_info(crew->ranks, crew->me)->host, INT32_MAX);
+            return ST_CONFIG;
+        }
+    }
+    *out_n = (int)n;
+    return ST_OK;
+}
+
+static enum status make_pools(struct machine *machine, int first)
+{
+    enum status st = ST_OK;
+    const struct machine_facts *mine = &machine->facts[machine->crew->me];
+
+    if (mine->n_blocks > 0)
+        TRY(kv_pool_create(&machine->space, first, mine->n_blocks, &machine->pool), err);
+    if (mine->n_staging > 0)
+        TRY(kv_pool_create(&machine->space, first + mine->n_blocks, mine->n_staging,
+                           &machine->staging),
+            err);
+err:
+    return st;
+}
+
+static enum status make_kv(struct machine *machine)
+{
+    enum status st;
+    struct crew *crew = machine->crew;
+    int n_blocks = 0, first = 0;
+    struct row_error why;
+
+    machine->kv_shared = node_crosses(machine);
+    TRY(crew_together(crew, count_blocks(machine, &n_blocks, &first), "counting the KV blocks"),
+        err);
+    machine->kv_bytes = (size_t)n_blocks * kv_block_bytes(&machine->session->kv);
+    void *memory;
+    TRY(crew_share(crew, machine->kv_shared ? machine->kv_bytes : 0, &memory, &why), err);
+    if (machine->kv_shared && memory == NULL) {
+        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of KV blocks: %s",
+                  ranks_info(crew->ranks, crew->me)->host, (double)machine->kv_bytes / 1048576,
+                  why.text);
+        machine->kv_bytes = 0;
+        st = ST_NOMEM;
+    } else if (!machine->kv_shared && machine->kv_bytes > 0) {
+        memory = pages_map(machine->kv_bytes);
+        st = memory != NULL ? ST_OK : ST_NOMEM;
+    }
+    machine->space = (struct kv_space){machine->session->kv, n_blocks, memory};
+    if (st == ST_OK)
+        st = make_pools(machine, first);
+    st = crew_together(crew, st, "setting the KV blocks aside");
+err:
+    return st;
+}
+
+/* ---- engine, world, links, stages ------------------------------------------------------------ */
+
+static enum status make_engine(struct machine *machine)
+{
+    const struct session *session = machine->session;
+
+    if (!computes(machine))
+        return ST_OK;
+    const struct engine_cpu_args args = {
+        .config = model_source_config(session->source),
+        .weights = machine->weights,
+        .ops = session->ops,
+        .threads = machine->threads,
+        .space = machine->space,
+        .max_tok = machine->sizes.max_tok,
+        .max_seqs = machine->sizes.max_seqs,
+        .context = session->context,
+    };
+    return engine_cpu_create(&args, &machine->engine);
+}
+
+static void add_stage(struct machine *machine, struct stage *stage)
+{
+    machine->stages[machine->n_stages++] = stage;
+}
+
+static enum status make_coordinator(struct machine *machine, struct journal *journal)
+{
+    enum status st = ST_NOMEM;
+    const struct session *session = machine->session;
+    const struct job *job = session->job;
+    const struct plan_layout *layout = &machine->crew->layout;
+    const int n_decode = layout->n_stages[ROLE_DECODE];
+    struct plan_pool *pools = host_zalloc((size_t)n_decode * sizeof *pools);
+    struct stage *stage;
+
+    if (pools == NULL)
+        goto err;
+    for (int j = 0; j < n_decode; j++)
+        pools[j] = (struct plan_pool){
+            .n_free_blocks = machine->facts[plan_layout_rank(layout, ROLE_DECODE, j)].n_blocks,
+            .max_rows = 2 * job->decode_batch,
+        };
+    const struct io_args io = {
+        .prompts = session->prompts,
+        .journal = journal,
+        .results_path = job->results,
+        .longest_first = job->order == ORDER_LONGEST,
+        .queue_bytes = IO_QUEUE_BYTES,
+        .window_rows = IO_WINDOW_ROWS,
+    };
+    TRY(io_start(&io, &machine->io), err);
+    const struct coordinator_args args = {
+        .world = machine->world,
+        .io = machine->io,
+        .intake = &session->intake,
+        .n_slots = machine->n_slots,
+        .block_tok = session->kv.P,
+        .pools = pools,
+        .max_errors = job->max_errors,
+        .progress_s = job->progress_s,
+        .watch = machine->watch,
+    };
+    TRY(coordinator_create(&args, &stage), err);
+    add_stage(machine, stage);
+err:
+    host_free(pools);
+    return st;
+}
+
+static enum status make_prefill(struct machine *machine)
+{
+    const struct prefill_args args = {
+        .world = machine->world,
+        .engine = machine->engine,
+        .link = machine->link_out,
+        .index = hosts(machine, ROLE_PREFILL),
+        .n_slots = machine->n_slots,
+        .max_tok = machine->session->job->prefill_chunk_tok,
+        .max_seqs = machine->engine->max_seqs,
+    };
+    struct stage *stage;
+    const enum status st = prefill_create(&args, &stage);
+
+    if (st == ST_OK)
+        add_stage(machine, stage);
+    return st;
+}
+
+static enum status make_decode(struct machine *machine)
+{
+    const struct model_config *config = model_source_config(machine->session->source);
+    const struct decode_args args = {
+        .world = machine->world,
+        .engine = machine->engine,
+        .pool = machine->pool,
+        .link = machine->link_in,
+        .tokenizer = machine->session->tokenizer,
+        .eos_ids = config->eos_ids,
+        .n_eos = config->n_eos,
+        .index = hosts(machine, ROLE_DECODE),
+        .n_slots = machine->n_slots,
+        .max_batch = machine->session->job->decode_batch,
+    };
+    struct stage *stage;
+    const enum status st = decode_create(&args, &stage);
+
+    if (st == ST_OK)
+        add_stage(machine, stage);
+    return st;
+}
+
+/* The watch is made first, since the coordinator asks it for figures, and has the last turn. */
+static enum status make_stages(struct machine *machine, struct journal *journal)
+{
+    enum status st;
+
+    TRY(links_open(machine), err); /* the watch counts what goes over them */
+    const struct watch_args watch = {
+        .world = machine->world,
+        .stages = machine->stages,
+        .n_stages = (hosts(machine, ROLE_COORDINATOR) >= 0) + (hosts(machine, ROLE_PREFILL) >= 0) +
+                    (hosts(machine, ROLE_DECODE) >= 0),
+        .engine = machine->engine,
+        .link = machine->link_out,
+        .who = (const char *const *)machine->crew->who,
+        .peer_timeout_s = machine->session->job->peer_timeout_s,
+    };
+    TRY(watch_create(&watch, &machine->watch), err);
+    /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
+     */
+    if (hosts(machine, ROLE_COORDINATOR) >= 0)
+        TRY(make_coordinator(machine, journal), err);
+    if (hosts(machine, ROLE_PREFILL) >= 0)
+        TRY(make_prefill(machine), err);
+    if (hosts(machine, ROLE_DECODE) >= 0)
+        TRY(make_decode(machine), err);
+    add_stage(machine, machine->watch);
+err:
+    return st;
+}
+
+static enum status make_world(struct machine *machine)
+{
+    struct crew *crew = machine->crew;
+    const enum status st = crew->n == 1
+                               ? world_create_local(&crew->layout, &machine->world)
+                               : world_create_mpi(crew->ranks, &crew->layout, &machine->world);
+
+    return st == ST_COMM ? st : crew_together(crew, st, "connecting");
+}
+
+enum status machine_create(struct crew *crew, const struct session *session,
+                           struct journal *journal, struct machine *machine)
+{
+    enum status st;
+    struct row_error why;
+    const int n_slots = 2 * session->job->decode_batch * crew->layout.n_stages[ROLE_DECODE];
+
+    /* Twice the batches in flight, so that a row that ends has a successor with its prompt done. */
+    *machine = (struct machine){
+        .crew = crew,
+        .session = session,
+        .node = crew_node(crew, crew->me),
+        .n_slots = n_slots < COMM_MAX_SLOTS ? n_slots : COMM_MAX_SLOTS,
+    };
+    TRY(make_weights(machine, &why), err);
+    TRY(tell_facts(machine, &why), err);
+    TRY(make_kv(machine), err);
+    TRY(crew_together(crew, make_engine(machine), "making the engine"), err);
+    TRY(make_world(machine), err);
+    TRY(crew_together(crew, make_stages(machine, journal), "making the stages"), err);
+    TRY(links_measure(machine), err);
+err:
+    return st;
+}
+
+enum status machine_destroy(struct machine *machine, bool in_order)
+{
+    /* Stages hold rows of the I/O thread: they go first.  What is queued is still written. */
+    for (int i = 0; i < machine->n_stages; i++)
+        if (machine->stages[i] != machine->watch)
+            stage_destroy(machine->stages[i]);
+    stage_destroy(machine->watch);
+    const enum status st = io_stop(machine->io);
+
+    if (!in_order) { /* bytes may still come in: their places stay until the process ends */
+        world_abandon(machine->world);
+        return st;
+    }
+    world_destroy(machine->world);
+    link_out_destroy(machine->link_out);
+    link_in_destroy(machine->link_in);
+    engine_destroy(machine->engine);
+    kv_pool_destroy(machine->staging);
+    kv_pool_destroy(machine->pool);
+    if (machine->kv_shared)
+        ranks_unshare(machine->space.base, machine->kv_bytes);
+    else
+        pages_unmap(machine->space.base, machine->kv_bytes);
+    weights_destroy(machine->weights);
+    if (machine->shared_weights != NULL)
+        ranks_unshare(machine->shared_weights, machine->weights_bytes);
+    threads_destroy(machine->threads);
+    host_free(machine->facts);
+    *machine = (struct machine){.n_stages = 0};
+    return st;
+}

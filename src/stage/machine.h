@@ -1,0 +1,89 @@
+/*
+ * machine.h - what computes on a rank: weights, KV blocks, engine, links, stages.  Private to this
+ * room.
+ */
+#ifndef EPIDOTE_STAGE_MACHINE_H
+#define EPIDOTE_STAGE_MACHINE_H
+
+#include "stage/crew.h"
+
+/* What a rank's stages need; decided from the layout alone. */
+struct machine_sizes {
+    int n_blocks;  /* of the pool of its decode stage */
+    int n_staging; /* blocks for prompts that its prefill stage computes and sends by `mpi` */
+    int max_tok, max_seqs; /* of one step of its engine; 0 = it has none */
+};
+
+/* What each rank has told all others when its weights were there. */
+struct machine_facts {
+    int32_t n_threads, n_blocks, n_staging;
+    int32_t shares; /* the ranks of its node have memory in common */
+    char why[200];  /* why not, if they should */
+};
+
+/* The pairs of a prefill and a decode stage that have the same kind of link. */
+struct machine_link {
+    int n_pairs; /* 0 = there is none of this kind */
+    const char *why;
+    int from, to;       /* ranks of the first pair */
+    double bytes_per_s; /* measured between those; 0 = nothing moves */
+};
+
+struct machine {
+    struct crew *crew; /* borrowed, as the session */
+    const struct session *session;
+    struct node node;
+    struct machine_sizes sizes;
+    struct machine_facts *facts;                /* [crew->n] owned */
+    struct machine_link links[LINK_KIND_COUNT]; /* rank 0 has all figures */
+    int n_slots;                                /* rows in flight */
+    struct threads *threads;
+    void *shared_weights; /* NULL = the weights have pages of their own */
+    size_t weights_bytes;
+    struct weights *weights;
+    struct kv_space space; /* N = 0: this rank has no blocks */
+    size_t kv_bytes;
+    bool kv_shared;
+    struct kv_pool *pool, *staging; /* NULL = it has none */
+    struct engine *engine;
+    struct world *world;
+    struct link_out *link_out;
+    struct link_in *link_in;
+    struct io *io; /* rank 0 */
+    struct stage *stages[ROLE_COUNT];
+    int n_stages;
+    struct stage *watch; /* one of them */
+};
+
+/* machine_size - what the stages of `rank` need.
+ *   node      in  what it shares
+ *   shares    in  whether the ranks of its node will have memory in common
+ * Local.  Returns ST_OK, ST_CONFIG (logged). */
+enum status machine_size(const struct session *session, const struct crew *crew, int rank,
+                         const struct node *node, bool shares, struct machine_sizes *out_sizes);
+
+/* machine_create - all of it, up to and with the stages, ready for the loop.
+ *   journal  in  rank 0: what the I/O thread appends to; others: NULL
+ * Collective over all.  Returns ST_OK, or what the lowest rank failed with; destroy it in either
+ * case. */
+enum status machine_create(struct crew *crew, const struct session *session,
+                           struct journal *journal, struct machine *machine);
+/* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
+ * soon and no peer is waited for.  Stops the I/O thread: what is queued is written.
+ * Returns ST_OK, or the first error of the I/O thread. */
+enum status machine_destroy(struct machine *machine, bool in_order);
+
+/* ---- links.c --------------------------------------------------------------------------------- */
+
+/* links_check - that the job's `link` is possible for every pair of the layout, before anything is
+ * loaded.  Pure.  Returns ST_OK, ST_CONFIG (logged). */
+enum status links_check(const struct crew *crew, const struct job *job);
+/* links_staging - whether prefill i sends rows of some decode stage by `mpi`. */
+bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
+/* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */
+enum status links_open(struct machine *machine);
+/* links_measure - how fast a pair of each kind is.  Collective over all.  Returns ST_OK, ST_COMM.
+ */
+enum status links_measure(struct machine *machine);
+
+#endif

@@ -1,0 +1,200 @@
+/*
+ * report.c - who does what, and how it went, as lines of text.
+ */
+#include <stdio.h>
+
+#include "stage/report.h"
+
+static double mib(uint64_t n_bytes)
+{
+    return (double)n_bytes / 1048576;
+}
+
+/* "0-3,8" of the cores a rank may use. */
+static char *cores_text(const struct rank_info *info, char *buf, size_t cap)
+{
+    enum { N_CORES = 64 * sizeof info->cores / sizeof *info->cores };
+    size_t n = 0;
+
+    snprintf(buf, cap, "unknown");
+    for (int core = 0, last; core < N_CORES && n < cap; core = last + 2) {
+        last = core - 1;
+        while (last + 1 < N_CORES && (info->cores[(last + 1) / 64] >> ((last + 1) % 64) & 1) != 0)
+            last++;
+        if (last < core)
+            continue;
+        n += (size_t)snprintf(buf + n, cap - n, last > core ? "%s%d-%d" : "%s%d", n > 0 ? "," : "",
+                              core, last);
+    }
+    return buf;
+}
+
+/* ---- the start ------------------------------------------------------------------------------- */
+
+static void report_rank(const struct machine *machine, int rank)
+{
+    const struct crew *crew = machine->crew;
+    const struct rank_info *info = ranks_info(crew->ranks, rank);
+    const struct machine_facts *facts = &machine->facts[rank];
+    const uint64_t block_bytes = kv_block_bytes(&machine->session->kv);
+    char stages[64], cores[128], threads[48] = "", kv[128] = "";
+
+    if (facts->n_threads > 0)
+        snprintf(threads, sizeof threads, "; %d thread%s", facts->n_threads,
+                 facts->n_threads == 1 ? "" : "s");
+    if (facts->n_blocks + facts->n_staging > 0)
+        snprintf(kv, sizeof kv, "; KV %d blocks, %.0f MiB%s", facts->n_blocks + facts->n_staging,
+                 mib((uint64_t)(facts->n_blocks + facts->n_staging) * block_bytes),
+                 facts->n_blocks == 0 ? " to send from" : "");
+    log_info("rank %d on %s, pid %d: %s; cores %s%s; %.1f GiB of memory free%s", rank, info->host,
+             info->pid, crew_stages(&crew->layout, rank, stages, sizeof stages),
+             cores_text(info, cores, sizeof cores), threads, mib(info->available_bytes) / 1024, kv);
+}
+
+/* Ranks that have to do with weights of their own though they are neighbours. */
+static void warn_of_copies(const struct machine *machine)
+{
+    const struct crew *crew = machine->crew;
+
+    for (int r = 0; r < crew->n; r++) {
+        const struct node node = crew_node(crew, r);
+
+        if (node.part == 0 && node.n_computing > 1 && !machine->facts[r].shares)
+            log_warn("%s: its ranks cannot share memory (%s): %d copies of the weights there take "
+                     "%.0f MiB instead of %.0f, and KV blocks are sent",
+                     ranks_info(crew->ranks, r)->host, machine->facts[r].why, node.n_computing,
+                     mib((uint64_t)node.n_computing * machine->weights_bytes),
+                     mib(machine->weights_bytes));
+    }
+}
+
+static void report_links(const struct machine *machine)
+{
+    for (int kind = 0; kind < LINK_KIND_COUNT; kind++) {
+        const struct machine_link *link = &machine->links[kind];
+        char speed[96] = "nothing has to move";
+
+        if (link->n_pairs == 0)
+            continue;
+        if (kind != LINK_SELF)
+            snprintf(speed, sizeof speed, "%.2f GB/s measured from rank %d to rank %d",
+                     link->bytes_per_s / 1e9, link->from, link->to);
+        log_info("prefill to decode: link %s for %d pair%s (%s), %s",
+                 link_kind_name((enum link_kind)kind), link->n_pairs, link->n_pairs == 1 ? "" : "s",
+                 link->why, speed);
+    }
+}
+
+void report_start(const struct machine *machine, double load_s)
+{
+    const struct session *session = machine->session;
+    const struct machine_facts *mine = &machine->facts[0];
+
+    if (machine->crew->n == 1) {
+        log_info("loaded in %.2f s: weights %.0f MiB, KV %d blocks of %d tokens, %.0f MiB; %s, %d "
+                 "threads",
+                 load_s, mib(machine->weights_bytes), mine->n_blocks, session->kv.P,
+                 mib(machine->kv_bytes), session->ops->name, mine->n_threads);
+        return;
+    }
+    for (int r = 0; r < machine->crew->n; r++)
+        report_rank(machine, r);
+    report_links(machine);
+    warn_of_copies(machine);
+    log_info("loaded in %.2f s: weights %.0f MiB, KV blocks of %d tokens and %.1f KiB; %s", load_s,
+             mib(machine->weights_bytes), session->kv.P,
+             (double)kv_block_bytes(&session->kv) / 1024, session->ops->name);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static double share(double part, double whole)
+{
+    return whole > 0 ? 100 * part / whole : 0;
+}
+
+static void print_ranks(const struct crew *crew, const struct figures *figures)
+{
+    const struct wire_beat *totals = &figures->totals;
+    const uint64_t n_rows = figures->counts.n_done - figures->counts.n_kept;
+    char stages[64];
+
+    for (int r = 0; r < crew->n; r++) {
+        const struct wire_beat *beat = &figures->beats[r];
+
+        printf("rank %-4d %s: busy %.0f %%, %llu prompt and %llu answer tokens, %llu steps, %.0f "
+               "MiB\n",
+               r, crew_stages(&crew->layout, r, stages, sizeof stages),
+               share(beat->busy_s, beat->elapsed_s), (unsigned long long)beat->n_prompt_tok,
+               (unsigned long long)beat->n_answer_tok, (unsigned long long)beat->n_steps,
+               mib(beat->memory_peak_bytes));
+    }
+    printf("hand-off  %.2f ms a row exposed, %.1f %% of prefill; %llu pieces, %.1f MiB of KV; %.1f "
+           "messages a row\n",
+           totals->n_handed > 0 ? 1e3 * totals->exposed_s / (double)totals->n_handed : 0,
+           share(totals->exposed_s, totals->prefill_s), (unsigned long long)totals->n_pieces,
+           mib(totals->kv_bytes), n_rows > 0 ? (double)totals->n_messages / (double)n_rows : 0);
+}
+
+void report_summary(const struct session *session, const struct crew *crew,
+                    const struct figures *figures)
+{
+    const struct journal_counts *counts = &figures->counts;
+    const struct wire_beat *totals = &figures->totals;
+    const double run_s = figures->run_s > 0 ? figures->run_s : 1e-9;
+    uint64_t peak_bytes = host_memory_peak_bytes();
+    int n_engines = 0;
+    char in_rate[16], out_rate[16];
+
+    for (int r = 0; r < crew->n; r++) {
+        n_engines += plan_layout_computes(&crew->layout, r);
+        if (figures->beats != NULL && figures->beats[r].memory_peak_bytes > peak_bytes)
+            peak_bytes = figures->beats[r].memory_peak_bytes;
+    }
+    printf("rows      %llu in = %llu done + %llu failed%s\n", (unsigned long long)counts->n_rows,
+           (unsigned long long)(counts->n_done - counts->n_failed),
+           (unsigned long long)counts->n_failed,
+           counts->n_done == counts->n_rows ? "" : " + some left");
+    printf("attempts  %llu, %llu rows found done by this one\n",
+           (unsigned long long)counts->n_attempts, (unsigned long long)counts->n_kept);
+    printf("time      %.2f s load, %.2f s run (engine%s busy %.0f %%), %.2f s merge\n",
+           figures->load_s, figures->run_s, n_engines > 1 ? "s" : "",
+           share(totals->busy_s, run_s * n_engines), figures->merge_s);
+    printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
+           (unsigned long long)totals->n_prompt_tok,
+           units_si(in_rate, sizeof in_rate, (double)totals->n_prompt_tok / run_s),
+           (unsigned long long)totals->n_answer_tok,
+           units_si(out_rate, sizeof out_rate, (double)totals->n_answer_tok / run_s),
+           (unsigned long long)totals->n_steps, (unsigned long long)totals->n_messages);
+    printf("memory    %.0f MiB resident at most%s\n", mib(peak_bytes),
+           crew->n > 1 ? " in one rank, what it shares with others included" : "");
+    if (crew->n > 1 && figures->beats != NULL)
+        print_ranks(crew, figures);
+    if (counts->n_failed > 0)
+        printf("failed    why: epidote inspect %s\n", session->job->results);
+    printf("results   %s\n", session->job->results);
+}
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+void report_layout(const struct session *session, const struct crew *crew)
+{
+    const struct ops *ops = session->ops;
+    char stages[64];
+
+    if (crew->n == 1) {
+        printf("layout    one process: coordinator, prefill, decode; link self; %d threads, %s, "
+               "%s\n",
+               session->job->threads > 0 ? session->job->threads
+                                         : ranks_threads(crew->ranks, &crew->layout),
+               ops->name, ops->numerics);
+        return;
+    }
+    printf("layout    %d ranks%s: %d prefill, %d decode; link %s; %s, %s\n", crew->n,
+           crew->supposed ? " on one node, as an example" : "", crew->layout.n_stages[ROLE_PREFILL],
+           crew->layout.n_stages[ROLE_DECODE], session->job->link, ops->name, ops->numerics);
+    for (int r = 0; r < crew->n; r++)
+        printf("          rank %d%s%s: %s\n", r, crew->supposed ? "" : " on ",
+               crew->supposed ? "" : ranks_info(crew->ranks, r)->host,
+               crew_stages(&crew->layout, r, stages, sizeof stages));
+}
