@@ -193,7 +193,7 @@ tsan: deps-tools
 # The tests of ranks once more with the other MPI.
 mpich:
 	@.ci/deps.sh build mpich
-	@$(again) MPICC=mpicc.mpich test-fast TESTS="$(basename $(notdir $(wildcard tests/mpi_*.c))) e2e_endings"
+	@$(again) MPICC=mpicc.mpich test-fast TESTS="$(basename $(notdir $(wildcard tests/mpi_*.c))) e2e_endings e2e_ranks e2e_ranks_kill e2e_peers e2e_launch"
 
 fuzz: deps-tools
 	@$(again) FUZZ=1 CC=clang BUILD=debug SAN=address,undefined fuzz-run
