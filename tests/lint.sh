@@ -148,7 +148,7 @@ typedefs() {
     # libraries' and C's own types may end in _t, ours may not
     code $(sources) | grep -oE '^[^:]+:[0-9]+:|\b[A-Za-z_][A-Za-z0-9_]*_t\b' |
         awk '/:$/ { at = $0; next } { print at " " $0 }' |
-        grep -vE ' (u?int(8|16|32|64|ptr|max)_t|u?int_(fast|least)[0-9]+_t|s?size_t|ptrdiff_t|off_t|pid_t|mode_t|time_t|uid_t|gid_t|sigset_t|sig_atomic_t|clockid_t|cpu_set_t|max_align_t|pthread_([a-z]+_)?t|hid_t|herr_t|hsize_t|hssize_t|htri_t|haddr_t|hvl_t|hbool_t|H5[A-Z]+_[A-Za-z0-9_]+_t|json_(t|int_t|error_t)|config_(t|setting_t)|utf8proc_[a-z0-9]+_t|XXH[0-9]+_(hash|state)_t|cudaStream_t|cudaError_t|cudaEvent_t|locale_t|va_list_t)$' |
+        grep -vE ' (u?int(8|16|32|64|ptr|max)_t|u?int_(fast|least)[0-9]+_t|s?size_t|ptrdiff_t|off_t|pid_t|mode_t|time_t|timer_t|siginfo_t|uid_t|gid_t|sigset_t|sig_atomic_t|clockid_t|cpu_set_t|max_align_t|pthread_([a-z]+_)?t|hid_t|herr_t|hsize_t|hssize_t|htri_t|haddr_t|hvl_t|hbool_t|H5[A-Z]+_[A-Za-z0-9_]+_t|json_(t|int_t|error_t)|config_(t|setting_t)|utf8proc_[a-z0-9]+_t|XXH[0-9]+_(hash|state)_t|cudaStream_t|cudaError_t|cudaEvent_t|locale_t|va_list_t)$' |
         sed 's/$/   a name of ours ends in _t/'
 }
 

@@ -58,9 +58,9 @@ static enum status make(size_t n_bytes, struct offer *offer, struct row_error *w
         return failed(why, "make", n_bytes);
     if (pwrite(fd, &offer->number, sizeof offer->number, (off_t)end) !=
         (ssize_t)sizeof offer->number) {
-        failed(why, "make", n_bytes);
+        const enum status st = failed(why, "make", n_bytes); /* before close changes errno */
         close(fd);
-        return ST_ROW;
+        return st;
     }
     offer->fd = fd;
     return ST_OK;
