@@ -60,7 +60,7 @@ again() {
     same "digest" "$(digest "$dir/a.out.h5")" "$want"
 }
 
-silent_ms=$((timeout_s * 1000 + 1000)) # the launcher has its word, too
+silent_ms=$((timeout_s * 1000))
 lost STOP 3 2 decode/0 $silent_ms
 lost STOP 3 0 coordinator $silent_ms 'link="mpi"'
 lost KILL 3 1 prefill/0 $silent_ms

@@ -310,7 +310,7 @@ static void printed_jobs_read_back(void)
         {"rows = \"1:\"; temperature = 0.1; top_p = 0.3333333333333333; seed = 123456789012345;\n"
          "max_errors = 99999999999L; stop = [\"\\\\\", \"tab\\t\\r\\f\\x01\", \"é\", \"# no\"];\n"
          "system_prompt = \"two\\nlines \\\"and\\\" // @include\"; groups = { decode = 2; };"},
-        {"rows = \":18446744073709551614\"; peer_timeout_s = 1.0000000000000002; chat = true;\n"
+        {"rows = \":18446744073709551614\"; peer_timeout_s = 3.0000000000000004; chat = true;\n"
          "system_prompt = \"\"; precision = \"f32\"; kv_block_tok = 32; progress = 1e-300;"},
     };
 

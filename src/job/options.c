@@ -92,7 +92,7 @@ const struct job_option job_options[] = {
      "memory of a rank's KV blocks; 0 = chosen from context, decode_batch and the free memory"},
     {"order",               "input", "",       OPT_ENUM,   0,    FIELD(order),              0,    0,      order_names,
      "order in which rows are begun: as in the file, or longest first within a window of rows"},
-    {"peer_timeout_s",      "60",    "s",      OPT_NUMBER, 0,    FIELD(peer_timeout_s),     1,    86400,  NULL,
+    {"peer_timeout_s",      "60",    "s",      OPT_NUMBER, 0,    FIELD(peer_timeout_s),     3,    86400,  NULL,
      "a rank that is silent for so long is taken for dead"},
     {"progress",            "5",     "s",      OPT_NUMBER, 0,    FIELD(progress_s),         0,    86400,  NULL,
      "time between progress lines; 0 = none"},

@@ -23,6 +23,9 @@
 #define LOST_PART 0.8   /* silence of a lost rank */
 #define LATE_PART 0.9   /* silence of rank 0, for those that leave it to rank 1 */
 #define BEAT_MOST_S 1.0
+/* What is left of a short peer_timeout_s after LOST_PART is too little for the launcher to end. */
+#define END_S 1.2
+#define LATE_S 0.6 /* the same after LATE_PART */
 
 struct peer {
     struct wire_beat beat; /* the last that came */
@@ -282,6 +285,14 @@ err:
     return st;
 }
 
+/* How much silence is a loss, so that the run is over within peer_timeout_s. */
+static double lost_after_s(const struct watch *self, double part, double end_s)
+{
+    const double timeout_s = self->args.peer_timeout_s;
+
+    return part * timeout_s < timeout_s - end_s ? part * timeout_s : timeout_s - end_s;
+}
+
 /* Rank 0, when all rows are written: all ranks are to end soon.  One that does not may wait for a
  * rank that ended, said so, and was lost after that: nobody misses it any more. */
 static enum status look_at_end(struct watch *self)
@@ -293,7 +304,7 @@ static enum status look_at_end(struct watch *self)
     if (!coordinator_ended(self))
         self->ending_s = self->awake_s;
     const double ending_s = self->awake_s - self->ending_s;
-    if (ending_s < LOST_PART * self->args.peer_timeout_s)
+    if (ending_s < lost_after_s(self, LOST_PART, END_S))
         return ST_OK;
     while (rank + 1 < self->n_ranks &&
            (rank == 0 ? others_ended(self) : self->peers[rank].reported))
@@ -315,8 +326,8 @@ err:
 static enum status look_for_lost(struct watch *self)
 {
     enum status st = ST_OK;
-    const double part = self->rank <= 1 ? LOST_PART : LATE_PART;
-    const double limit_s = part * self->args.peer_timeout_s;
+    const double limit_s = self->rank <= 1 ? lost_after_s(self, LOST_PART, END_S)
+                                           : lost_after_s(self, LATE_PART, LATE_S);
 
     if (self->rank != 0)
         return look_at_peer(self, 0, limit_s);
