@@ -404,18 +404,15 @@ err:
     return st;
 }
 
-enum status machine_destroy(struct machine *machine, bool in_order)
+void machine_destroy(struct machine *machine, bool in_order)
 {
-    /* Stages hold rows of the I/O thread: they go first.  What is queued is still written. */
     for (int i = 0; i < machine->n_stages; i++)
         if (machine->stages[i] != machine->watch)
             stage_destroy(machine->stages[i]);
     stage_destroy(machine->watch);
-    const enum status st = io_stop(machine->io);
-
     if (!in_order) { /* bytes may still come in: their places stay until the process ends */
         world_abandon(machine->world);
-        return st;
+        return;
     }
     world_destroy(machine->world);
     link_out_destroy(machine->link_out);
@@ -433,5 +430,4 @@ enum status machine_destroy(struct machine *machine, bool in_order)
     threads_destroy(machine->threads);
     host_free(machine->facts);
     *machine = (struct machine){.n_stages = 0};
-    return st;
 }

@@ -69,9 +69,8 @@ enum status machine_size(const struct session *session, const struct crew *crew,
 enum status machine_create(struct crew *crew, const struct session *session,
                            struct journal *journal, struct machine *machine);
 /* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
- * soon and no peer is waited for.  Stops the I/O thread: what is queued is written.
- * Returns ST_OK, or the first error of the I/O thread. */
-enum status machine_destroy(struct machine *machine, bool in_order);
+ * soon and no peer is waited for.  machine->io stays, for the caller to stop after that. */
+void machine_destroy(struct machine *machine, bool in_order);
 
 /* ---- links.c --------------------------------------------------------------------------------- */
 

@@ -2,11 +2,14 @@
  * watch.c - whether all ranks live, what they do, and how all of them learn that one has failed.
  *
  *   all the time   BEAT ───► watch/0 ──BEAT──► all     each end hears that the other lives
- *   one fails      FAIL ───► watch/0 ──FAIL──► all     the run ends; watch/0 logs why, once
+ *   one fails      FAIL ───► watch/0 ──FAIL──► all     the run ends; who fails logs why, once
  *   one has ended  REPORT ─► watch/0                   its figures are complete
  *
  * A rank that is silent for most of peer_timeout_s is lost: watch/0 says so and fails for it.  If
  * that rank is 0, rank 1 does so in its place; the others give it time before they do.
+ *
+ * Whatever comes from a rank breaks its silence, if only a part of a long message: behind those of
+ * many rows a BEAT may be late (world_n_heard).
  *
  * Silence counts only while this watch is awake: of the time between two polls no more than one
  * poll may take is counted, so a process that was stopped does not take its peers for lost.
@@ -29,7 +32,8 @@
 
 struct peer {
     struct wire_beat beat; /* the last that came */
-    double heard_s;        /* when, in time awake */
+    double heard_s;        /* when it was heard last, in time awake */
+    uint32_t n_heard;      /* world_n_heard at that time */
     bool reported;         /* and says no more */
 };
 
@@ -263,7 +267,13 @@ const struct wire_fail *watch_failure(const struct stage *watch)
 static enum status look_at_peer(struct watch *self, int rank, double limit_s)
 {
     enum status st;
-    const struct peer *peer = &self->peers[rank];
+    struct peer *peer = &self->peers[rank];
+    const uint32_t n_heard = world_n_heard(self->args.world, rank);
+
+    if (n_heard != peer->n_heard) {
+        peer->n_heard = n_heard;
+        peer->heard_s = self->awake_s;
+    }
     const double silent_s = self->awake_s - peer->heard_s;
     char message[sizeof self->failure.message];
 
@@ -276,7 +286,8 @@ static enum status look_at_peer(struct watch *self, int rank, double limit_s)
         "finished rows are kept",
         self->args.who[rank], silent_s, self->args.peer_timeout_s,
         peer->beat.doing[0] != '\0' ? peer->beat.doing : "nothing");
-    log_error("%s", message);
+    if (self->rank == 0) /* of rank 0 many ranks hear nothing: who tells is found when they end */
+        log_error("%s", message);
     note_failure(self, rank, ST_COMM, message);
     self->failure.lost = true;
     TRY(tell_all(self, rank), err);
@@ -371,9 +382,7 @@ static enum status take_fail(struct watch *self, const struct msg *msg)
         return ST_OK;
     self->failure = fail;
     if (self->rank == 0) {
-        if (fail.status != ST_STOPPED) /* of that, those who end the run tell */
-            log_error("%s: %s", self->args.who[msg->from.index], fail.message);
-        TRY(tell_all(self, -1), err);
+        TRY(tell_all(self, -1), err); /* that rank has logged it */
     }
     return (enum status)fail.status;
 err:
