@@ -219,7 +219,7 @@ static int keep_waiting(struct ranks *ranks, bool silent)
     if (ranks_me(ranks) == 0) {
         const double begin_s = clock_now_s();
 
-        while (clock_now_s() - begin_s < 7.5) {
+        while (clock_now_s() - begin_s < 3.5) {
             CHECK(ranks_alive(ranks) == ST_OK);
             clock_sleep_us(1000);
         }

@@ -16,9 +16,10 @@
 #include "comm/ranks.h"
 
 enum { TALK_MAGIC = 0x6b6c6154 }; /* "Talk" */
-#define GRACE_S 5.0 /* how much longer others wait for rank 0 than it waits for them */
-#define NEWS_S 10.0 /* when rank 0 first says whom it waits for */
-#define NOTE_S 1.0  /* between two notes of rank 0 that it lives */
+#define GRACE_S 1.0  /* how much longer others wait for word of rank 0 than it waits for them */
+#define ANSWER_S 5.0 /* for those that still listen to hear who is missing */
+#define NEWS_S 10.0  /* when rank 0 first says whom it waits for */
+#define NOTE_S 1.0   /* between two notes of rank 0 that it lives */
 
 struct talk_head {          /* before the bytes of both directions */
     uint32_t magic, number; /* of the exchange: ranks at different places do not mix */
@@ -230,7 +231,7 @@ static enum status answer(struct ranks *ranks, const struct talk *talk, uint8_t 
                                 &requests[n++]),
                       talk->doing),
             err);
-    const double limit_s = missing >= 0 ? GRACE_S : RANKS_PATIENCE_S;
+    const double limit_s = missing >= 0 ? ANSWER_S : RANKS_PATIENCE_S;
     st = wait_all(&(struct wait){ranks, talk, requests, n, 1, true}, limit_s, &late);
     if (st == ST_AGAIN && missing < 0) {
         ranks->missing = late;

@@ -21,6 +21,8 @@
 /* For rank 0 to write down how it ended, before the others end the run themselves: this, or
  * peer_timeout_s if that is longer, for its last sync may be slow. */
 #define END_PATIENCE_S 10.0
+/* Of peer_timeout_s: how long ranks wait for each other once the loop has ended well. */
+#define END_PART 0.6
 
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
@@ -87,13 +89,14 @@ err:
 }
 
 /* What rank 0 alone knows, told to all. */
-static enum status tell_all(struct run *run, uint64_t mine, uint64_t *out_of_rank_0)
+static enum status tell_all(struct run *run, uint64_t mine, const char *doing,
+                            uint64_t *out_of_rank_0)
 {
     enum status st = ST_NOMEM;
     struct crew *crew = &run->crew;
     uint64_t *all = host_alloc((size_t)crew->n * sizeof *all);
 
-    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "starting up"), err);
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, doing), err);
     TRY(ranks_gather(crew->ranks, &mine, sizeof mine, all), err);
     *out_of_rank_0 = all[0];
 err:
@@ -118,7 +121,8 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
-    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, out_n_todo);
+    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
+                  out_n_todo);
 err:
     return st;
 }
@@ -203,6 +207,7 @@ static enum status serve(struct run *run)
             note_end(run, st, machine.watch);
         take_figures(run, &machine, clock_now_s() - loaded_s);
         run->apart = st != ST_OK && run->crew.n > 1;
+        log_hold(!leads(run) && !run->apart); /* together again: rank 0 speaks */
     }
     struct io *io = machine.io; /* stages hold rows of it: they go first */
     machine_destroy(&machine, !run->apart);
@@ -245,10 +250,11 @@ static enum status finish(struct run *run)
     enum status st = ST_OK;
 
     run->begun = true;
+    run->crew.patience_s = END_PART * run->job->peer_timeout_s;
     if (leads(run) && !journal_complete(run->journal))
         st = crew_busy(&run->crew, merge, run);
     const bool complete = leads(run) && st == ST_OK;
-    st = ranks_agree(run->crew.ranks, st, "merging the results", run->job->peer_timeout_s);
+    st = ranks_agree(run->crew.ranks, st, "merging the results", run->crew.patience_s);
     if (!complete || st != ST_COMM)
         return st;
     log_warn("a rank was lost at the very end; %s is complete", run->job->results);
@@ -415,7 +421,7 @@ err:
     if (st == ST_COMM && run.lost < 0)
         run.lost = ranks_missing(ranks);
     outcome = (uint64_t)end(&run, st);
-    if (!run.apart && tell_all(&run, outcome, &outcome) != ST_OK)
+    if (!run.apart && tell_all(&run, outcome, "ending", &outcome) != ST_OK)
         run.apart = true;
     crew_end(&run.crew);
     if (run.apart)
