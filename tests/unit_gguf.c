@@ -495,7 +495,8 @@ static const struct damage damages[] = {
     {TENSOR_DIM0, "blk.0.attn_q.weight", 1e15, "", ST_FORMAT, {"attn_q.weight takes", "holds"}},
     {TENSOR_DIMS, "blk.0.attn_q.weight", 0, "", ST_FORMAT, {"attn_q.weight has 0 dimensions"}},
     {TENSOR_DIMS, "blk.0.attn_q.weight", 5, "", ST_FORMAT, {"attn_q.weight has 5 dimensions"}},
-    {TENSOR_TYPE, "blk.0.attn_q.weight", 12, "", ST_UNSUPPORTED, {"Q4_K", "this version has F32"}},
+    {TENSOR_TYPE, "blk.0.attn_q.weight", 23, "", ST_UNSUPPORTED, {"IQ4_XS", "Q5_K, Q6_K: get the"}},
+    {TENSOR_TYPE, "blk.0.attn_q.weight", 12, "", ST_FORMAT, {"Q4_K", "blocks of 256 elements"}},
     {TENSOR_TYPE, "blk.0.attn_q.weight", 4000, "", ST_UNSUPPORTED, {"unknown (number 4000)"}},
     {TENSOR_TYPE, "output_norm.weight", 8, "", ST_OK, {NULL}}, /* Q8_0, in the same place */
     {TENSOR_OFFSET, "blk.0.attn_q.weight", 33, "", ST_FORMAT, {"at 33", "alignment 32"}},

@@ -406,10 +406,12 @@ static enum status tensor_type_of(const struct gguf *g, const char *name, size_t
                                   enum tensor_type *out)
 {
     const char *type_name = type < sizeof ggml_types / sizeof ggml_types[0] ? ggml_types[type] : "";
-    char have[96] = "";
+    char have[256] = "";
     size_t n_have = 0;
 
     for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        if (t == TENSOR_F8_E4M3) /* no GGUF file has it */
+            continue;
         if (strcmp(tensor_type_name((enum tensor_type)t), type_name) == 0) {
             *out = (enum tensor_type)t;
             return ST_OK;

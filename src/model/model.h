@@ -30,6 +30,7 @@ struct model_config {
 
 /* ---- files (source.c inspect.c bind.c dequant.c, gguf*.c, hf_*.c safetensors.c) ------------ */
 
+/* Fingerprints hold these numbers: new ones go to the end. */
 enum tensor_type {
     TENSOR_F32,
     TENSOR_F16,
@@ -37,6 +38,14 @@ enum tensor_type {
     TENSOR_Q4_0,
     TENSOR_Q4_1,
     TENSOR_Q8_0,
+    TENSOR_Q5_0,
+    TENSOR_Q5_1,
+    TENSOR_Q2_K,
+    TENSOR_Q3_K,
+    TENSOR_Q4_K,
+    TENSOR_Q5_K,
+    TENSOR_Q6_K,
+    TENSOR_F8_E4M3, /* of safetensors only */
     TENSOR_TYPE_COUNT
 };
 const char *tensor_type_name(enum tensor_type type);
