@@ -21,6 +21,7 @@ static const struct {
     {GOLDEN "odd", GOLDEN "odd/model.golden"},
     {GOLDEN "biased", GOLDEN "biased/model.golden"},
     {GOLDEN "biased/F32.gguf", GOLDEN "biased/model.golden"},
+    {GOLDEN "kquant/kquant.gguf", GOLDEN "kquant/kquant.golden"}, /* all types of GGUF */
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
