@@ -402,6 +402,7 @@ static const struct damage damages[] = {
     {CUT, "", 10, "", ST_FORMAT, {"byte 8", "number of tensors"}},
     {CUT, "", -1, "", ST_FORMAT, {"blk.1.ffn_down.weight", "holds", "get it again"}},
     {BYTES_U32, "0", 0x46554746, "", ST_FORMAT, {"byte 0", "not a GGUF file", "name a .gguf"}},
+    {BYTES_U32, "4", 2, "", ST_OK, {NULL}}, /* version 2 is the same, little-endian */
     {BYTES_U32, "4", 1, "", ST_UNSUPPORTED, {"byte 4", "version 1", "convert"}},
     {BYTES_U32, "4", 0x03000000, "", ST_UNSUPPORTED, {"byte 4", "big-endian", "convert"}},
     {BYTES_U64, "8", -1, "", ST_FORMAT, {"byte 8", "18446744073709551615 tensors"}},
@@ -424,7 +425,8 @@ static const struct damage damages[] = {
     {KEY_DROP, "general.architecture", 0, "", ST_FORMAT, {"general.architecture is missing"}},
     {KEY_TEXT, "general.architecture", 0, "qwen2", ST_UNSUPPORTED, {"qwen2", "has: llama"}},
     {KEY_TEXT, "general.type", 0, "adapter", ST_UNSUPPORTED, {"general.type", "adapter"}},
-    {KEY_U32, "split.count", 3, "", ST_UNSUPPORTED, {"split.count", "3 files", "merge"}},
+    {KEY_U32, "split.count", 3, "", ST_FORMAT, {"split.count", "-1, 3 and -1", "get it again"}},
+    {KEY_U32, "split.count", 0, "", ST_OK, {NULL}},
     {KEY_U32, "general.quantization_version", 1, "", ST_UNSUPPORTED, {"quantization_version is 1"}},
     /* hyper-parameters */
     {KEY_DROP, "llama.block_count", 0, "", ST_FORMAT, {"llama.block_count is missing"}},

@@ -288,6 +288,9 @@ static void one_file(void)
     refused(ST_IO, "config.json: not there", "name a directory with config.json");
     write_config(false, false);
     refused(ST_IO, "neither model.safetensors nor", "convert them to safetensors");
+    write_text("pytorch_model.bin", "PK");
+    refused(ST_UNSUPPORTED, "/pytorch_model.bin: weights in this form", "model.safetensors");
+    remove_file("pytorch_model.bin");
     write_tensors("model.safetensors", 0);
     accepted();
 

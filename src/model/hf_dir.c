@@ -258,6 +258,34 @@ static bool exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+/* A directory with weights in a form that is not read, or without any. */
+static enum status no_tensors(const struct model_source *source)
+{
+    static const char *const others[] = {"pytorch_model.bin",
+                                         "pytorch_model.bin.index.json",
+                                         "consolidated.safetensors",
+                                         "consolidated.00.pth",
+                                         "tf_model.h5",
+                                         "flax_model.msgpack"};
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        const char *path = path_in(source, others[i]);
+
+        if (path == NULL)
+            return ST_NOMEM;
+        if (!exists(path))
+            continue;
+        log_error("%s: weights in this form are not supported; convert them to model.safetensors "
+                  "(transformers: save_pretrained)",
+                  path);
+        return ST_UNSUPPORTED;
+    }
+    log_error("%s: holds neither model.safetensors nor model.safetensors.index.json; other weight "
+              "files (pytorch_model.bin) are not supported, convert them to safetensors",
+              source->path);
+    return ST_IO;
+}
+
 static enum status load_tensors(struct model_source *source, struct tensor_list *list)
 {
     const char *whole = path_in(source, "model.safetensors");
@@ -271,10 +299,7 @@ static enum status load_tensors(struct model_source *source, struct tensor_list 
     }
     if (exists(index))
         return add_indexed(source, index, list);
-    log_error("%s: holds neither model.safetensors nor model.safetensors.index.json; other weight "
-              "files (pytorch_model.bin) are not supported, convert them to safetensors",
-              source->path);
-    return ST_IO;
+    return no_tensors(source);
 }
 
 enum status hf_dir_load(struct model_source *source)
