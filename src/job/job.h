@@ -11,7 +11,7 @@
 
 #include "base/base.h"
 
-enum precision { PRECISION_BF16, PRECISION_F32, PRECISION_COUNT };
+enum precision { PRECISION_BF16, PRECISION_F32, PRECISION_STORED, PRECISION_COUNT };
 enum row_order { ORDER_INPUT, ORDER_LONGEST, ORDER_COUNT };
 
 /* One field per row of the option table in options.c, where the meaning of each is written.  Paths

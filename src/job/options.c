@@ -6,7 +6,7 @@
  */
 #include "job/options.h"
 
-static const char *const precision_names[] = {"bf16", "f32", NULL};
+static const char *const precision_names[] = {"bf16", "f32", "stored", NULL};
 static const char *const order_names[] = {"input", "longest", NULL};
 static const char *const backend_names[] = {"cpu", NULL};
 static const char *const block_names[] = {"16", "32", "64", NULL};
@@ -72,7 +72,7 @@ const struct job_option job_options[] = {
     {"parse_special",       "false", "",       OPT_BOOL,   RES,  FIELD(parse_special),      0,    0,      NULL,
      "texts of special tokens (\"<|im_end|>\") in prompts become those tokens"},
     {"precision",           "bf16",  "",       OPT_ENUM,   RES,  FIELD(precision),          0,    0,      precision_names,
-     "what weights and KV are stored as; f32 is for checking"},
+     "of weights and KV; stored = bf16, but weights stay as they are in the file: less memory, slower; f32 is for checking"},
 
     {"backend",             "cpu",   "",       OPT_TEXT,   0,    FIELD(backend),            1,    255,    backend_names,
      "what computes"},

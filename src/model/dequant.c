@@ -96,8 +96,8 @@ static void unpermute(float *bias, int64_t n, int E)
     }
 }
 
-void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
-                      float *out)
+void model_source_part(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                       int64_t first, int64_t n, float *out)
 {
     const struct tensor_view *view = model_source_tensor(source, id, layer);
 
@@ -105,8 +105,20 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
     if (source->permuted && (id == WEIGHT_Q || id == WEIGHT_K))
         row = permuted_row(row, source->config.E);
     const struct tensor_type_info *info = tensor_type_info(view->type);
-    info->dequantize(view->data + (size_t)row * view->row_bytes, view->n_cols / info->block_elems,
-                     out);
+    assert(first % info->block_elems == 0 && n % info->block_elems == 0);
+    assert(first >= 0 && n >= 0 && n <= view->n_cols - first);
+    info->dequantize(view->data + (size_t)row * view->row_bytes +
+                         (size_t)(first / info->block_elems) * (size_t)info->block_bytes,
+                     n / info->block_elems, out);
+}
+
+void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                      float *out)
+{
+    const struct tensor_view *view = model_source_tensor(source, id, layer);
+
+    assert(view != NULL);
+    model_source_part(source, id, layer, row, 0, view->n_cols, out);
     if (source->permuted && (id == WEIGHT_Q_BIAS || id == WEIGHT_K_BIAS))
         unpermute(out, view->n_cols, source->config.E);
 }

@@ -146,12 +146,20 @@ enum status session_open(const struct job *job, struct session *session)
     TRY(resolve_context(session), err);
     TRY(resolve_chat(session), err);
     session->type = job->precision == PRECISION_F32 ? OPS_F32 : OPS_BF16;
+    session->stored = job->precision == PRECISION_STORED;
     session->kv = resolve_kv(session);
     TRY(make_intake(session), err);
     TRY(job_print(job, &session->effective_job), err);
     TRY(buf_put(&session->effective_job, "", 1), err);
 err:
     return st;
+}
+
+void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped)
+{
+    *out_mapped = 0;
+    *out_own = session->stored ? weights_stored_bytes(session->source, out_mapped)
+                               : weights_bytes(model_source_config(session->source), session->type);
 }
 
 uint64_t session_fingerprint(struct session *session)

@@ -16,6 +16,7 @@ struct session {
     const struct chat_template *chat; /* NULL if no row needs one */
     const struct ops *ops;
     enum ops_type type;
+    bool stored; /* weights stay as they are in the file */
     int context;
     struct kv_layout kv;
     uint64_t rows_begin, rows_end;
@@ -30,6 +31,9 @@ struct session {
  * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
 enum status session_open(const struct job *job, struct session *session);
 void session_close(struct session *session);
+/* session_weights_bytes - memory that the weights take: *out_own set aside, shared by the ranks of
+ * a node if they can; *out_mapped of the model's files, which ranks of a node share anyway. */
+void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped);
 /* session_fingerprint - of the model; reads it to its end the first time. */
 uint64_t session_fingerprint(struct session *session);
 /* session_identify - what the results depend on, as the journal and the result file say it; reads
