@@ -11,7 +11,7 @@
 static enum status load(const uint8_t *data, size_t n_bytes, struct model_source **out_source)
 {
     struct model_source *source = NULL;
-    struct file_map *copy = calloc(1, sizeof *copy);
+    struct source_file *copy = calloc(1, sizeof *copy);
     uint8_t *bytes = malloc(n_bytes > 0 ? n_bytes : 1);
     enum status st;
 
@@ -20,8 +20,8 @@ static enum status load(const uint8_t *data, size_t n_bytes, struct model_source
     CHECK(source_begin("test.gguf", &source) == ST_OK);
     st = gguf_load(source, bytes, n_bytes, "test.gguf");
     if (st == ST_OK && out_source != NULL) {
-        *copy = (struct file_map){bytes, n_bytes};
-        source->maps = copy; /* n_maps stays 0: freed by the test */
+        copy->map = (struct file_map){bytes, n_bytes};
+        source->files = copy; /* n_files stays 0: freed by the test */
         *out_source = source;
         return st;
     }
@@ -33,7 +33,7 @@ static enum status load(const uint8_t *data, size_t n_bytes, struct model_source
 
 static void unload(struct model_source *source)
 {
-    free((void *)(uintptr_t)source->maps[0].data);
+    free((void *)(uintptr_t)source->files[0].map.data);
     model_close(source);
 }
 
@@ -220,8 +220,11 @@ static void inspect_text(void)
                                         "format       GGUF v3, ",
                                         "family       llama",
                                         "context      ",
-                                        "Q4_0 in ",
-                                        "F32 in ",
+                                        "types        embedding  Q4_0 in 1 tensor\n",
+                                        "             attention  Q4_0 in 8 tensors\n",
+                                        "             norms      F32 in 5 tensors\n",
+                                        "MiB as bf16, 0.",
+                                        "MiB with precision = \"stored\"; KV 0.",
                                         "parameters   0.",
                                         "tokeniser    300 tokens",
                                         "BOS, EOS     ",

@@ -113,6 +113,12 @@ static void whole_model(void)
         free_file(&f);
     }
     CHECK_INT(n_found, 2 + 9 * L);
+    struct buf text = {0};
+    CHECK_INT(model_inspect(source, &text), ST_OK);
+    CHECK_INT(buf_put(&text, "", 1), ST_OK);
+    CHECK_HAS((const char *)text.data, "MiB of weights in several files\nfiles        m-00001-of");
+    CHECK_HAS((const char *)text.data, "\n             m-00003-of-00003.gguf, 0.");
+    buf_free(&text);
     model_close(source);
 }
 

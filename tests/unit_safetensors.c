@@ -427,6 +427,20 @@ static void write_index(const char *file_of_norm)
     buf_free(&text);
 }
 
+static void has_files(void)
+{
+    struct model_source *source = NULL;
+    struct buf text = {0};
+
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    CHECK_INT(model_inspect(source, &text), ST_OK);
+    CHECK_INT(buf_put(&text, "", 1), ST_OK);
+    CHECK_HAS((const char *)text.data, "a.safetensors, 0.0 MiB\n");
+    CHECK_HAS((const char *)text.data, "b.safetensors, 0.0 MiB\n");
+    buf_free(&text);
+    model_close(source);
+}
+
 static void several_files(void)
 {
     fill();
@@ -440,6 +454,7 @@ static void several_files(void)
     write_tensors("b.safetensors", 1);
     write_index("a.safetensors");
     CHECK(accepted() == whole); /* the fingerprint is of the content, not of the files */
+    has_files();
 
     write_index("b.safetensors");
     refused(ST_FORMAT, "model.norm.weight is in", "the index says b.safetensors");

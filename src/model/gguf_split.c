@@ -131,16 +131,15 @@ err:
 static enum status add_part(struct model_source *source, const char *path, int no,
                             const struct split *split, struct tensor_list *list)
 {
-    struct file_map *map = &source->maps[source->n_maps];
-    enum status st = file_map_open(path, map);
+    struct file_map map;
+    const enum status st = source_map(source, path, &map);
 
-    if (st != ST_OK) {
+    if (st == ST_IO)
         log_error("%s: part %d of %d of the model is missing; %s", path, no + 1, split->count,
                   together);
+    if (st != ST_OK)
         return st;
-    }
-    source->n_maps++;
-    return gguf_split_read(map, path, no, split->count, split->n_tensors, source->arena, list);
+    return gguf_split_read(&map, path, no, split->count, split->n_tensors, source->arena, list);
 }
 
 enum status gguf_split_load(struct model_source *source, struct gguf *first,
@@ -152,13 +151,6 @@ enum status gguf_split_load(struct model_source *source, struct gguf *first,
     TRY(read_split(first, &split), err);
     if (split.count == 0)
         return ST_OK;
-    if (split.count > 1) {
-        const size_t n_maps = (size_t)source->n_maps + (size_t)split.count - 1;
-        struct file_map *maps = host_realloc(source->maps, n_maps * sizeof *maps);
-        if (maps == NULL)
-            return ST_NOMEM;
-        source->maps = maps;
-    }
     for (int no = 1; no < split.count; no++) {
         const char *path = part_path(source->arena, first->origin, no, split.count);
 

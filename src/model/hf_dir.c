@@ -138,15 +138,14 @@ done:
 
 /* ---- weights ---------------------------------------------------------------------------------- */
 
-/* Map a file as the next of source->maps, which has room, and list its tensors. */
+/* Map a file and list its tensors. */
 static enum status add_file(struct model_source *source, const char *path, struct tensor_list *list)
 {
-    struct file_map *map = &source->maps[source->n_maps];
+    struct file_map map;
     enum status st;
 
-    TRY(file_map_open(path, map), err);
-    source->n_maps++;
-    TRY(safetensors_list(map->data, map->n_bytes, path, source->arena, list), err);
+    TRY(source_map(source, path, &map), err);
+    TRY(safetensors_list(map.data, map.n_bytes, path, source->arena, list), err);
 err:
     return st;
 }
@@ -214,9 +213,6 @@ static enum status add_files(struct model_source *source, json_t *files, struct 
     json_t *unused;
     enum status st = ST_OK;
 
-    source->maps = host_zalloc(json_object_size(files) * sizeof *source->maps);
-    if (source->maps == NULL)
-        return ST_NOMEM;
     json_object_foreach(files, name, unused)
     {
         const char *path = path_in(source, name);
@@ -293,10 +289,8 @@ static enum status load_tensors(struct model_source *source, struct tensor_list 
 
     if (whole == NULL || index == NULL)
         return ST_NOMEM;
-    if (exists(whole)) {
-        source->maps = host_zalloc(sizeof *source->maps);
-        return source->maps != NULL ? add_file(source, whole, list) : ST_NOMEM;
-    }
+    if (exists(whole))
+        return add_file(source, whole, list);
     if (exists(index))
         return add_indexed(source, index, list);
     return no_tensors(source);

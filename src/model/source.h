@@ -71,8 +71,11 @@ struct model_source {
     char *path;         /* owned */
     const char *format; /* "GGUF v3", "safetensors" */
     struct arena *arena;
-    struct file_map *maps; /* owned */
-    int n_maps;
+    struct source_file {
+        const char *path; /* borrowed: in arena, or path above */
+        struct file_map map;
+    } * files; /* owned */
+    int n_files;
     struct model_config config;
     bool permuted;             /* q and k rows are as llama GGUFs hold them */
     struct tensor_view *views; /* owned; see model_source_tensor; data NULL = absent */
@@ -93,6 +96,9 @@ static inline size_t model_n_views(const struct model_config *c)
 
 /* source_begin - an empty source for path.  Returns ST_OK, ST_NOMEM.  End with model_close. */
 enum status source_begin(const char *path, struct model_source **out_source);
+/* source_map - map one more file; path is borrowed as long as the source lives.
+ * Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status source_map(struct model_source *source, const char *path, struct file_map *out_map);
 /* source_check_config - sizes that fit together and that this version can compute.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED; logged with origin. */
 enum status source_check_config(const struct model_config *config, const char *origin);
