@@ -110,6 +110,8 @@ void model_source_part(const struct model_source *source, enum weight_id id, int
     info->dequantize(view->data + (size_t)row * view->row_bytes +
                          (size_t)(first / info->block_elems) * (size_t)info->block_bytes,
                      n / info->block_elems, out);
+    if (view->scales != NULL)
+        tensor_apply_scales(view->scales, row, first, n, out);
 }
 
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,

@@ -56,6 +56,7 @@ static enum status load_configs(struct model_source *source)
 {
     struct buf file = {0};
     const char *path = NULL;
+    json_t *root = NULL;
     enum status st;
 
     TRY(read_optional(source, "config.json", MAX_CONFIG_BYTES, &file, &path), done);
@@ -67,11 +68,14 @@ static enum status load_configs(struct model_source *source)
         goto done;
     }
     TRY(hf_config_parse(file.data, file.n_bytes, path, &source->config), done);
+    TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
+    TRY(hf_quant_parse(json_object_get(root, "quantization_config"), path, &source->quant), done);
     buf_free(&file);
     TRY(read_optional(source, "generation_config.json", MAX_CONFIG_BYTES, &file, &path), done);
     if (file.data != NULL)
         TRY(hf_config_parse_generation(file.data, file.n_bytes, path, &source->config), done);
 done:
+    json_decref(root);
     buf_free(&file);
     return st;
 }

@@ -83,6 +83,7 @@ struct tensor_view {
     int64_t n_rows, n_cols;
     const uint8_t *data; /* view into the mapped file */
     size_t row_bytes;
+    const struct tensor_scales *scales; /* of 8-bit floats; NULL: none */
 };
 
 struct model_source;

@@ -238,6 +238,8 @@ uint64_t model_source_fingerprint(const struct model_source *source)
         hash_add(&state, kind, sizeof kind);
         if (view->data != NULL)
             hash_add(&state, view->data, (size_t)view->n_rows * view->row_bytes);
+        if (view->data != NULL && view->scales != NULL)
+            hash_add(&state, view->scales->data, view->scales->n_bytes);
     }
     return hash_end(&state);
 }

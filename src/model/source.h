@@ -65,6 +65,37 @@ enum status tensor_measure(struct source_tensor *tensor);
  * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
 
+/* tensor_list_find - by name, in a list that source_bind has sorted; NULL if it is not there. */
+struct source_tensor *tensor_list_find(const struct tensor_list *list, const char *name);
+
+/* ---- weights of 8-bit floats (hf_quant.c) ---------------------------------------------------- */
+
+/* What quantization_config says; suffix NULL: nothing. */
+struct hf_quant {
+    const char *suffix;         /* behind a weight's name: the name of its scales */
+    int block_rows, block_cols; /* that share a scale; 0: a row or the tensor, as the shape says */
+};
+
+/* The scale of element (r, c) is number r / block_rows * n_across + c / block_cols. */
+struct tensor_scales {
+    enum tensor_type type;
+    const uint8_t *data; /* view into the mapped file */
+    size_t n_bytes;
+    int64_t block_rows, block_cols, n_across;
+};
+
+struct model_source;
+/* hf_quant_parse - the value of quantization_config, NULL if there is none.
+ * Returns ST_OK, ST_UNSUPPORTED (logged by name). */
+enum status hf_quant_parse(const json_t *config, const char *origin, struct hf_quant *out);
+/* source_bind_scales - find the scales of a weight, which *view is of, if it needs any.
+ * Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+enum status source_bind_scales(struct model_source *source, const struct tensor_list *list,
+                               const struct source_tensor *weight, struct tensor_view *view);
+/* tensor_apply_scales - to n elements of a row from `first` on. */
+void tensor_apply_scales(const struct tensor_scales *scales, int64_t row, int64_t first, int64_t n,
+                         float *out);
+
 /* ---- an open model -------------------------------------------------------------------------- */
 
 struct model_source {
@@ -77,6 +108,7 @@ struct model_source {
     } * files; /* owned */
     int n_files;
     struct model_config config;
+    struct hf_quant quant;     /* of a directory */
     bool permuted;             /* q and k rows are as llama GGUFs hold them */
     struct tensor_view *views; /* owned; see model_source_tensor; data NULL = absent */
     const char *chat_template; /* in arena, NULL if none */
