@@ -387,6 +387,7 @@ static void identity_has_what_changes_results(void)
         {"chat_template=x", true},
         {"parse_special=true", true},
         {"precision=f32", true},
+        {"sampling=model", true},
         {"instructions=plain", false},
         {"link=self", false},
         {"threads=3", false},

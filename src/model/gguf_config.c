@@ -403,6 +403,12 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     c->attention_bias = has_attention_bias(&list);
     TRY(source_bind(source, &weight_naming_gguf, &list), done);
     source->permuted = true;
+    source->gguf = arena_alloc(source->arena, sizeof g);
+    if (source->gguf == NULL) {
+        st = ST_NOMEM;
+        goto done;
+    }
+    *source->gguf = g;
     source->format = g.version == 2 ? "GGUF v2" : "GGUF v3";
 done:
     tensor_list_free(&list);

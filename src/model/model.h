@@ -115,6 +115,14 @@ void model_source_part(const struct model_source *source, enum weight_id id, int
  * Returns as tokenizer_create, and ST_IO. */
 enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer);
+/* How the model's makers would have it sampled; as struct sampler_params has it. */
+struct model_sampling {
+    double temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+};
+/* model_source_sampling - from generation_config.json or the keys of a GGUF file.  Returns ST_OK,
+ * ST_CONFIG (it says nothing), ST_UNSUPPORTED, ST_FORMAT, ST_IO; logged. */
+enum status model_source_sampling(const struct model_source *source, struct model_sampling *out);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.

@@ -112,6 +112,7 @@ struct model_source {
     bool permuted;             /* q and k rows are as llama GGUFs hold them */
     struct tensor_view *views; /* owned; see model_source_tensor; data NULL = absent */
     const char *chat_template; /* in arena, NULL if none */
+    struct gguf *gguf;         /* in arena: the keys of a GGUF file; NULL for directories */
     struct vocab_spec vocab;   /* of a GGUF file; n_tokens 0 for directories */
 };
 
@@ -168,6 +169,10 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
                             struct model_config *config);
 enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
                                        struct model_config *config);
+/* hf_sampling_parse - sampling from the text of a generation_config.json; absent keys mean what
+ * transformers takes them for.  Returns as hf_config_parse. */
+enum status hf_sampling_parse(const uint8_t *data, size_t n_bytes, const char *origin,
+                              struct model_sampling *out);
 /* hf_dir_load - fill source from its directory.  Also ST_IO. */
 enum status hf_dir_load(struct model_source *source);
 

@@ -84,6 +84,7 @@ static void print_report(const struct session *session, const struct crew *crew,
 {
     const struct model_config *config = model_source_config(session->source);
     size_t own, mapped;
+    struct buf text = {0};
     const double kv = (double)n_blocks * (double)kv_block_bytes(&session->kv);
 
     session_weights_bytes(session, &own, &mapped);
@@ -99,6 +100,9 @@ static void print_report(const struct session *session, const struct crew *crew,
            mib((double)kv_block_bytes(&session->kv) * 1000 / session->kv.P));
     printf("chat      %s\n",
            session->chat != NULL ? chat_template_name(session->chat) : "not used");
+    if (session->job->sampling == SAMPLING_MODEL && session_print_sampling(session, &text) == ST_OK)
+        printf("sampling  the model's: %.*s\n", (int)text.n_bytes, (const char *)text.data);
+    buf_free(&text);
     printf("rows      %llu (%llu:%llu of %s), %llu prompt tokens, longest %lld (row %llu)\n",
            (unsigned long long)survey->n_rows, (unsigned long long)session->rows_begin,
            (unsigned long long)session->rows_end, session->job->prompts,
