@@ -23,7 +23,7 @@ static float scale_at(const uint8_t *data)
  * high halves; the 5-bit types have the fifth bits in 4 bytes before them. */
 
 /* scale (binary16), 16 bytes: (q - 8) * scale */
-void dequantize_q4_0(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q4_0(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 2 + HALF, out += BLOCK) {
         const float scale = scale_at(data);
@@ -36,7 +36,7 @@ void dequantize_q4_0(const uint8_t *data, int64_t n_blocks, float *out)
 }
 
 /* scale, minimum (binary16 each), 16 bytes: q * scale + minimum */
-void dequantize_q4_1(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q4_1(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 4 + HALF, out += BLOCK) {
         const float scale = scale_at(data), minimum = scale_at(data + 2);
@@ -48,20 +48,24 @@ void dequantize_q4_1(const uint8_t *data, int64_t n_blocks, float *out)
     }
 }
 
-/* The 32 integers of a 5-bit block from its fifth bits and its 16 bytes. */
-static void five_bits(const uint8_t *data, int out[BLOCK])
+/* The 32 integers of a 5-bit block from its fifth bits and its 16 bytes.  Tests of bits instead of
+ * shifts, which not every instruction set has for lanes of different amounts. */
+static void five_bits(const uint8_t *restrict data, int *restrict out)
 {
     uint32_t fifth;
 
     memcpy(&fifth, data, sizeof fifth);
+    const int low = (int)(fifth & 0xffff), high = (int)(fifth >> 16);
     for (int i = 0; i < HALF; i++) {
-        out[i] = (data[4 + i] & 15) | (int)(fifth >> i & 1) << 4;
-        out[i + HALF] = data[4 + i] >> 4 | (int)(fifth >> (i + HALF) & 1) << 4;
+        const int bit = 1 << i;
+
+        out[i] = (data[4 + i] & 15) | ((low & bit) != 0 ? 16 : 0);
+        out[i + HALF] = data[4 + i] >> 4 | ((high & bit) != 0 ? 16 : 0);
     }
 }
 
 /* scale (binary16), 4 bytes of fifth bits, 16 bytes: (q - 16) * scale */
-void dequantize_q5_0(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q5_0(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 6 + HALF, out += BLOCK) {
         const float scale = scale_at(data);
@@ -74,7 +78,7 @@ void dequantize_q5_0(const uint8_t *data, int64_t n_blocks, float *out)
 }
 
 /* scale, minimum (binary16 each), 4 bytes of fifth bits, 16 bytes: q * scale + minimum */
-void dequantize_q5_1(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q5_1(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 8 + HALF, out += BLOCK) {
         const float scale = scale_at(data), minimum = scale_at(data + 2);
@@ -87,7 +91,7 @@ void dequantize_q5_1(const uint8_t *data, int64_t n_blocks, float *out)
 }
 
 /* scale (binary16), 32 signed bytes: q * scale */
-void dequantize_q8_0(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q8_0(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 2 + BLOCK, out += BLOCK) {
         const float scale = scale_at(data);
@@ -102,7 +106,7 @@ void dequantize_q8_0(const uint8_t *data, int64_t n_blocks, float *out)
 /* 2 bits an element: 16 bytes of scale (low half) and minimum (high half) for 16 elements each, 64
  * bytes, scale, minimum (binary16 each).  32 bytes hold 128 elements: byte i has the elements i, 32
  * + i, 64 + i and 96 + i, from its low end. */
-void dequantize_q2_k(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q2_k(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 84) {
         const uint8_t *groups = data, *q = data + 16;
@@ -130,7 +134,7 @@ static int q3_k_scale(const uint8_t *scales, int g)
 
 /* 3 bits an element: 32 bytes of third bits, 64 bytes as with 2 bits, 12 bytes of 16 scales, scale
  * (binary16).  A third bit that is not set subtracts 4. */
-void dequantize_q3_k(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q3_k(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 110) {
         const float scale = scale_at(data + 108);
@@ -164,7 +168,7 @@ static void q4_k_group(const uint8_t *bytes, int g, int *out_scale, int *out_min
 
 /* 4 bits an element: scale, minimum (binary16 each), 12 bytes of 8 scales and minima, 128 bytes: of
  * 32 each, the low halves are one group and the high halves the next. */
-void dequantize_q4_k(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q4_k(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 144) {
         const float scale = scale_at(data), minimum = scale_at(data + 2);
@@ -183,7 +187,7 @@ void dequantize_q4_k(const uint8_t *data, int64_t n_blocks, float *out)
 }
 
 /* 5 bits an element: as 4 bits, with 32 bytes of fifth bits before the 128: bit g for group g. */
-void dequantize_q5_k(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q5_k(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 176) {
         const float scale = scale_at(data), minimum = scale_at(data + 2);
@@ -207,7 +211,7 @@ void dequantize_q5_k(const uint8_t *data, int64_t n_blocks, float *out)
 /* 6 bits an element: 128 bytes of 4 low bits, 64 bytes of 2 high bits, 16 signed scales for 16
  * elements each, scale (binary16).  Of each 128 elements, the low bits of the first 64 are in low
  * halves and of the last 64 in high halves; the high bits lie as those of 2 bits do. */
-void dequantize_q6_k(const uint8_t *data, int64_t n_blocks, float *out)
+void dequantize_q6_k(const uint8_t *restrict data, int64_t n_blocks, float *restrict out)
 {
     for (int64_t b = 0; b < n_blocks; b++, data += 210) {
         const float scale = scale_at(data + 208);
