@@ -80,6 +80,26 @@ static void pieces(const char *dir)
     model_close(source);
 }
 
+/* A weight that begins with row 3 of its tensor, whose blocks have 2 rows and 4 columns. */
+static void rows_of_a_larger_tensor(void)
+{
+    static const float values[] = {1, 2, 3, 4, 5, 6}; /* [3, 2] */
+    const struct tensor_scales scales = {.type = TENSOR_F32,
+                                         .data = (const uint8_t *)values,
+                                         .first_row = 3,
+                                         .block_rows = 2,
+                                         .block_cols = 4,
+                                         .n_across = 2};
+    static const float want[3][3] = {{3, 4, 4}, {5, 6, 6}, {5, 6, 6}}; /* columns 3 to 5 */
+
+    for (int r = 0; r < 3; r++) {
+        float out[3] = {1, 1, 1};
+
+        tensor_apply_scales(&scales, r, 3, 3, out);
+        CHECK(memcmp(out, want[r], sizeof out) == 0);
+    }
+}
+
 /* One bit of one scale is another model. */
 static void fingerprint(void)
 {
@@ -103,6 +123,7 @@ int main(void)
     damages();
     pieces(block);
     pieces(row);
+    rows_of_a_larger_tensor();
     fingerprint();
     TEST_END();
 }

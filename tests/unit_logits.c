@@ -46,37 +46,6 @@ static float *logits_alloc(const struct golden *g)
     return logits;
 }
 
-/* Matrices that stay in the file give the same bits as packed ones, on every instruction set, in
- * one piece, in pieces and token by token. */
-static void as_stored(const char *path, const struct golden *g, enum ops_type type,
-                      const float *right)
-{
-    static const int chunks[] = {1000, 7, 1};
-    const size_t n = (size_t)g->T * (size_t)g->V;
-    float *logits = logits_alloc(g);
-    int n_variants = 0;
-
-    for (const struct ops *const *ops = ops_list(); *ops != NULL; ops++) {
-        struct rig rig;
-
-        if (!(*ops)->usable())
-            continue;
-        rig_begin(&rig, (struct rig_args){.path = path,
-                                          .type = type,
-                                          .stored = true,
-                                          .instructions = (*ops)->name,
-                                          .n_threads = 1 + n_variants % 2});
-        /* token by token is slow: with one of them, in turn */
-        for (int i = 0; i < (type == OPS_BF16 && n_variants++ == 1 ? 3 : 2); i++) {
-            memset(logits, 0xff, n * sizeof *logits);
-            rig_logits(&rig, g->tokens, g->T, chunks[i], logits);
-            CHECK_INT(n_differ(logits, right, n), 0);
-        }
-        rig_end(&rig);
-    }
-    host_free(logits);
-}
-
 /* f32: NMSE <= 1e-11.  bf16: at most twice the error of the reference's own bf16. */
 static void right_answers(void)
 {
@@ -93,7 +62,6 @@ static void right_answers(void)
             rig_logits(&rig, g.tokens, g.T, g.T, logits);
             error[types[k]] = nmse(logits, g.logits, (size_t)g.T * (size_t)g.V);
             rig_end(&rig);
-            as_stored(cases[i].model, &g, types[k], logits);
         }
         fprintf(stderr, "%-26s nmse f32 %.1e   bf16 %.2e (the reference's bf16: %.2e)\n",
                 cases[i].model, error[OPS_F32], error[OPS_BF16], g.nmse_bf16);

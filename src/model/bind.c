@@ -274,7 +274,7 @@ static enum status bind_one(struct model_source *source, const struct weight_nam
                                  .n_cols = n_cols,
                                  .data = t->data,
                                  .row_bytes = t->n_bytes / (size_t)n_rows};
-    return source_bind_scales(source, list, t, view);
+    return source_bind_scales(source, list, t, 0, view);
 }
 
 static enum status missing(const struct model_source *source, const struct weight_naming *naming,

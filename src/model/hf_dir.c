@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "model/source.h"
@@ -211,6 +212,13 @@ static enum status check_index(const char *origin, const json_t *weight_map,
     return ST_OK;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    const struct source_file *x = a, *y = b;
+
+    return strcmp(x->path, y->path);
+}
+
 static enum status add_files(struct model_source *source, json_t *files, struct tensor_list *list)
 {
     const char *name;
@@ -225,6 +233,7 @@ static enum status add_files(struct model_source *source, json_t *files, struct 
             return ST_NOMEM;
         TRY(add_file(source, path, list), err);
     }
+    qsort(source->files, (size_t)source->n_files, sizeof *source->files, by_path);
 err:
     return st;
 }

@@ -147,61 +147,68 @@ static int64_t ceil_div(int64_t n, int64_t by)
     return (n + by - 1) / by;
 }
 
-/* How many elements of a weight share a scale, from the shape of the scales. */
+/* How many elements of a matrix share a scale, from the shape of the scales. */
 static bool read_shape(const struct hf_quant *quant, const struct source_tensor *scales,
-                       const struct tensor_view *weight, struct tensor_scales *out)
+                       const struct source_tensor *matrix, struct tensor_scales *out)
 {
+    const int64_t n_rows = matrix->dims[0], n_cols = matrix->dims[1];
     const int64_t rows = scales->n_dims > 0 ? scales->dims[0] : 1;
     const int64_t cols = scales->n_dims > 1 ? scales->dims[1] : 1;
 
     if (scales->n_dims > 2)
         return false;
-    out->block_rows = weight->n_rows;
-    out->block_cols = weight->n_cols;
+    out->block_rows = n_rows;
+    out->block_cols = n_cols;
     out->n_across = 1;
     if (quant->block_rows > 0) {
         out->block_rows = quant->block_rows;
         out->block_cols = quant->block_cols;
-        out->n_across = ceil_div(weight->n_cols, quant->block_cols);
-        return scales->n_dims == 2 && rows == ceil_div(weight->n_rows, quant->block_rows) &&
+        out->n_across = ceil_div(n_cols, quant->block_cols);
+        return scales->n_dims == 2 && rows == ceil_div(n_rows, quant->block_rows) &&
                cols == out->n_across;
     }
-    if (rows == weight->n_rows && cols == 1)
+    if (rows == n_rows)
         out->block_rows = 1;
-    return cols == 1 && (rows == 1 || rows == weight->n_rows);
+    return cols == 1 && (rows == 1 || rows == n_rows);
 }
 
 enum status source_bind_scales(struct model_source *source, const struct tensor_list *list,
-                               const struct source_tensor *weight, struct tensor_view *view)
+                               const struct source_tensor *tensor, int64_t first_row,
+                               struct tensor_view *view)
 {
     const struct hf_quant *quant = &source->quant;
     char name[TENSOR_MAX_NAME + 16];
 
-    if (weight->type != TENSOR_F8_E4M3 || quant->suffix == NULL)
+    if (tensor->type != TENSOR_F8_E4M3 || quant->suffix == NULL)
         return ST_OK;
-    snprintf(name, sizeof name, "%s%s", weight->name, quant->suffix);
+    if (tensor->n_dims != 2) {
+        log_error("%s: tensor %s of 8-bit floats has %d dimensions; this version has scales for "
+                  "matrices only",
+                  tensor->origin, tensor->name, tensor->n_dims);
+        return ST_UNSUPPORTED;
+    }
+    snprintf(name, sizeof name, "%s%s", tensor->name, quant->suffix);
     struct source_tensor *t = tensor_list_find(list, name);
     if (t == NULL) {
         log_error(
             "%s: tensor %s is of 8-bit floats, but its scales, %s, are missing; get the model "
             "again, whole",
-            weight->origin, weight->name, name);
+            tensor->origin, tensor->name, name);
         return ST_FORMAT;
     }
     struct tensor_scales *scales = arena_alloc(source->arena, sizeof *scales);
     if (scales == NULL)
         return ST_NOMEM;
-    scales->type = t->type;
-    scales->data = t->data;
-    scales->n_bytes = t->n_bytes;
-    if (!read_shape(quant, t, view, scales) ||
+    *scales = (struct tensor_scales){
+        .type = t->type, .data = t->data, .n_bytes = t->n_bytes, .first_row = first_row};
+    if (!read_shape(quant, t, tensor, scales) ||
         (t->type != TENSOR_F32 && t->type != TENSOR_BF16 && t->type != TENSOR_F16)) {
         log_error(
             "%s: tensor %s (%s, %d dimensions, the last of %lld) cannot be the scales of %s of "
             "[%lld, %lld] as quantization_config describes them; get both from one place",
             t->origin, t->name, tensor_type_name(t->type), t->n_dims,
-            (long long)(t->n_dims > 0 ? t->dims[t->n_dims - 1] : 1), weight->name,
-            (long long)view->n_rows, (long long)view->n_cols);
+            (long long)(t->n_dims > 0 ? t->dims[t->n_dims - 1] : 1), tensor->name,
+            (long long)tensor->dims[0], (long long)tensor->dims[1]);
         return ST_FORMAT;
     }
     t->bound = true;
@@ -213,8 +220,9 @@ void tensor_apply_scales(const struct tensor_scales *scales, int64_t row, int64_
                          float *out)
 {
     const struct tensor_type_info *info = tensor_type_info(scales->type);
-    const uint8_t *of_row = scales->data + (size_t)(row / scales->block_rows * scales->n_across) *
-                                               (size_t)info->block_bytes;
+    const uint8_t *of_row =
+        scales->data + (size_t)((scales->first_row + row) / scales->block_rows * scales->n_across) *
+                           (size_t)info->block_bytes;
     int64_t end;
 
     for (int64_t i = 0; i < n; i = end) {

@@ -76,11 +76,13 @@ struct hf_quant {
     int block_rows, block_cols; /* that share a scale; 0: a row or the tensor, as the shape says */
 };
 
-/* The scale of element (r, c) is number r / block_rows * n_across + c / block_cols. */
+/* The scale of element (r, c) is number (first_row + r) / block_rows * n_across + c / block_cols.
+ */
 struct tensor_scales {
     enum tensor_type type;
     const uint8_t *data; /* view into the mapped file */
     size_t n_bytes;
+    int64_t first_row; /* of the weight in its tensor, which may hold others before it */
     int64_t block_rows, block_cols, n_across;
 };
 
@@ -88,10 +90,11 @@ struct model_source;
 /* hf_quant_parse - the value of quantization_config, NULL if there is none.
  * Returns ST_OK, ST_UNSUPPORTED (logged by name). */
 enum status hf_quant_parse(const json_t *config, const char *origin, struct hf_quant *out);
-/* source_bind_scales - find the scales of a weight, which *view is of, if it needs any.
- * Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+/* source_bind_scales - find the scales of a tensor, if it needs any, for *view, which begins with
+ * row first_row of it.  Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
 enum status source_bind_scales(struct model_source *source, const struct tensor_list *list,
-                               const struct source_tensor *weight, struct tensor_view *view);
+                               const struct source_tensor *tensor, int64_t first_row,
+                               struct tensor_view *view);
 /* tensor_apply_scales - to n elements of a row from `first` on. */
 void tensor_apply_scales(const struct tensor_scales *scales, int64_t row, int64_t first, int64_t n,
                          float *out);

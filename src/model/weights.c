@@ -88,14 +88,9 @@ size_t weights_stored_bytes(const struct model_source *source, size_t *out_mappe
     const struct model_config *c = model_source_config(source);
 
     *out_mapped = 0;
-    for (int layer = 0; layer < c->L; layer++) {
-        for (int id = 0; id < WEIGHT_COUNT; id++) {
-            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, layer);
-
-            if (view != NULL && (layer == 0 || weight_of_layer((enum weight_id)id)))
-                *out_mapped += (size_t)view->n_rows * view->row_bytes;
-        }
-    }
+    for (size_t i = 0; i < model_n_views(c); i++)
+        if (source->views[i].data != NULL)
+            *out_mapped += (size_t)source->views[i].n_rows * source->views[i].row_bytes;
     return count_bytes(c, OPS_BF16, true);
 }
 
