@@ -221,7 +221,7 @@ static bool is_vector(enum weight_id id)
            weight_is_bias(id);
 }
 
-static struct source_tensor *find(const struct tensor_list *list, const char *name)
+struct source_tensor *tensor_list_find(const struct tensor_list *list, const char *name)
 {
     const struct source_tensor key = {.name = name};
 
@@ -251,7 +251,7 @@ static enum status check_shape(const struct source_tensor *t, enum weight_id id,
 }
 
 /* Find weight (id, layer) and fill *view; one that is not there leaves it absent. */
-static enum status bind_one(const struct model_source *source, const struct weight_naming *naming,
+static enum status bind_one(struct model_source *source, const struct weight_naming *naming,
                             struct tensor_list *list, enum weight_id id, int layer,
                             struct tensor_view *view)
 {
@@ -260,7 +260,7 @@ static enum status bind_one(const struct model_source *source, const struct weig
     enum status st;
 
     weight_name(naming, id, layer, name);
-    struct source_tensor *t = find(list, name);
+    struct source_tensor *t = tensor_list_find(list, name);
     if (t == NULL)
         return ST_OK;
     weight_shape(&source->config, id, &n_rows, &n_cols);
@@ -274,7 +274,7 @@ static enum status bind_one(const struct model_source *source, const struct weig
                                  .n_cols = n_cols,
                                  .data = t->data,
                                  .row_bytes = t->n_bytes / (size_t)n_rows};
-    return ST_OK;
+    return source_bind_scales(source, list, t, 0, view);
 }
 
 static enum status missing(const struct model_source *source, const struct weight_naming *naming,

@@ -59,11 +59,11 @@ static enum status unsupported(const struct gguf *g, const char *key, const char
     return ST_UNSUPPORTED;
 }
 
-/* A file of another family, a part of a model, or something else than a model. */
+/* A file of another family, or something else than a model. */
 static enum status check_kind(struct gguf *g)
 {
     struct text_span family = {0}, type = {0};
-    int n_parts = 1, quantization = 2;
+    int quantization = 2;
     enum status st;
 
     TRY(gguf_get_string(g, "general.architecture", &family), err);
@@ -80,13 +80,6 @@ static enum status check_kind(struct gguf *g)
         log_error("%s: key general.type: the file holds a %.*s, not a model; name the model's own "
                   "file",
                   g->origin, (int)(type.n_bytes < 64 ? type.n_bytes : 64), type.data);
-        return ST_UNSUPPORTED;
-    }
-    TRY(gguf_get_int(g, "split.count", &n_parts), err);
-    if (n_parts > 1) {
-        log_error("%s: key split.count: a model split into %d files is not supported in this "
-                  "version; merge them with llama-gguf-split --merge",
-                  g->origin, n_parts);
         return ST_UNSUPPORTED;
     }
     TRY(gguf_get_int(g, "general.quantization_version", &quantization), err);
@@ -398,16 +391,24 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     enum status st;
 
     TRY(gguf_read_values(&g), done);
+    TRY(gguf_split_check(&g), done);
     TRY(read_config(&g, c), done);
     TRY(read_vocab(&g, c, &source->vocab), done);
     TRY(read_ids(&g, c, &source->vocab), done);
     TRY(source_check_config(c, origin), done);
     TRY(read_template(&g, &source->chat_template), done);
     TRY(gguf_read_tensors(&g, &list), done);
+    TRY(gguf_split_load(source, &g, &list), done);
     c->tied = !has_tensor(&list, weight_naming_gguf.names[WEIGHT_HEAD]);
     c->attention_bias = has_attention_bias(&list);
     TRY(source_bind(source, &weight_naming_gguf, &list), done);
     source->permuted = true;
+    source->gguf = arena_alloc(source->arena, sizeof g);
+    if (source->gguf == NULL) {
+        st = ST_NOMEM;
+        goto done;
+    }
+    *source->gguf = g;
     source->format = g.version == 2 ? "GGUF v2" : "GGUF v3";
 done:
     tensor_list_free(&list);

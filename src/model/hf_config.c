@@ -110,7 +110,7 @@ static const struct {
     {"use_sliding_window", FALSE},
     {"sliding_window", FALSE},
     {"use_qk_norm", FALSE},
-    {"quantization_config", EMPTY},
+    {"quantization_config", READ}, /* by hf_quant.c */
     {"compression_config", EMPTY},
     {"per_layer_config", EMPTY},
     {"auto_map", EMPTY},
@@ -426,8 +426,10 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
     const struct reader r = {origin, root};
+    struct hf_quant quant;
     TRY(check_family(&r), done);
     TRY(check_keys(&r), done);
+    TRY(hf_quant_parse(json_object_get(root, "quantization_config"), origin, &quant), done);
     TRY(check_layer_types(&r), done);
     TRY(read_ints(&r, &c), done);
     TRY(read_rest(&r, &c), done);

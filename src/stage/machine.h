@@ -39,7 +39,9 @@ struct machine {
     int n_slots;                                /* rows in flight */
     struct threads *threads;
     void *shared_weights; /* NULL = the weights have pages of their own */
-    size_t weights_bytes;
+    size_t
+        weights_bytes; /* set aside; stored weights are mapped_bytes of the model's files beside */
+    size_t mapped_bytes;
     struct weights *weights;
     struct kv_space space; /* N = 0: this rank has no blocks */
     size_t kv_bytes;
