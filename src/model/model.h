@@ -103,6 +103,9 @@ enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
+/* model_source_tool_template - the one for conversations with tools, NULL if it has none of its
+ * own; view. */
+const char *model_source_tool_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
  */
 uint64_t model_source_fingerprint(const struct model_source *source);

@@ -77,6 +77,7 @@ struct model_source {
     bool permuted;             /* q and k rows are as llama GGUFs hold them */
     struct tensor_view *views; /* owned; see model_source_tensor; data NULL = absent */
     const char *chat_template; /* in arena, NULL if none */
+    const char *tool_template; /* in arena, NULL if none */
     struct vocab_spec vocab;   /* of a GGUF file; n_tokens 0 for directories */
 };
 
