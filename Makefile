@@ -214,6 +214,7 @@ model:
 # What only tests need.
 model-files:
 	@inputs/models/fetch_llama_cpp_files.sh build/models/llama_cpp_files
+	@inputs/models/fetch_gemma3.sh build/models
 demo: deps model
 	@$(again) build/epidote
 	@inputs/demo.sh
@@ -251,7 +252,7 @@ help:
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
 	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
-	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
+	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
 	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
