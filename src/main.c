@@ -267,6 +267,7 @@ static enum status encode_piece(struct tokenize *t, const char *text, size_t n_b
 static enum status decode_piece(struct tokenize *t, const char *text)
 {
     const long n_tokens = tokenizer_n_tokens(t->tokenizer);
+    struct detokenizer lead = {0};
     enum status st = ST_OK;
 
     for (const char *at = text; st == ST_OK;) {
@@ -282,7 +283,8 @@ static enum status decode_piece(struct tokenize *t, const char *text)
                       (unsigned long long)t->line, (int)strcspn(at, " \t\r\n"), at, n_tokens - 1);
             return ST_FORMAT;
         }
-        const struct text_span bytes = tokenizer_token_bytes(t->tokenizer, (int32_t)id, t->special);
+        const struct text_span bytes = detokenizer_lead(
+            &lead, t->tokenizer, tokenizer_token_bytes(t->tokenizer, (int32_t)id, t->special));
         st = cli_write(bytes.data, bytes.n_bytes);
         at = end;
     }
@@ -334,16 +336,10 @@ static enum status tokenize_input(struct tokenize *t, FILE *input)
 static enum status open_tokenizer(const char *path, struct tokenizer **out_tokenizer)
 {
     const char *dot = strrchr(path, '.');
-    struct model_source *source = NULL;
-    enum status st;
 
     if (dot != NULL && strcmp(dot, ".json") == 0)
         return tokenizer_load_json(path, out_tokenizer);
-    TRY(model_open(path, &source), err);
-    st = model_source_tokenizer(source, out_tokenizer);
-err:
-    model_close(source);
-    return st;
+    return model_open_tokenizer(path, out_tokenizer);
 }
 
 static int cmd_tokenize(const struct cli *cli)
@@ -461,7 +457,8 @@ static const struct cli_command commands[] = {
      0,
      1,
      cmd_tokenize,
-     {{"--model", "MODEL", "GGUF file, directory or tokenizer.json; required"},
+     {{"--model", "MODEL",
+       "GGUF file, also of a vocabulary only, directory or tokenizer.json; required"},
       {"--whole", NULL, "the input is one text, not a text a line"},
       {"--special", NULL, "add BOS and EOS as the model asks; with --decode, show special tokens"},
       {"--parse-special", NULL, "special tokens written in the text become those tokens"},

@@ -101,6 +101,10 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
  * Returns as tokenizer_create, and ST_IO. */
 enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer);
+/* model_open_tokenizer - the tokeniser of a GGUF file or directory of any family, whether or not
+ * the rest of it could be used or is there at all; owned by the caller. Returns as
+ * model_source_tokenizer. */
+enum status model_open_tokenizer(const char *path, struct tokenizer **out_tokenizer);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
