@@ -405,6 +405,27 @@ static enum status read_count(struct parser *p, struct pattern_node *node, bool 
     return ST_OK;
 }
 
+/* Whether a node can match without taking a character. */
+static bool can_be_empty(const struct pattern_tree *tree, int node)
+{
+    const struct pattern_node *n = &tree->nodes[node];
+
+    switch (n->kind) {
+    case NODE_SET:
+        return false;
+    case NODE_CAT:
+        return can_be_empty(tree, n->a) && can_be_empty(tree, n->b);
+    case NODE_ALT:
+        return can_be_empty(tree, n->a) || can_be_empty(tree, n->b);
+    case NODE_REPEAT:
+        return n->min == 0 || can_be_empty(tree, n->a);
+    case NODE_EMPTY:
+    case NODE_LOOK:
+        break;
+    }
+    return true;
+}
+
 static enum status read_item(struct parser *p, int *out_node)
 {
     struct pattern_node node = {.kind = NODE_REPEAT};
@@ -417,8 +438,8 @@ static enum status read_item(struct parser *p, int *out_node)
         *out_node = node.a;
         return ST_OK;
     }
-    if (p->tree->nodes[node.a].kind == NODE_LOOK)
-        return refuse(p, "a repeat of looking ahead is not supported");
+    if (can_be_empty(p->tree, node.a)) /* matchers differ in how they go round without moving */
+        return refuse(p, "a repeat of what can be empty is not supported");
     st = add_node(p, &node, out_node);
 done:
     return st;
@@ -432,13 +453,6 @@ static int first_set(const struct pattern_tree *tree, int node)
     if (n->kind == NODE_REPEAT && n->min > 0)
         return first_set(tree, n->a);
     return n->kind == NODE_SET ? n->a : -1;
-}
-
-static bool can_be_empty(const struct pattern_tree *tree, int node)
-{
-    const struct pattern_node *n = &tree->nodes[node];
-
-    return n->kind == NODE_EMPTY || (n->kind == NODE_REPEAT && n->min == 0);
 }
 
 /* A possessive repeat is as a greedy one if what follows always matches, or cannot begin with what
