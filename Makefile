@@ -171,7 +171,7 @@ test-slow: deps
 	@$(again) test-slow-run
 test-slow-run: $(tests) $(out)/tests/virtual $(out)/epidote
 	@$(run_tests) --set slow $(TESTS)
-test-real: deps model
+test-real: deps model model-files
 	@$(again) test-real-run
 test-real-run: $(tests) $(out)/epidote
 	@$(run_tests) --set smollm2 $(TESTS)
@@ -212,6 +212,9 @@ ci:
 # ---- the rest -----------------------------------------------------------------------------------
 model:
 	@inputs/models/fetch_smollm2.sh build/models
+# What only tests need.
+model-files:
+	@inputs/models/fetch_llama_cpp_files.sh build/models/llama_cpp_files
 demo: deps model
 	@$(again) build/epidote
 	@inputs/demo.sh
@@ -262,6 +265,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        ubsan tsan mpich fuzz fuzz-run ci model model-files demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)
