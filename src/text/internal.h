@@ -31,6 +31,7 @@ enum char_prop {
     CHAR_DIGIT = 1 << 12, /* to the Digits rule, whose Unicode is newer than that of patterns */
     CHAR_PUNCT = 1 << 13, /* to the Punctuation rule, whose Unicode is older */
     CHAR_WORD = 1 << 14,  /* part of a word beside an added token */
+    CHAR_NFC = 1 << 15,   /* normal form C may order, decompose or compose it */
     CHAR_LETTER = CHAR_LU | CHAR_LL | CHAR_LT | CHAR_LM | CHAR_LO,
     CHAR_NUMBER = CHAR_ND | CHAR_NX
 };

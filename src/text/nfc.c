@@ -3,13 +3,16 @@
  *
  * utf8proc orders combining marks by insertion, which is quadratic in their number; a text of marks
  * only would not end.  So they are ordered here, and utf8proc decomposes and composes.
+ *
+ * It sees only characters that the reference's normal form knows (char_ranges.c); newer ones stay
+ * where they are and nothing passes them.  What becomes of a known character never changes, so ids
+ * do not depend on the version of the library.
  */
 #include <utf8proc.h>
 
 #include "text/normal.h"
 
-enum { FIRST_TO_CHANGE = 0x300 }; /* no character below is changed or combines */
-
+/* No character below U+0300 changes alone or with others below. */
 static bool may_change(const char *text, size_t n_bytes)
 {
     for (size_t i = 0; i < n_bytes; i++)
@@ -74,19 +77,26 @@ done:
     return st;
 }
 
-enum status nfc_put(const char *text, size_t n_bytes, struct buf *out)
+/* Work memory that stretches of a text share. */
+struct work {
+    struct buf codes, scratch;
+};
+
+/* A stretch of characters that may be ordered, decomposed or composed. */
+static enum status put_stretch(const char *text, size_t n_bytes, struct work *w, struct buf *out)
 {
-    struct buf codes = {0}, scratch = {0};
     enum status st = ST_OK;
 
     if (!may_change(text, n_bytes))
         return buf_put(out, text, n_bytes);
-    TRY(decompose(text, n_bytes, &codes), done);
-    TRY(buf_reserve(&scratch, codes.n_bytes), done);
-    int32_t *all = (int32_t *)(void *)codes.data;
-    size_t n = codes.n_bytes / sizeof *all;
+    buf_reset(&w->codes);
+    buf_reset(&w->scratch);
+    TRY(decompose(text, n_bytes, &w->codes), done);
+    TRY(buf_reserve(&w->scratch, w->codes.n_bytes), done);
+    int32_t *all = (int32_t *)(void *)w->codes.data;
+    size_t n = w->codes.n_bytes / sizeof *all;
 
-    order_all(all, n, (int32_t *)(void *)scratch.data);
+    order_all(all, n, (int32_t *)(void *)w->scratch.data);
     n = (size_t)utf8proc_normalize_utf32(all, (utf8proc_ssize_t)n,
                                          UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     for (size_t i = 0; i < n; i++) {
@@ -95,7 +105,27 @@ enum status nfc_put(const char *text, size_t n_bytes, struct buf *out)
         TRY(buf_put(out, bytes, utf8_encode((uint32_t)all[i], bytes)), done);
     }
 done:
-    buf_free(&codes);
-    buf_free(&scratch);
+    return st;
+}
+
+enum status nfc_put(const char *text, size_t n_bytes, struct buf *out)
+{
+    struct work work = {{0}, {0}};
+    enum status st = ST_OK;
+    size_t begin = 0, step = 0;
+
+    if (!may_change(text, n_bytes))
+        return buf_put(out, text, n_bytes);
+    for (size_t at = 0; at < n_bytes; at += step) {
+        if (char_props(utf8_decode(text + at, &step)) & CHAR_NFC)
+            continue;
+        TRY(put_stretch(text + begin, at - begin, &work, out), done);
+        TRY(buf_put(out, text + at, step), done);
+        begin = at + step;
+    }
+    TRY(put_stretch(text + begin, n_bytes - begin, &work, out), done);
+done:
+    buf_free(&work.codes);
+    buf_free(&work.scratch);
     return st;
 }

@@ -6,12 +6,12 @@ depend on the Unicode version of whatever library a machine has:
 
     python3 make_classes.py > ../../../src/text/char_ranges.c       (some minutes)
 
-The reference has four opinions: that of its regular expressions, of its Digits rule, of its
-Punctuation rule and of what a word is around an added token.  Code points of which it says the same
-are one class.
+The reference has five opinions: that of its regular expressions, of its Digits rule, of its
+Punctuation rule, of what a word is around an added token and of what its normal form C can change.
+Code points of which it says the same are one class.
 """
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 PATTERNS = {  # name in C: pattern
@@ -37,11 +37,26 @@ def word_characters():
     return {c for c in CODE_POINTS if tok.encode(chr(c) + "<x>").ids == []}
 
 
+def changed_by_nfc():
+    """Those that normal form C orders, decomposes or composes; newer ones it leaves where they are."""
+    nfc, nfd = normalizers.NFC().normalize_str, normalizers.NFD().normalize_str
+    out = set()
+    for c in CODE_POINTS:
+        text = chr(c)
+        # Marks of class 1 and of class 10 beside it show whether it has a class.
+        if nfc("x" + text + "\u0334") != "x" + text + "\u0334" or nfc("x\u05b0" + text) != "x\u05b0" + text:
+            out.add(c)
+        if nfd(text) != text:
+            out |= {c} | {ord(part) for part in nfd(text)}
+    return out
+
+
 def main():
     sets = {name: matched(pattern) for name, pattern in PATTERNS.items()}
     sets["DIGIT"] = isolated(pre_tokenizers.Digits(individual_digits=True))
     sets["PUNCT"] = isolated(pre_tokenizers.Punctuation("isolated"))
     sets["WORD"] = word_characters()
+    sets["NFC"] = changed_by_nfc()
     assert matched(r"\p{L}") == sets["LU"] | sets["LL"] | sets["LT"] | sets["LM"] | sets["LO"]
     assert matched(r"\p{N}") == sets["ND"] | sets["NX"]
     assert matched(r"\d") == sets["ND"]
