@@ -186,6 +186,8 @@ static void add_merges(struct vocab *v, const json_t *merges)
         char *text = arena_alloc(v->arena, left.n_bytes + right.n_bytes + 1);
 
         CHECK(text != NULL && i < MAX_TOKENS);
+        if (text == NULL || i >= MAX_TOKENS)
+            return;
         memcpy(text, left.data, left.n_bytes);
         text[left.n_bytes] = ' ';
         memcpy(text + left.n_bytes + 1, right.data, right.n_bytes);
@@ -260,6 +262,8 @@ static void scores_encode_as_the_reference(const struct strings *strings)
     json_array_foreach(json_object_get(json, "pieces"), i, piece)
     {
         CHECK(i < MAX_TOKENS);
+        if (i >= MAX_TOKENS)
+            break;
         v->tokens[i] = span_of(json_array_get(piece, 0));
         v->scores[i] = (float)json_number_value(json_array_get(piece, 1));
         v->kinds[i] = kinds[json_integer_value(json_array_get(piece, 2))];

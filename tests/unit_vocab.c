@@ -298,6 +298,35 @@ static void bad_files_are_refused(void)
     CHECK(t == NULL);
 }
 
+/* Added tokens for which there are no weights are forgotten; other tokens are not. */
+static void added_tokens_are_trimmed(void)
+{
+    static const struct change changes[] = {
+        {"added_tokens/+", ADDED(1024, "<image>", true)},
+        {"added_tokens/+", ADDED(1025, "<think>", false)},
+        {NULL, NULL},
+    };
+    static const char text[] = "<image><think><|im_end|>";
+    struct tokenizer *t = NULL;
+    struct token_list list = {0};
+    struct row_error err;
+
+    CHECK(tokenizer_load_json(write_changed(changes, NULL), &t) == ST_OK);
+    CHECK(tokenizer_encode(t, text, sizeof text - 1, ENCODE_PARSE_SPECIAL, &list, &err) == ST_OK);
+    CHECK(list.n_ids == 3 && list.ids[0] == 1024 && list.ids[1] == 1025 && list.ids[2] == 2);
+    CHECK(tokenizer_trim(t, 1025) == ST_OK);
+    list.n_ids = 0;
+    CHECK(tokenizer_encode(t, text, sizeof text - 1, ENCODE_PARSE_SPECIAL, &list, &err) == ST_OK);
+    CHECK(list.n_ids > 3 && list.ids[0] == 1024 && list.ids[list.n_ids - 1] == 2);
+    for (int64_t i = 0; i < list.n_ids; i++)
+        CHECK(list.ids[i] < 1025);
+    CHECK_INT(tokenizer_n_tokens(t), 1025);
+    CHECK_INT(tokenizer_find(t, "<think>"), -1);
+    CHECK_INT(tokenizer_trim(t, 1023), ST_FORMAT);
+    token_list_free(&list);
+    tokenizer_destroy(t);
+}
+
 int main(void)
 {
     tmp_begin();
@@ -305,6 +334,7 @@ int main(void)
     bad_tokenizer_json_is_refused();
     overlapping_added_tokens_are_refused();
     odd_tokenizer_json_is_read();
+    added_tokens_are_trimmed();
     bad_files_are_refused();
     tmp_end();
     TEST_END();

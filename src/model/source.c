@@ -172,13 +172,20 @@ static enum status load_tokenizer(const struct model_source *source,
     enum status st;
 
     TRY(load_json(source->path, path, &tokenizer), err);
-    if (tokenizer_n_tokens(tokenizer) > source->config.V) {
-        log_error("%s: has %d tokens where vocab_size in config.json is %d; remove the tokens that "
-                  "were added without training them, or get both files from one place",
-                  path, tokenizer_n_tokens(tokenizer), source->config.V);
-        st = ST_FORMAT;
-        goto err;
+    const int n_tokens = tokenizer_n_tokens(tokenizer);
+    if (n_tokens > source->config.V) {
+        st = tokenizer_trim(tokenizer, source->config.V);
+        if (st == ST_OK)
+            log_warn(
+                "%s: has %d tokens where vocab_size in config.json is %d; the last %d, which are "
+                "added ones, are not used",
+                path, n_tokens, source->config.V, n_tokens - source->config.V);
+        if (st == ST_FORMAT)
+            log_error("%s: has %d tokens where vocab_size in config.json is %d, and not only added "
+                      "ones lie beyond; get both files from one place",
+                      path, n_tokens, source->config.V);
     }
+    TRY(st, err);
     *out_tokenizer = tokenizer;
     return ST_OK;
 err:

@@ -224,8 +224,8 @@ struct pieces {
     size_t chars_mask;
     uint64_t *pairs; /* owned; hash table of characters that stand beside each other in a token */
     size_t pairs_mask;
-    uint32_t *extra; /* owned; character of each symbol from n_tokens on, which is no token */
-    int n_extra;
+    uint32_t *extra; /* owned; character of each symbol from first_extra on, which is no token */
+    int n_extra, first_extra;
     int32_t byte_ids[256]; /* -1 = none */
     int32_t unk_id;        /* -1 = none: unknown characters are left out */
     bool fuse_unk, splits; /* splits: a text may be cut where no token has both neighbours */

@@ -140,7 +140,7 @@ static void add_extra_chars(struct tokenizer *t)
 
             if (char_symbol(p, code) >= 0)
                 continue;
-            put_char(p, code, t->n_tokens + p->n_extra);
+            put_char(p, code, p->first_extra + p->n_extra);
             p->extra[p->n_extra++] = code;
         }
     }
@@ -273,6 +273,7 @@ enum status pieces_create(struct tokenizer *t, const struct spellings *s)
 
     p->unk_id = s->spec->has_unk ? s->spec->unk_id : -1;
     p->fuse_unk = t->rules.fuse_unk;
+    p->first_extra = t->n_tokens;
     for (int byte = 0; byte < 256; byte++) {
         const char name[] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
         const int32_t id = spellings_find(s, name, sizeof name);
@@ -338,11 +339,11 @@ enum status pieces_encode_whole(const struct tokenizer *t, const char *text, siz
         const int32_t id = word->symbols[i].id;
         char bytes[4];
 
-        if (id < t->n_tokens) {
+        if (id < p->first_extra) {
             list->ids[list->n_ids++] = id;
             continue;
         }
-        const size_t n = utf8_encode(p->extra[id - t->n_tokens], bytes);
+        const size_t n = utf8_encode(p->extra[id - p->first_extra], bytes);
         bool all = true;
         for (size_t k = 0; k < n; k++)
             all = all && p->byte_ids[(uint8_t)bytes[k]] >= 0;

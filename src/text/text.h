@@ -68,6 +68,10 @@ enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **o
 /* tokenizer_load_json - from a tokenizer.json (and, if there, tokenizer_config.json beside it).
  * Returns as tokenizer_create, and ST_IO. */
 enum status tokenizer_load_json(const char *path, struct tokenizer **out_tokenizer);
+/* tokenizer_trim - forget the tokens from id n_tokens on, for which a model has no weights: no text
+ * gives them any more.  On failure the tokeniser can only be destroyed.  Returns ST_OK, ST_FORMAT
+ * (not logged: one of them is not only an added token, or is BOS or EOS), ST_NOMEM. */
+enum status tokenizer_trim(struct tokenizer *tokenizer, int n_tokens);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 int tokenizer_n_tokens(const struct tokenizer *tokenizer);
 int tokenizer_bos(const struct tokenizer *tokenizer); /* -1 = none */

@@ -272,12 +272,12 @@ done:
     return st;
 }
 
-static enum status find_special(struct tokenizer *t, const struct vocab_spec *spec)
+static enum status find_special(struct tokenizer *t)
 {
     enum status st = ST_OK;
 
     for (int id = 0; id < t->n_tokens; id++) {
-        const struct text_span token = spec->tokens[id];
+        const struct text_span token = token_span(&t->keys, id); /* of these kinds: as spelled */
         const unsigned flags = t->flags != NULL ? t->flags[id] : 0;
 
         if (t->kinds[id] == TOKEN_CONTROL)
@@ -373,7 +373,7 @@ static enum status fill(struct tokenizer *t, const struct vocab_spec *spec)
     else
         find_byte_tokens(t, &spellings);
     TRY(find_known(t), done);
-    TRY(find_special(t, spec), done);
+    TRY(find_special(t), done);
     t->bos_id = spec->bos_id;
     t->eos_id = spec->eos_id;
     t->add_bos = spec->add_bos;
@@ -401,6 +401,23 @@ enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **o
 done:
     tokenizer_destroy(t);
     return st;
+}
+
+enum status tokenizer_trim(struct tokenizer *t, int n_tokens)
+{
+    int first = n_tokens;
+
+    while (first < t->n_tokens && t->kinds[first] != TOKEN_NORMAL && t->kinds[first] != TOKEN_BYTE)
+        first++;
+    if (first < t->n_tokens || t->bos_id >= n_tokens || t->eos_id >= n_tokens)
+        return ST_FORMAT;
+    if (n_tokens >= t->n_tokens)
+        return ST_OK;
+    t->n_tokens = n_tokens;
+    special_set_free(&t->control);
+    special_set_free(&t->user);
+    special_set_free(&t->user_late);
+    return find_special(t);
 }
 
 static void texts_free(struct token_texts *texts)
