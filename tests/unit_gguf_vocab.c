@@ -3,6 +3,8 @@
  * unit_gguf_vocab.c - vocabularies of GGUF files without tensors: the rules that keys give or leave
  * to the reader, and what is refused with file, place and remedy.
  */
+#include <unistd.h>
+
 #include "gguf_writer.h"
 #include "model/source.h"
 #include "test.h"
@@ -185,6 +187,34 @@ static void spaces_come_back(void)
     free_file(&f);
 }
 
+/* As the commands open one: from a path, without tensors. */
+static void a_file_is_opened(void)
+{
+    const char *base = getenv("TMPDIR");
+    struct tokenizer *t = NULL;
+    struct buf bytes;
+    struct file f;
+    char path[256];
+
+    snprintf(path, sizeof path, "%s/epidote-vocab-%d.gguf", base != NULL ? base : "/tmp",
+             (int)getpid());
+    fill_spm(&f);
+    write_file(&f, &bytes);
+    CHECK(file_write_atomic(path, bytes.data, bytes.n_bytes) == ST_OK);
+    CHECK(model_open_tokenizer(path, &t) == ST_OK);
+    CHECK(t != NULL && tokenizer_n_tokens(t) == N_TOKENS);
+    tokenizer_destroy(t);
+    CHECK(file_write_atomic(path, bytes.data, bytes.n_bytes / 2) == ST_OK);
+    CHECK_INT(model_open_tokenizer(path, &t), ST_FORMAT);
+    CHECK_HAS(log_last_error(), path);
+    unlink(path);
+    CHECK_INT(model_open_tokenizer(path, &t), ST_IO);
+    CHECK_INT(model_open_tokenizer("tests/golden", &t), ST_IO);
+    CHECK_HAS(log_last_error(), "tests/golden/tokenizer.json");
+    buf_free(&bytes);
+    free_file(&f);
+}
+
 static void refused(struct file *f, enum status want, const char *says)
 {
     struct tokenizer *t = NULL;
@@ -240,6 +270,7 @@ int main(void)
     keys_give_rules();
     names_give_rules();
     spaces_come_back();
+    a_file_is_opened();
     others_are_refused();
     TEST_END();
 }

@@ -114,8 +114,6 @@ static void bad_tokenizer_json_is_refused(void)
         enum status st;
         const char *message;
     } cases[] = {
-        {{"truncation", "{\"max_length\": 5}"}, ST_UNSUPPORTED, "truncation is not supported"},
-        {{"padding", "{}"}, ST_UNSUPPORTED, "padding is not supported"},
         {{"normalizer", OF_TYPE("NFKC")}, ST_UNSUPPORTED, "normalizer (NFKC) is not supported"},
         {{"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}, "
                         "\"content\": \"b\"}"},
@@ -222,13 +220,16 @@ static void overlapping_added_tokens_are_refused(void)
     }
 }
 
-/* What is understood: merges as strings, no model type, BOS and EOS by template, a null dropout. */
+/* What is understood: merges as strings, no model type, BOS and EOS by template, a null dropout,
+ * what training left behind. */
 static void odd_tokenizer_json_is_read(void)
 {
     static const struct change changes[] = {
         {"model/merges", "[\"t h\"]"},
         {"model/type", NULL},
         {"model/dropout", "0.0"},
+        {"truncation", "{\"max_length\": 1}"},
+        {"padding", "{\"pad_id\": 1}"},
         {"model/unk_token", "\"<|im_end|>\""},
         {"model/end_of_word_suffix", "\"\""},
         {"post_processor",

@@ -137,6 +137,7 @@ enum status token_list_reserve(struct token_list *list, size_t n);
 struct special_set {
     struct special_node *nodes; /* owned */
     int n_nodes, cap_nodes;
+    int32_t first[256]; /* the node of each byte that begins a token, 0 = none */
 };
 enum status special_set_add(struct special_set *set, const char *text, size_t n_bytes, int32_t id);
 void special_set_free(struct special_set *set);

@@ -30,6 +30,8 @@ static enum status node_add(struct special_set *set, uint8_t byte, int32_t *out_
 
 static int32_t child_of(const struct special_set *set, int32_t node, uint8_t byte)
 {
+    if (node == 0)
+        return set->first[byte]; /* the root is asked for each byte of a text */
     int32_t child = set->nodes[node].child;
 
     while (child != 0 && set->nodes[child].byte != byte)
@@ -51,6 +53,8 @@ enum status special_set_add(struct special_set *set, const char *text, size_t n_
         TRY(node_add(set, (uint8_t)text[i], &child), done);
         set->nodes[child].sibling = set->nodes[node].child;
         set->nodes[node].child = child;
+        if (node == 0)
+            set->first[(uint8_t)text[i]] = child;
     }
     set->nodes[node].id = id;
 done:
