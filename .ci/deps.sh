@@ -88,6 +88,7 @@ look() {
             need libconfig-dev libconfig lib "${LIBCONFIG_HOME:-}" libconfig
             need libjansson-dev jansson lib "${JANSSON_HOME:-}" jansson
             need libxxhash-dev xxhash lib "${XXHASH_HOME:-}" libxxhash
+            need libutf8proc-dev utf8proc lib "${UTF8PROC_HOME:-}" libutf8proc
             case ${MPICC:-mpicc} in
             *mpich) look_mpich ;;
             *)

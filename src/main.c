@@ -241,6 +241,7 @@ struct tokenize {
     unsigned flags;       /* of tokenizer_encode */
     bool decode, special; /* special: also show special tokens when decoding */
     bool whole;
+    char end;         /* of a text of the input, and of what becomes of it */
     const char *name; /* of the input, for messages */
     uint64_t line;
     struct token_list list;
@@ -260,13 +261,14 @@ static enum status encode_piece(struct tokenize *t, const char *text, size_t n_b
         return st;
     for (int64_t i = 0; i < t->list.n_ids; i++)
         printf("%s%d", i > 0 ? " " : "", (int)t->list.ids[i]);
-    return cli_write("\n", 1);
+    return cli_write(&t->end, 1);
 }
 
 /* Ids, parted by white space, to the bytes that they stand for. */
 static enum status decode_piece(struct tokenize *t, const char *text)
 {
     const long n_tokens = tokenizer_n_tokens(t->tokenizer);
+    struct detokenizer lead = {0};
     enum status st = ST_OK;
 
     for (const char *at = text; st == ST_OK;) {
@@ -282,12 +284,13 @@ static enum status decode_piece(struct tokenize *t, const char *text)
                       (unsigned long long)t->line, (int)strcspn(at, " \t\r\n"), at, n_tokens - 1);
             return ST_FORMAT;
         }
-        const struct text_span bytes = tokenizer_token_bytes(t->tokenizer, (int32_t)id, t->special);
+        const struct text_span bytes = detokenizer_lead(
+            &lead, t->tokenizer, tokenizer_token_bytes(t->tokenizer, (int32_t)id, t->special));
         st = cli_write(bytes.data, bytes.n_bytes);
         at = end;
     }
     if (st == ST_OK && !t->whole)
-        st = cli_write("\n", 1);
+        st = cli_write(&t->end, 1);
     return st;
 }
 
@@ -296,7 +299,7 @@ static enum status tokenize_piece(struct tokenize *t, const char *text, size_t n
     return t->decode ? decode_piece(t, text) : encode_piece(t, text, n_bytes);
 }
 
-/* The input, cut after each newline or not at all. */
+/* The input, cut after each newline or NUL or not at all. */
 static enum status tokenize_input(struct tokenize *t, FILE *input)
 {
     struct buf all = {0};
@@ -305,12 +308,12 @@ static enum status tokenize_input(struct tokenize *t, FILE *input)
     size_t cap = 0;
     ssize_t n;
 
-    while (st == ST_OK && (n = getline(&line, &cap, input)) >= 0) {
+    while (st == ST_OK && (n = getdelim(&line, &cap, t->end, input)) >= 0) {
         t->line++;
         if (t->whole)
             st = buf_put(&all, line, (size_t)n);
         else {
-            if (n > 0 && line[n - 1] == '\n')
+            if (n > 0 && line[n - 1] == t->end)
                 line[--n] = '\0';
             st = tokenize_piece(t, line, (size_t)n);
         }
@@ -334,16 +337,10 @@ static enum status tokenize_input(struct tokenize *t, FILE *input)
 static enum status open_tokenizer(const char *path, struct tokenizer **out_tokenizer)
 {
     const char *dot = strrchr(path, '.');
-    struct model_source *source = NULL;
-    enum status st;
 
     if (dot != NULL && strcmp(dot, ".json") == 0)
         return tokenizer_load_json(path, out_tokenizer);
-    TRY(model_open(path, &source), err);
-    st = model_source_tokenizer(source, out_tokenizer);
-err:
-    model_close(source);
-    return st;
+    return model_open_tokenizer(path, out_tokenizer);
 }
 
 static int cmd_tokenize(const struct cli *cli)
@@ -375,6 +372,7 @@ static int cmd_tokenize(const struct cli *cli)
         .decode = cli_given(cli, "--decode"),
         .special = cli_given(cli, "--special"),
         .whole = cli_given(cli, "--whole"),
+        .end = cli_given(cli, "--null") ? '\0' : '\n',
         .name = from_file ? cli->args[0] : "standard input",
     };
     st = tokenize_input(&t, input);
@@ -461,8 +459,10 @@ static const struct cli_command commands[] = {
      0,
      1,
      cmd_tokenize,
-     {{"--model", "MODEL", "GGUF file, directory or tokenizer.json; required"},
+     {{"--model", "MODEL",
+       "GGUF file, also of a vocabulary only, directory or tokenizer.json; required"},
       {"--whole", NULL, "the input is one text, not a text a line"},
+      {"--null", NULL, "texts end with a NUL byte instead of a newline, and so do answers"},
       {"--special", NULL, "add BOS and EOS as the model asks; with --decode, show special tokens"},
       {"--parse-special", NULL, "special tokens written in the text become those tokens"},
       {"--decode", NULL, "from ids to text"}},

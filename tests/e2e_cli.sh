@@ -18,6 +18,11 @@ same "one line of ids" "$(wc -l <"$dir/ids")" 1
 tok --whole --decode - <"$dir/ids" >"$dir/back" || fail "tokenize --whole --decode"
 check "the whole text comes back" cmp -s "$dir/back" "$dir/text"
 
+printf 'a\nb\0c\0' | tok --null >"$dir/ids" || fail "tokenize --null"
+same "a text per NUL" "$(tr '\0' ';' <"$dir/ids" | tr -cd ';')" ";;"
+tok --null --decode "$dir/ids" >"$dir/back" || fail "tokenize --null --decode"
+same "texts with line breaks come back" "$(od -An -c "$dir/back" | tr -d ' ')" 'a\nb\0c\0'
+
 printf 'good\nbad \377\n' | tok >"$dir/out" 2>"$dir/log"
 same "invalid UTF-8" $? 2
 has "names line and place" "$dir/log" "standard input:2:"

@@ -12,7 +12,7 @@ static void bad_vocabularies_are_refused(void)
     static const struct text_span good[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("<s>")};
     static const struct text_span twice[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("a")};
     static const struct text_span empty[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("")};
-    static const struct text_span space[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("a b\n")};
+    static const struct text_span space[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("\xff")};
     static const struct text_span merge[] = {SPAN("a b")};
     static const struct text_span same[] = {SPAN("a b"), SPAN("a b")};
     static const struct text_span left[] = {SPAN("x b")};
@@ -28,46 +28,61 @@ static void bad_vocabularies_are_refused(void)
         enum status st;
         const char *message;
     } cases[] = {
-        {{"f", "spm", "gpt-2", good, kinds, 4, merge, 1, -1, -1, 0, 0},
+        {{"f", "wpm", "gpt-2", good, kinds, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_UNSUPPORTED,
-         "model spm"},
-        {{"f", "bpe", "llama-bpe", good, kinds, 4, merge, 1, -1, -1, 0, 0},
+         "model wpm"},
+        {{"f", "spm", "gpt-2", good, kinds, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "no scores"},
+        {{"f", "bpe", "llama-x", good, kinds, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_UNSUPPORTED,
-         "llama-bpe is not supported; this version has: smollm, gpt-2"},
-        {{"f", "bpe", "gpt2", good, kinds, 0, merge, 1, -1, -1, 0, 0}, ST_FORMAT, "0 tokens"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, 4, -1, 0, 0}, ST_FORMAT, "BOS token 4"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, -1, -2, 0, 0}, ST_FORMAT, "EOS token -2"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, -1, -1, 1, 0}, ST_FORMAT, "a BOS token"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, 1, -1, 1, 1}, ST_FORMAT, "a EOS token"},
-        {{"f", "bpe", "gpt2", twice, NULL, 4, merge, 1, -1, -1, 0, 0},
+         "llama-x is not supported; this version has: smollm, gpt-2"},
+        {{"f", "bpe", "gpt2", good, kinds, 0, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "0 tokens"},
+        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, 4, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "BOS token 4"},
+        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, -1, -2, 0, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "EOS token -2"},
+        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, -1, -1, 1, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "a BOS token"},
+        {{"f", "bpe", "gpt2", good, kinds, 4, merge, 1, 1, -1, 1, 1, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "a EOS token"},
+        {{"f", "bpe", "gpt2", twice, NULL, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "tokens 0 and 3 are both \"a\""},
-        {{"f", "bpe", "gpt2", empty, NULL, 4, merge, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", empty, NULL, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "token 3 is empty"},
-        {{"f", "bpe", "gpt2", space, NULL, 4, merge, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", space, NULL, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
-         "token 3, \"a b\\x0a\", is not in the byte-level alphabet"},
-        {{"f", "bpe", "gpt2", good, bytes, 4, merge, 1, -1, -1, 0, 0},
+         "token 3, \"\xff\", is not UTF-8"},
+        {{"f", "bpe", "gpt2", good, bytes, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_UNSUPPORTED,
          "token 3 is a byte token"},
-        {{"f", "bpe", "gpt2", good, wild, 4, merge, 1, -1, -1, 0, 0}, ST_FORMAT, "unknown kind 77"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, same, 2, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, wild, 4, merge, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
+         ST_FORMAT,
+         "unknown kind 77"},
+        {{"f", "bpe", "gpt2", good, kinds, 4, same, 2, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "merge 1, \"a b\", is there twice"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, left, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, kinds, 4, left, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "merge 0, \"x b\": its left token is not"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, right, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, kinds, 4, right, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "its right token"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, made, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, kinds, 4, made, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "the token it makes is not in the vocabulary"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, one, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, kinds, 4, one, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "merge 0, \"ab\", is not two tokens"},
-        {{"f", "bpe", "gpt2", good, kinds, 4, three, 1, -1, -1, 0, 0},
+        {{"f", "bpe", "gpt2", good, kinds, 4, three, 1, -1, -1, 0, 0, NULL, NULL, 0, 0, 0, NULL},
          ST_FORMAT,
          "is not two tokens"},
     };
@@ -85,6 +100,11 @@ static void bad_vocabularies_are_refused(void)
 
 #define SEQUENCE(a, b) "{\"type\": \"Sequence\", \"pretokenizers\": [" a ", " b "]}"
 #define DIGITS "{\"type\": \"Digits\", \"individual_digits\": true}"
+#define SPLIT(pattern)                                                                             \
+    "{\"type\": \"Split\", \"behavior\": \"Isolated\", \"invert\": false, \"pattern\": " pattern "}"
+#define REGEX(text) "{\"Regex\": \"" text "\"}"
+#define METASPACE                                                                                  \
+    "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", \"prepend_scheme\": \"first\"}"
 #define OF_TYPE(name) "{\"type\": \"" name "\"}"
 
 static void bad_tokenizer_json_is_refused(void)
@@ -94,28 +114,33 @@ static void bad_tokenizer_json_is_refused(void)
         enum status st;
         const char *message;
     } cases[] = {
-        {{"truncation", "{\"max_length\": 5}"}, ST_UNSUPPORTED, "truncation is not supported"},
-        {{"padding", "{}"}, ST_UNSUPPORTED, "padding is not supported"},
-        {{"normalizer", OF_TYPE("NFC")}, ST_UNSUPPORTED, "normalizer (NFC) is not supported"},
+        {{"normalizer", OF_TYPE("NFKC")}, ST_UNSUPPORTED, "normalizer (NFKC) is not supported"},
+        {{"normalizer", "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}, "
+                        "\"content\": \"b\"}"},
+         ST_UNSUPPORTED,
+         "normalizer Replace is supported only of a String"},
+        {{"normalizer", "{\"type\": \"Prepend\"}"}, ST_FORMAT, "normalizer.Prepend.prepend"},
         {{"version", "\"2.0\""}, ST_UNSUPPORTED, "version 2.0"},
         {{"version", NULL}, ST_UNSUPPORTED, "version (none)"},
         {{"extra", "1"}, ST_UNSUPPORTED, "the key \"extra\""},
         {{"decoder", OF_TYPE("WordPiece")}, ST_UNSUPPORTED, "decoder WordPiece"},
         {{"decoder", "null"}, ST_UNSUPPORTED, "decoder (no type)"},
-        {{"pre_tokenizer", "null"}, ST_UNSUPPORTED, "pre_tokenizer (no type)"},
+        {{"pre_tokenizer", "null"}, ST_UNSUPPORTED, "decoder ByteLevel is not supported beside"},
         {{"pre_tokenizer", OF_TYPE("Whitespace")}, ST_UNSUPPORTED, "pre_tokenizer Whitespace"},
         {{"pre_tokenizer", SEQUENCE(OF_TYPE("Split"), BYTE_LEVEL)},
          ST_UNSUPPORTED,
-         "pre_tokenizer Sequence [Split, ByteLevel] is not supported; this version has ByteLevel"},
-        {{"pre_tokenizer", SEQUENCE(BYTE_LEVEL, DIGITS)}, ST_UNSUPPORTED, "[ByteLevel, Digits]"},
-        {{"pre_tokenizer/pretokenizers/0/individual_digits", "false"},
+         "Split.behavior (none)"},
+        {{"pre_tokenizer", SEQUENCE(SPLIT("{}"), BYTE_LEVEL)}, ST_FORMAT, "Split.pattern"},
+        {{"pre_tokenizer", SEQUENCE(SPLIT(REGEX("a(?<=b)")), BYTE_LEVEL)},
          ST_UNSUPPORTED,
-         "Digits.individual_digits = false"},
+         "pattern a(?<=b) is not supported: this kind of group is not supported at byte 2"},
+        {{"pre_tokenizer", SEQUENCE(BYTE_LEVEL, BYTE_LEVEL)}, ST_UNSUPPORTED, "ByteLevel twice"},
+        {{"pre_tokenizer", SEQUENCE(METASPACE, BYTE_LEVEL)}, ST_UNSUPPORTED, "beside ByteLevel"},
         {{"pre_tokenizer/pretokenizers/0/individual_digits", NULL}, ST_FORMAT, "individual_digits"},
         {{"pre_tokenizer/pretokenizers/1/add_prefix_space", "true"},
          ST_UNSUPPORTED,
          "ByteLevel.add_prefix_space = true"},
-        {{"pre_tokenizer/pretokenizers/1/use_regex", "false"}, ST_UNSUPPORTED, "use_regex = false"},
+        {{"pre_tokenizer/pretokenizers/1/use_regex", "7"}, ST_FORMAT, "ByteLevel.use_regex"},
         {{"pre_tokenizer/pretokenizers/1/new", "false"}, ST_UNSUPPORTED, "the key \"new\""},
         {{"post_processor", OF_TYPE("RobertaProcessing")}, ST_UNSUPPORTED, "RobertaProcessing"},
         {{"post_processor", OF_TYPE("TemplateProcessing")}, ST_UNSUPPORTED, "[BOS] text [EOS]"},
@@ -123,7 +148,6 @@ static void bad_tokenizer_json_is_refused(void)
         {{"model/type", "\"Unigram\""}, ST_UNSUPPORTED, "model Unigram"},
         {{"model/dropout", "0.1"}, ST_UNSUPPORTED, "model.dropout"},
         {{"model/byte_fallback", "true"}, ST_UNSUPPORTED, "model.byte_fallback = true"},
-        {{"model/ignore_merges", "true"}, ST_UNSUPPORTED, "model.ignore_merges = true"},
         {{"model/ignore_merges", "7"}, ST_FORMAT, "model.ignore_merges must be true or false"},
         {{"model/end_of_word_suffix", "\"</w>\""}, ST_UNSUPPORTED, "model.end_of_word_suffix"},
         {{"model/continuing_subword_prefix", "\"##\""},
@@ -135,16 +159,13 @@ static void bad_tokenizer_json_is_refused(void)
         {{"model/vocab/new", "5000"}, ST_FORMAT, "\"new\" has id 5000; ids must be 0 to 1024"},
         {{"model/vocab/new", "-1"}, ST_FORMAT, "has id -1"},
         {{"model/vocab/new", "1023"}, ST_FORMAT, "already that of"},
-        {{"model/vocab/new token", "1024"}, ST_FORMAT, "is not in the byte-level alphabet"},
         {{"model/merges", "7"}, ST_FORMAT, "model.merges must be a list"},
         {{"model/merges/0", "[\"a\"]"}, ST_FORMAT, "each of model.merges"},
         {{"model/merges/0", "7"}, ST_FORMAT, "each of model.merges"},
         {{"model/merges/0", "\"zz top\""}, ST_FORMAT, "its left token is not in the vocabulary"},
         {{"added_tokens", "{}"}, ST_FORMAT, "added_tokens must be a list"},
         {{"added_tokens/0", "{}"}, ST_FORMAT, "each of added_tokens"},
-        {{"added_tokens/0/lstrip", "true"}, ST_UNSUPPORTED, "<|endoftext|>.lstrip = true"},
-        {{"added_tokens/1/rstrip", "true"}, ST_UNSUPPORTED, "<|im_start|>.rstrip = true"},
-        {{"added_tokens/1/single_word", "true"}, ST_UNSUPPORTED, "single_word = true"},
+        {{"added_tokens/0/lstrip", "7"}, ST_FORMAT, "lstrip must be true or false"},
         {{"added_tokens/1/new", "true"}, ST_UNSUPPORTED, "the key \"new\""},
         {{"added_tokens/1/id", "9"}, ST_FORMAT, "already that of"},
         {{"added_tokens/1/content", "\"\""}, ST_FORMAT, "already that of"},
@@ -199,13 +220,16 @@ static void overlapping_added_tokens_are_refused(void)
     }
 }
 
-/* What is understood: merges as strings, no model type, BOS and EOS by template, a null dropout. */
+/* What is understood: merges as strings, no model type, BOS and EOS by template, a null dropout,
+ * what training left behind. */
 static void odd_tokenizer_json_is_read(void)
 {
     static const struct change changes[] = {
         {"model/merges", "[\"t h\"]"},
         {"model/type", NULL},
         {"model/dropout", "0.0"},
+        {"truncation", "{\"max_length\": 1}"},
+        {"padding", "{\"pad_id\": 1}"},
         {"model/unk_token", "\"<|im_end|>\""},
         {"model/end_of_word_suffix", "\"\""},
         {"post_processor",
@@ -275,6 +299,35 @@ static void bad_files_are_refused(void)
     CHECK(t == NULL);
 }
 
+/* Added tokens for which there are no weights are forgotten; other tokens are not. */
+static void added_tokens_are_trimmed(void)
+{
+    static const struct change changes[] = {
+        {"added_tokens/+", ADDED(1024, "<image>", true)},
+        {"added_tokens/+", ADDED(1025, "<think>", false)},
+        {NULL, NULL},
+    };
+    static const char text[] = "<image><think><|im_end|>";
+    struct tokenizer *t = NULL;
+    struct token_list list = {0};
+    struct row_error err;
+
+    CHECK(tokenizer_load_json(write_changed(changes, NULL), &t) == ST_OK);
+    CHECK(tokenizer_encode(t, text, sizeof text - 1, ENCODE_PARSE_SPECIAL, &list, &err) == ST_OK);
+    CHECK(list.n_ids == 3 && list.ids[0] == 1024 && list.ids[1] == 1025 && list.ids[2] == 2);
+    CHECK(tokenizer_trim(t, 1025) == ST_OK);
+    list.n_ids = 0;
+    CHECK(tokenizer_encode(t, text, sizeof text - 1, ENCODE_PARSE_SPECIAL, &list, &err) == ST_OK);
+    CHECK(list.n_ids > 3 && list.ids[0] == 1024 && list.ids[list.n_ids - 1] == 2);
+    for (int64_t i = 0; i < list.n_ids; i++)
+        CHECK(list.ids[i] < 1025);
+    CHECK_INT(tokenizer_n_tokens(t), 1025);
+    CHECK_INT(tokenizer_find(t, "<think>"), -1);
+    CHECK_INT(tokenizer_trim(t, 1023), ST_FORMAT);
+    token_list_free(&list);
+    tokenizer_destroy(t);
+}
+
 int main(void)
 {
     tmp_begin();
@@ -282,6 +335,7 @@ int main(void)
     bad_tokenizer_json_is_refused();
     overlapping_added_tokens_are_refused();
     odd_tokenizer_json_is_read();
+    added_tokens_are_trimmed();
     bad_files_are_refused();
     tmp_end();
     TEST_END();

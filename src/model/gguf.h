@@ -1,5 +1,5 @@
 /*
- * gguf.h - the container of a GGUF file: its keys and its tensors.  For gguf.c and gguf_config.c.
+ * gguf.h - the container of a GGUF file: its keys and its tensors.  For the files gguf*.c.
  */
 #ifndef EPIDOTE_MODEL_GGUF_H
 #define EPIDOTE_MODEL_GGUF_H
@@ -71,5 +71,12 @@ enum status gguf_get_string(struct gguf *gguf, const char *key, struct text_span
  * more than max. */
 enum status gguf_get_strings(struct gguf *gguf, const char *key, int max,
                              const struct text_span **out_spans, int *out_n);
+
+/* gguf_missing_key - logs that a key should be there; returns ST_FORMAT. */
+enum status gguf_missing_key(const struct gguf *gguf, const char *key);
+/* gguf_read_vocab - fill vocab, and the ids of config; its V if that is below 0.
+ * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status gguf_read_vocab(struct gguf *gguf, struct model_config *config,
+                            struct vocab_spec *vocab);
 
 #endif

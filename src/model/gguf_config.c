@@ -1,5 +1,6 @@
 /*
- * gguf_config.c - what the keys of a GGUF file mean: hyper-parameters, vocabulary, chat template.
+ * gguf_config.c - what the keys of a GGUF file mean: hyper-parameters, chat template; the
+ * vocabulary is gguf_vocab.c's.
  *
  * A key of the model's family that is not known here could change the arithmetic and is refused by
  * name.  Keys of other kinds (authors, licences, sampling advice) are not looked at.
@@ -8,7 +9,7 @@
 
 #include "model/gguf.h"
 
-enum { MAX_TOKENS = 1 << 24, MAX_MERGES = 1 << 26, MAX_TEMPLATE_BYTES = 1 << 20 };
+enum { MAX_TEMPLATE_BYTES = 1 << 20 };
 
 /* ---- hyper-parameters ----------------------------------------------------------------------- */
 
@@ -47,12 +48,6 @@ static const char *const harmless_keys[] = {
     "llama.tensor_data_layout",
 };
 
-static enum status missing_key(const struct gguf *g, const char *key)
-{
-    log_error("%s: key %s is missing; the file was badly converted, get another", g->origin, key);
-    return ST_FORMAT;
-}
-
 static enum status unsupported(const struct gguf *g, const char *key, const char *what)
 {
     log_error("%s: key %s: %s is not supported in this version", g->origin, key, what);
@@ -68,7 +63,7 @@ static enum status check_kind(struct gguf *g)
 
     TRY(gguf_get_string(g, "general.architecture", &family), err);
     if (family.data == NULL)
-        return missing_key(g, "general.architecture");
+        return gguf_missing_key(g, "general.architecture");
     if (family.n_bytes != 5 || memcmp(family.data, "llama", 5) != 0) {
         log_error("%s: key general.architecture: family %.*s is not supported; this version has: "
                   "llama",
@@ -103,13 +98,13 @@ static enum status read_keys(struct gguf *g, struct llama_keys *k)
         *field = -1;
         const struct gguf_value *v = gguf_find(g, int_keys[i].key);
         if (v == NULL && int_keys[i].required)
-            return missing_key(g, int_keys[i].key);
+            return gguf_missing_key(g, int_keys[i].key);
         if (v != NULL && v->type == GGUF_ARRAY)
             return unsupported(g, int_keys[i].key, "a number for each layer");
         TRY(gguf_get_int(g, int_keys[i].key, field), err);
     }
     if (gguf_find(g, "llama.attention.layer_norm_rms_epsilon") == NULL)
-        return missing_key(g, "llama.attention.layer_norm_rms_epsilon");
+        return gguf_missing_key(g, "llama.attention.layer_norm_rms_epsilon");
     TRY(gguf_get_double(g, "llama.attention.layer_norm_rms_epsilon", &k->eps), err);
     k->rope_base = 10000.0;
     TRY(gguf_get_double(g, "llama.rope.freq_base", &k->rope_base), err);
@@ -205,129 +200,7 @@ err:
     return st;
 }
 
-/* ---- vocabulary and template ---------------------------------------------------------------- */
-
-/* An id key; *out stays -1 if it is absent. */
-static enum status read_id(struct gguf *g, const char *key, int V, int *out)
-{
-    int id = -1;
-    const enum status st = gguf_get_int(g, key, &id);
-
-    if (st != ST_OK)
-        return st;
-    if (id >= V) {
-        log_error("%s: key %s is %d, but there are only %d tokens; the file was badly converted, "
-                  "get another",
-                  g->origin, key, id, V);
-        return ST_FORMAT;
-    }
-    *out = id;
-    return ST_OK;
-}
-
-static enum status read_kinds(struct gguf *g, struct vocab_spec *vocab)
-{
-    static const uint8_t kind_of[] = {
-        /* 0 and the unknown token, 2, are never meant to be found in a text. */
-        TOKEN_CONTROL,      TOKEN_NORMAL, TOKEN_CONTROL, TOKEN_CONTROL,
-        TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE};
-    const struct gguf_value *v = gguf_find(g, "tokenizer.ggml.token_type");
-
-    if (v == NULL)
-        return ST_OK;
-    if (v->type != GGUF_ARRAY || (v->elem != GGUF_I32 && v->elem != GGUF_U32) ||
-        v->n != (uint64_t)vocab->n_tokens) {
-        log_error("%s: byte %zu: key tokenizer.ggml.token_type must be an array of %d int32, one "
-                  "for each token; the file was badly converted, get another",
-                  g->origin, v->at, vocab->n_tokens);
-        return ST_FORMAT;
-    }
-    uint8_t *kinds = arena_alloc(g->arena, (size_t)vocab->n_tokens);
-    if (kinds == NULL)
-        return ST_NOMEM;
-    for (int i = 0; i < vocab->n_tokens; i++) {
-        uint32_t kind;
-
-        memcpy(&kind, v->data + 4 * (size_t)i, sizeof kind);
-        if (kind >= sizeof kind_of) {
-            log_error("%s: key tokenizer.ggml.token_type: token %d is of unknown kind %u; the file "
-                      "is damaged, get it again",
-                      g->origin, i, kind);
-            return ST_FORMAT;
-        }
-        kinds[i] = kind_of[kind];
-    }
-    vocab->kinds = kinds;
-    return ST_OK;
-}
-
-/* A short string key as text of its own, dflt where it is absent. */
-static enum status read_word(struct gguf *g, const char *key, const char *dflt, const char **out)
-{
-    struct text_span span = {dflt, strlen(dflt)};
-    const enum status st = gguf_get_string(g, key, &span);
-
-    if (st != ST_OK)
-        return st;
-    *out = arena_copy(g->arena, span.data, span.n_bytes < 64 ? span.n_bytes : 64);
-    return *out != NULL ? ST_OK : ST_NOMEM;
-}
-
-static enum status read_vocab(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
-{
-    const char *model = NULL;
-    enum status st;
-
-    vocab->origin = g->origin;
-    TRY(read_word(g, "tokenizer.ggml.model", "(none)", &model), err);
-    vocab->model = strcmp(model, "gpt2") == 0 ? "bpe" : model;
-    TRY(read_word(g, "tokenizer.ggml.pre", "(none)", &vocab->pre), err);
-    TRY(gguf_get_strings(g, "tokenizer.ggml.tokens", MAX_TOKENS, &vocab->tokens, &vocab->n_tokens),
-        err);
-    if (vocab->n_tokens == 0)
-        return missing_key(g, "tokenizer.ggml.tokens");
-    TRY(gguf_get_strings(g, "tokenizer.ggml.merges", MAX_MERGES, &vocab->merges, &vocab->n_merges),
-        err);
-    if (c->V < 0)
-        c->V = vocab->n_tokens;
-    if (vocab->n_tokens > c->V) {
-        log_error("%s: key tokenizer.ggml.tokens has %d tokens where llama.vocab_size is %d; the "
-                  "file was badly converted, get another",
-                  g->origin, vocab->n_tokens, c->V);
-        return ST_FORMAT;
-    }
-    TRY(read_kinds(g, vocab), err);
-    TRY(gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &vocab->add_bos), err);
-    TRY(gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &vocab->add_eos), err);
-err:
-    return st;
-}
-
-/* BOS, and every token that ends an answer: of the text, of the turn, of the message. */
-static enum status read_ids(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
-{
-    static const char *const end_keys[] = {"tokenizer.ggml.eos_token_id",
-                                           "tokenizer.ggml.eot_token_id",
-                                           "tokenizer.ggml.eom_token_id"};
-    int ids[] = {-1, -1, -1};
-    enum status st;
-
-    c->bos_id = -1;
-    TRY(read_id(g, "tokenizer.ggml.bos_token_id", vocab->n_tokens, &c->bos_id), err);
-    for (int i = 0; i < 3; i++) {
-        bool seen = false;
-
-        TRY(read_id(g, end_keys[i], vocab->n_tokens, &ids[i]), err);
-        for (int j = 0; j < c->n_eos; j++)
-            seen = seen || c->eos_ids[j] == ids[i];
-        if (ids[i] >= 0 && !seen)
-            c->eos_ids[c->n_eos++] = ids[i];
-    }
-    vocab->bos_id = c->bos_id;
-    vocab->eos_id = ids[0];
-err:
-    return st;
-}
+/* ---- template ------------------------------------------------------------------------------- */
 
 static enum status read_template(struct gguf *g, const char *key, const char **out_template)
 {
@@ -392,8 +265,7 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     TRY(gguf_read_values(&g), done);
     TRY(gguf_split_check(&g), done);
     TRY(read_config(&g, c), done);
-    TRY(read_vocab(&g, c, &source->vocab), done);
-    TRY(read_ids(&g, c, &source->vocab), done);
+    TRY(gguf_read_vocab(&g, c, &source->vocab), done);
     TRY(source_check_config(c, origin), done);
     TRY(read_template(&g, "tokenizer.chat_template", &source->chat_template), done);
     TRY(read_template(&g, "tokenizer.chat_template.tool_use", &source->tool_template), done);

@@ -123,6 +123,10 @@ struct model_sampling {
 /* model_source_sampling - from generation_config.json or the keys of a GGUF file.  Returns ST_OK,
  * ST_CONFIG (it says nothing), ST_UNSUPPORTED, ST_FORMAT, ST_IO; logged. */
 enum status model_source_sampling(const struct model_source *source, struct model_sampling *out);
+/* model_open_tokenizer - the tokeniser of a GGUF file or directory of any family, whether or not
+ * the rest of it could be used or is there at all; owned by the caller. Returns as
+ * model_source_tokenizer. */
+enum status model_open_tokenizer(const char *path, struct tokenizer **out_tokenizer);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
 /* model_source_tool_template - the one for conversations with tools, NULL if it has none of its

@@ -172,7 +172,17 @@ const char *model_source_tool_template(const struct model_source *source)
     return source->tool_template;
 }
 
-/* tokenizer.json of a directory.  Every id of it must have a row in the embedding. */
+/* tokenizer.json of a directory, and its path. */
+static enum status load_json(const char *dir, char path[4096], struct tokenizer **out_tokenizer)
+{
+    if (snprintf(path, 4096, "%s/tokenizer.json", dir) >= 4096) {
+        log_error("%s: path too long", dir);
+        return ST_IO;
+    }
+    return tokenizer_load_json(path, out_tokenizer);
+}
+
+/* Every id of it must have a row in the embedding. */
 static enum status load_tokenizer(const struct model_source *source,
                                   struct tokenizer **out_tokenizer)
 {
@@ -180,18 +190,21 @@ static enum status load_tokenizer(const struct model_source *source,
     char path[4096];
     enum status st;
 
-    if (snprintf(path, sizeof path, "%s/tokenizer.json", source->path) >= (int)sizeof path) {
-        log_error("%s: path too long", source->path);
-        return ST_IO;
+    TRY(load_json(source->path, path, &tokenizer), err);
+    const int n_tokens = tokenizer_n_tokens(tokenizer);
+    if (n_tokens > source->config.V) {
+        st = tokenizer_trim(tokenizer, source->config.V);
+        if (st == ST_OK)
+            log_warn(
+                "%s: has %d tokens where vocab_size in config.json is %d; the last %d, which are "
+                "added ones, are not used",
+                path, n_tokens, source->config.V, n_tokens - source->config.V);
+        if (st == ST_FORMAT)
+            log_error("%s: has %d tokens where vocab_size in config.json is %d, and not only added "
+                      "ones lie beyond; get both files from one place",
+                      path, n_tokens, source->config.V);
     }
-    TRY(tokenizer_load_json(path, &tokenizer), err);
-    if (tokenizer_n_tokens(tokenizer) > source->config.V) {
-        log_error("%s: has %d tokens where vocab_size in config.json is %d; remove the tokens that "
-                  "were added without training them, or get both files from one place",
-                  path, tokenizer_n_tokens(tokenizer), source->config.V);
-        st = ST_FORMAT;
-        goto err;
-    }
+    TRY(st, err);
     *out_tokenizer = tokenizer;
     return ST_OK;
 err:
@@ -205,6 +218,31 @@ enum status model_source_tokenizer(const struct model_source *source,
     if (source->vocab.n_tokens > 0)
         return tokenizer_create(&source->vocab, out_tokenizer);
     return load_tokenizer(source, out_tokenizer);
+}
+
+enum status model_open_tokenizer(const char *path, struct tokenizer **out_tokenizer)
+{
+    struct model_source *source = NULL;
+    struct file_map map = {0};
+    char json_path[4096];
+    struct stat info;
+    enum status st;
+
+    if (stat(path, &info) != 0) {
+        log_error("%s: cannot open: %s", path, strerror(errno));
+        return ST_IO;
+    }
+    if (S_ISDIR(info.st_mode))
+        return load_json(path, json_path, out_tokenizer);
+    TRY(source_begin(path, &source), err);
+    TRY(file_map_open(path, &map), err);
+    st = gguf_load_vocab(source, map.data, map.n_bytes, path);
+    if (st == ST_OK)
+        st = tokenizer_create(&source->vocab, out_tokenizer);
+    file_map_close(&map);
+err:
+    model_close(source);
+    return st;
 }
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */

@@ -161,6 +161,10 @@ enum status source_bind(struct model_source *source, const struct weight_naming 
 enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n_bytes,
                       const char *origin);
 
+/* gguf_load_vocab - only the vocabulary, of any family and of files without tensors. */
+enum status gguf_load_vocab(struct model_source *source, const uint8_t *data, size_t n_bytes,
+                            const char *origin);
+
 /* safetensors_list - append the tensors of one file in memory to list, names in arena.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
 enum status safetensors_list(const uint8_t *data, size_t n_bytes, const char *origin,

@@ -6,11 +6,6 @@
  */
 #include "text/internal.h"
 
-struct bpe_symbol {
-    int32_t id;         /* -1: merged into its left neighbour */
-    int32_t prev, next; /* indices, -1 = none */
-};
-
 enum { SCRATCH_MIN = 64 };
 
 static size_t slot_of(const struct bpe *bpe, uint64_t pair)
@@ -66,38 +61,39 @@ bool bpe_add(struct bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t
     return true;
 }
 
-/* ---- scratch -------------------------------------------------------------------------------- */
+/* ---- the symbols of a word ------------------------------------------------------------------- */
 
-/* Room for a word of n symbols: each merge takes one pair away and makes at most two, so the heap
- * never holds more than the n - 1 first pairs and n - 1 more. */
-static enum status scratch_reserve(struct bpe_scratch *scratch, size_t n)
+/* Each merge takes one pair away and makes at most two, so the heap never holds more than the n - 1
+ * first pairs and n - 1 more. */
+enum status bpe_word_begin(struct bpe_word *word, size_t n)
 {
-    if (n > scratch->cap_symbols) {
+    word->n_symbols = 0;
+    if (n > word->cap_symbols) {
         const size_t cap = n > SCRATCH_MIN ? n : SCRATCH_MIN;
-        struct bpe_symbol *symbols = host_realloc(scratch->symbols, cap * sizeof *symbols);
+        struct bpe_symbol *symbols = host_realloc(word->symbols, cap * sizeof *symbols);
 
         if (symbols == NULL)
             return ST_NOMEM;
-        scratch->symbols = symbols;
-        scratch->cap_symbols = cap;
+        word->symbols = symbols;
+        word->cap_symbols = cap;
     }
-    if (n * 2 > scratch->cap_heap) {
+    if (n * 2 > word->cap_heap) {
         const size_t cap = n > SCRATCH_MIN ? n * 2 : SCRATCH_MIN * 2;
-        uint64_t *heap = host_realloc(scratch->heap, cap * sizeof *heap);
+        uint64_t *heap = host_realloc(word->heap, cap * sizeof *heap);
 
         if (heap == NULL)
             return ST_NOMEM;
-        scratch->heap = heap;
-        scratch->cap_heap = cap;
+        word->heap = heap;
+        word->cap_heap = cap;
     }
     return ST_OK;
 }
 
-void bpe_scratch_free(struct bpe_scratch *scratch)
+void bpe_word_free(struct bpe_word *word)
 {
-    host_free(scratch->symbols);
-    host_free(scratch->heap);
-    *scratch = (struct bpe_scratch){0};
+    host_free(word->symbols);
+    host_free(word->heap);
+    *word = (struct bpe_word){0};
 }
 
 /* ---- heap of rank << 32 | place, lowest on top ---------------------------------------------- */
@@ -180,33 +176,10 @@ static void merge_all(const struct bpe *bpe, struct bpe_symbol *symbols, int32_t
     }
 }
 
-enum status bpe_encode(const struct bpe *bpe, const char *word, size_t n_bytes,
-                       struct bpe_scratch *scratch, struct token_list *list)
+void bpe_merge(const struct bpe *bpe, struct bpe_word *word)
 {
-    enum status st = ST_OK;
-    int32_t n = 0;
-
-    TRY(scratch_reserve(scratch, n_bytes), done);
-    struct bpe_symbol *symbols = scratch->symbols;
-    for (size_t i = 0; i < n_bytes; i++) {
-        const int32_t id = bpe->byte_ids[(uint8_t)word[i]];
-
-        if (id < 0)
-            continue; /* as the reference does without an unknown token */
-        symbols[n] = (struct bpe_symbol){.id = id, .prev = n - 1, .next = n + 1};
-        n++;
-    }
-    if (n == 0)
-        return ST_OK;
-    symbols[n - 1].next = -1;
-    merge_all(bpe, symbols, n, scratch->heap);
-
-    size_t n_ids = 0;
-    for (int32_t i = 0; i >= 0; i = symbols[i].next)
-        n_ids++;
-    TRY(token_list_reserve(list, n_ids), done);
-    for (int32_t i = 0; i >= 0; i = symbols[i].next)
-        list->ids[list->n_ids++] = symbols[i].id;
-done:
-    return st;
+    if (word->n_symbols == 0)
+        return;
+    word->symbols[word->n_symbols - 1].next = -1;
+    merge_all(bpe, word->symbols, word->n_symbols, word->heap);
 }

@@ -6,7 +6,7 @@
  */
 #include <stdint.h>
 
-#include "text/internal.h"
+#include "text/words.h"
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
@@ -53,41 +53,93 @@ void token_list_free(struct token_list *list)
 struct encoder {
     const struct tokenizer *tokenizer;
     struct token_list *list;
-    struct bpe_scratch scratch;
+    struct bpe_word word;
+    struct word_walk walk;
+    struct buf normal[2], late[2];
 };
 
-/* Text without special tokens. */
-static enum status encode_words(struct encoder *e, const char *text, size_t n_bytes)
+static void encoder_free(struct encoder *e)
+{
+    bpe_word_free(&e->word);
+    word_walk_free(&e->walk);
+    for (int i = 0; i < 2; i++) {
+        buf_free(&e->normal[i]);
+        buf_free(&e->late[i]);
+    }
+}
+
+static enum status encode_word(struct encoder *e, struct text_span word)
 {
     const struct tokenizer *t = e->tokenizer;
+
+    if (t->rules.chars)
+        return pieces_encode(t, word.data, word.n_bytes, &e->word, e->list);
+    const int32_t id = tokenizer_word(t, word.data, word.n_bytes);
+    return id >= 0 ? token_list_add(e->list, id)
+                   : bytes_encode(t, word.data, word.n_bytes, &e->word, e->list);
+}
+
+/* Text in normal form, without special tokens; first: with nothing before it. */
+static enum status encode_words(struct encoder *e, const char *text, size_t n_bytes, bool first)
+{
+    const struct text_rules *rules = &e->tokenizer->rules;
+    struct text_span span = {text, n_bytes};
     enum status st = ST_OK;
 
-    for (size_t at = 0, n = 0; at < n_bytes; at += n) {
-        n = t->pre->next(t->classes, text + at, n_bytes - at);
-        const int32_t id = tokenizer_word(t, text + at, n);
-        if (id >= 0)
-            TRY(token_list_add(e->list, id), done);
-        else
-            TRY(bpe_encode(&t->bpe, text + at, n, &e->scratch, e->list), done);
+    TRY(normal_apply(rules->late, rules->n_late, first, span, e->late, &span), done);
+    word_walk_begin(&e->walk, e->tokenizer->words, span.data, span.n_bytes);
+    for (;;) {
+        TRY(word_walk_next(&e->walk, &span), done);
+        if (span.n_bytes == 0)
+            break;
+        TRY(encode_word(e, span), done);
     }
 done:
     return st;
 }
 
-/* Text without control tokens. */
-static enum status encode_plain(struct encoder *e, const char *text, size_t n_bytes)
+/* Text without those user-defined tokens that are found in text as it is written. */
+static enum status encode_normal(struct encoder *e, const char *text, size_t n_bytes, bool first)
 {
+    const struct tokenizer *t = e->tokenizer;
+    struct special_finder finder = {.tokenizer = t, .set = &t->user_late};
+    struct text_span span = {text, n_bytes};
     enum status st = ST_OK;
-    size_t begin = 0, at = 0, n = 0;
-    int32_t id = -1;
 
-    while ((id = special_set_find(&e->tokenizer->user, text + begin, n_bytes - begin, &at, &n)) >=
-           0) {
-        TRY(encode_words(e, text + begin, at), done);
-        TRY(token_list_add(e->list, id), done);
-        begin += at + n;
+    TRY(normal_apply(t->rules.normal, t->rules.n_normal, first, span, e->normal, &span), done);
+    finder.text = span.data;
+    finder.n_bytes = finder.end = span.n_bytes;
+    while (special_next(&finder)) {
+        TRY(encode_words(e, span.data + finder.begin, finder.at - finder.begin,
+                         first && finder.begin == 0),
+            done);
+        TRY(token_list_add(e->list, finder.id), done);
     }
-    TRY(encode_words(e, text + begin, n_bytes - begin), done);
+    TRY(encode_words(e, span.data + finder.begin, span.n_bytes - finder.begin,
+                     first && finder.begin == 0),
+        done);
+done:
+    return st;
+}
+
+/* Text without control tokens. */
+static enum status encode_plain(struct encoder *e, const char *text, size_t n_bytes, bool first)
+{
+    struct special_finder finder = {.tokenizer = e->tokenizer,
+                                    .set = &e->tokenizer->user,
+                                    .text = text,
+                                    .n_bytes = n_bytes,
+                                    .end = n_bytes};
+    enum status st = ST_OK;
+
+    while (special_next(&finder)) {
+        TRY(encode_normal(e, text + finder.begin, finder.at - finder.begin,
+                          first && finder.begin == 0),
+            done);
+        TRY(token_list_add(e->list, finder.id), done);
+    }
+    TRY(encode_normal(e, text + finder.begin, n_bytes - finder.begin, first && finder.begin == 0),
+        done);
 done:
     return st;
 }
@@ -96,24 +148,23 @@ enum status encode_text(const struct tokenizer *tokenizer, const char *text, siz
                         const struct text_range *marks, size_t n_marks, struct token_list *list)
 {
     struct encoder e = {.tokenizer = tokenizer, .list = list};
+    struct special_finder finder = {
+        .tokenizer = tokenizer, .set = &tokenizer->control, .text = text, .n_bytes = n_bytes};
     enum status st = ST_OK;
-    size_t begin = 0, at = 0, n = 0;
-    int32_t id = -1;
 
     for (size_t i = 0; i < n_marks; i++) {
-        size_t from = marks[i].begin; /* never before begin: a token found ends inside its mark */
-
-        while ((id = special_set_find(&tokenizer->control, text + from, marks[i].end - from, &at,
-                                      &n)) >= 0) {
-            TRY(encode_plain(&e, text + begin, from + at - begin), done);
-            TRY(token_list_add(list, id), done);
-            from += at + n;
-            begin = from;
+        /* A token that takes white space with it may have ended behind the mark's beginning. */
+        finder.from = marks[i].begin > finder.from ? marks[i].begin : finder.from;
+        finder.end = marks[i].end;
+        while (special_next(&finder)) {
+            TRY(encode_plain(&e, text + finder.begin, finder.at - finder.begin, finder.begin == 0),
+                done);
+            TRY(token_list_add(list, finder.id), done);
         }
     }
-    TRY(encode_plain(&e, text + begin, n_bytes - begin), done);
+    TRY(encode_plain(&e, text + finder.begin, n_bytes - finder.begin, finder.begin == 0), done);
 done:
-    bpe_scratch_free(&e.scratch);
+    encoder_free(&e);
     return st;
 }
 

@@ -3,8 +3,9 @@
  *
  *   tokenizer_encode (encode.c)
  *     text -> special tokens and the stretches between them (special.c)
- *          -> words (pretokenize.c, char_ranges.c)
- *          -> ids (bpe.c)
+ *          -> normal form (normal.c)
+ *          -> words (words.c by the rules of families.c or of tokenizer.json; pattern.c)
+ *          -> ids (bpe.c; pieces.c where symbols begin as characters, not as bytes)
  */
 #ifndef EPIDOTE_TEXT_INTERNAL_H
 #define EPIDOTE_TEXT_INTERNAL_H
@@ -13,21 +14,43 @@
 
 /* ---- characters (char_ranges.c, utf8.c) ------------------------------------------------------ */
 
-enum char_class {
-    CHAR_OTHER,
-    CHAR_LETTER, /* \p{L} */
-    CHAR_NUMBER, /* \p{N}, and a digit */
-    CHAR_DIGIT,  /* a digit to the Digits rule, whose Unicode is newer, but not in \p{N} */
-    CHAR_SPACE   /* \s */
+/* What a code point can be. */
+enum char_prop {
+    CHAR_LU = 1 << 0, /* \p{Lu} and so on */
+    CHAR_LL = 1 << 1,
+    CHAR_LT = 1 << 2,
+    CHAR_LM = 1 << 3,
+    CHAR_LO = 1 << 4,
+    CHAR_M = 1 << 5,
+    CHAR_ND = 1 << 6,
+    CHAR_NX = 1 << 7, /* \p{N} but not \p{Nd} */
+    CHAR_P = 1 << 8,
+    CHAR_S = 1 << 9,
+    CHAR_SPACE = 1 << 10, /* \s */
+    CHAR_HAN = 1 << 11,
+    CHAR_DIGIT = 1 << 12, /* to the Digits rule, whose Unicode is newer than that of patterns */
+    CHAR_PUNCT = 1 << 13, /* to the Punctuation rule, whose Unicode is older */
+    CHAR_WORD = 1 << 14,  /* part of a word beside an added token */
+    CHAR_NFC = 1 << 15,   /* normal form C may order, decompose or compose it */
+    CHAR_LETTER = CHAR_LU | CHAR_LL | CHAR_LT | CHAR_LM | CHAR_LO,
+    CHAR_NUMBER = CHAR_ND | CHAR_NX
 };
 
+/* Code points of one class; those in no range are of class 0. */
 struct char_range {
     uint32_t first, last;
-    enum char_class class;
+    uint8_t class;
 };
 extern const struct char_range char_ranges[];
 extern const int n_char_ranges;
+extern const uint16_t char_class_props[]; /* [n_char_classes] */
+extern const int n_char_classes;
 
+unsigned char_props(uint32_t code);
+/* The alphabet in which byte-level vocabularies are spelled: the code point of a byte, and the byte
+ * of a code point or -1. */
+uint32_t alphabet_code(uint8_t byte);
+int alphabet_byte(uint32_t code);
 /* utf8_decode - the code point at text, which must be valid UTF-8. */
 uint32_t utf8_decode(const char *text, size_t *out_n_bytes);
 /* utf8_encode - the bytes of a code point below 0x110000; returns how many. */
@@ -38,23 +61,30 @@ size_t utf8_encode(uint32_t code, char out[4]);
 enum status utf8_push(struct detokenizer *stream, uint8_t byte, bool nul_is_bad, struct buf *out);
 enum status utf8_finish(struct detokenizer *stream, struct buf *out);
 
-/* ---- words (pretokenize.c) ------------------------------------------------------------------- */
+/* ---- patterns (pattern.c) -------------------------------------------------------------------- */
 
-enum { CHAR_CLASSES_END = 0x40000 }; /* no letter, number or space from here on */
+struct pattern;
+/* pattern_create - compile a regular expression; see pattern.h for what is known.
+ *   own      in   also know this program's own \p{_DIGIT} and \p{_PUNCT}
+ *   out_why  out  [160] on ST_UNSUPPORTED: the reason
+ * Returns ST_OK, ST_UNSUPPORTED, ST_NOMEM. */
+enum status pattern_create(const char *text, size_t n_bytes, bool own, struct pattern **out_pattern,
+                           char *out_why);
+void pattern_destroy(struct pattern *pattern);
+/* pattern_match - bytes of the match that begins with the text, 0 if there is none.
+ *   spelled  in  text is bytes, to be seen as the byte-level alphabet spells them */
+size_t pattern_match(const struct pattern *pattern, const char *text, size_t n_bytes, bool spelled);
 
-/* How a text falls into words, within which BPE merges. */
-struct pretokenizer {
-    const char *name, *alias; /* as GGUF names it; alias may be NULL */
-    /* Bytes of the first word of a text that is not empty; classes: [CHAR_CLASSES_END]. */
-    size_t (*next)(const uint8_t *classes, const char *text, size_t n_bytes);
+/* What a search remembers of its last failure; all zero is a valid start for another text. */
+struct pattern_trail {
+    uint16_t *states; /* owned by whoever has the trail */
+    size_t begin, n_states, cap_states;
 };
-/* pretokenizer_find - NULL if there is none of this name. */
-const struct pretokenizer *pretokenizer_find(const char *name);
-/* pretokenizer_names - all names, for messages. */
-const char *pretokenizer_names(char *out, size_t cap);
-/* char_classes_create - enum char_class of each code point; free with host_free.  NULL: no memory.
- */
-uint8_t *char_classes_create(void);
+/* pattern_search - the first match in text that begins at `from` or later; n_bytes and 0 where
+ * there is none.  Returns ST_OK, ST_NOMEM. */
+enum status pattern_search(const struct pattern *pattern, const char *text, size_t n_bytes,
+                           size_t from, bool spelled, struct pattern_trail *trail, size_t *out_at,
+                           size_t *out_n_bytes);
 
 /* ---- merges (bpe.c) -------------------------------------------------------------------------- */
 
@@ -67,24 +97,37 @@ struct bpe_merge {
 struct bpe {
     struct bpe_merge *slots; /* owned; open addressing, at most half full */
     size_t mask;
-    int32_t byte_ids[256]; /* token of each byte, -1 = none: such bytes are dropped */
 };
 
-/* Work memory that words share; all zero is a valid start. */
-struct bpe_scratch {
-    struct bpe_symbol *symbols; /* owned */
+/* The symbols of a word under way, and the memory for them, which words share; all zero is a valid
+ * start. */
+struct bpe_symbol {
+    int32_t id;         /* -1: merged into its left neighbour */
+    int32_t prev, next; /* indices, -1 = none */
+};
+struct bpe_word {
+    struct bpe_symbol *symbols; /* owned; the first is 0, then along `next` */
     uint64_t *heap;             /* owned */
+    int32_t n_symbols;
     size_t cap_symbols, cap_heap;
 };
-void bpe_scratch_free(struct bpe_scratch *scratch);
+/* bpe_word_begin - no symbols, and room for n.  Returns ST_OK, ST_NOMEM. */
+enum status bpe_word_begin(struct bpe_word *word, size_t n);
+void bpe_word_free(struct bpe_word *word);
+static inline void bpe_word_add(struct bpe_word *word, int32_t id)
+{
+    const int32_t n = word->n_symbols++;
+
+    word->symbols[n] = (struct bpe_symbol){.id = id, .prev = n - 1, .next = n + 1};
+}
 
 enum status bpe_create(struct bpe *bpe, int n_merges);
 void bpe_destroy(struct bpe *bpe);
 /* bpe_add - a merge; false if the pair has one already. */
 bool bpe_add(struct bpe *bpe, int32_t left, int32_t right, int32_t rank, int32_t id);
-/* bpe_encode - append the ids of one word.  Time n log n.  Returns ST_OK, ST_NOMEM. */
-enum status bpe_encode(const struct bpe *bpe, const char *word, size_t n_bytes,
-                       struct bpe_scratch *scratch, struct token_list *list);
+/* bpe_merge - merge the symbols of a word: always the pair of lowest rank, of those the leftmost.
+ * Time n log n. */
+void bpe_merge(const struct bpe *bpe, struct bpe_word *word);
 /* token_list_reserve - room for n more. */
 enum status token_list_reserve(struct token_list *list, size_t n);
 
@@ -94,12 +137,73 @@ enum status token_list_reserve(struct token_list *list, size_t n);
 struct special_set {
     struct special_node *nodes; /* owned */
     int n_nodes, cap_nodes;
+    int32_t first[256]; /* the node of each byte that begins a token, 0 = none */
 };
 enum status special_set_add(struct special_set *set, const char *text, size_t n_bytes, int32_t id);
 void special_set_free(struct special_set *set);
 /* special_set_find - the leftmost token, of those the longest, in text; -1 if there is none. */
 int32_t special_set_find(const struct special_set *set, const char *text, size_t n_bytes,
                          size_t *out_at, size_t *out_n_bytes);
+
+/* A walk over the tokens of a set in a text; begin with all zero but the borrowed fields and end.
+ */
+struct special_finder {
+    const struct tokenizer *tokenizer; /* for the flags of tokens */
+    const struct special_set *set;
+    const char *text;
+    size_t n_bytes, end; /* tokens are looked for in [from, end) */
+    size_t from;
+    size_t begin, at; /* after special_next: the stretch before the token is [begin, at) */
+    size_t id_end;    /* and this is where the token ends, with the white space that it takes */
+    int32_t id;
+};
+/* special_next - the next token; false if there is none more: then [begin, ..) is what is left. */
+bool special_next(struct special_finder *finder);
+
+/* ---- rules of a family (families.c, tokenizer_json_pipeline.c) -------------------------------- */
+
+/* The sign that stands for a space in vocabularies of characters. */
+#define SPACE_SIGN "\xe2\x96\x81"
+
+/* What is done to a stretch between special tokens before it is cut into words. */
+struct normal_rule {
+    enum normal_kind {
+        NORMAL_NFC,
+        NORMAL_REPLACE,         /* every `from` becomes `to` */
+        NORMAL_PREPEND,         /* `to` goes before a stretch that is not empty */
+        NORMAL_PREPEND_MISSING, /* the same, unless it begins with `to` */
+        NORMAL_PREPEND_FIRST    /* the same, only at the very beginning of the text */
+    } kind;
+    const char *from, *to;
+};
+enum { MAX_NORMAL_RULES = 8 };
+
+struct text_rules {
+    const char *name; /* of the family; NULL = from tokenizer.json, like no family known */
+    bool chars;       /* symbols begin as characters; else as bytes */
+    bool by_score;    /* merges are not listed: any two symbols that are a token, by its score */
+    struct normal_rule normal[MAX_NORMAL_RULES]; /* before user-defined tokens `normalized` */
+    struct normal_rule late[MAX_NORMAL_RULES];   /* after them */
+    int n_normal, n_late;
+    struct word_rule *words; /* borrowed */
+    int n_words;
+    bool ignore_merges; /* a word that is a token is that token */
+    bool fuse_unk;      /* unknown characters in a row are one unknown token */
+    bool strip_space;   /* a space before all text is left out when decoding */
+    bool add_bos;       /* where the file says nothing */
+};
+/* rules_find - of a GGUF name of a byte-level pre-tokeniser; NULL if it is not known. */
+const struct text_rules *rules_find(const char *name);
+/* rules_name - the name of the family whose rules are the same; NULL if there is none. */
+const char *rules_name(const struct text_rules *rules);
+/* rules_names - all names, for messages. */
+const char *rules_names(char *out, size_t cap);
+
+/* normal_apply - text in its normal form: itself, or a copy in one of the two buffers.
+ *   first  in  text is at the beginning of all text
+ * Returns ST_OK, ST_NOMEM. */
+enum status normal_apply(const struct normal_rule *rules, int n_rules, bool first,
+                         struct text_span text, struct buf buffers[2], struct text_span *out_text);
 
 /* ---- the tokeniser (tokenizer.c) ------------------------------------------------------------- */
 
@@ -109,20 +213,84 @@ struct token_table {
     size_t mask;
 };
 
+/* Token texts, one after another. */
+struct token_texts {
+    char *bytes;     /* owned */
+    size_t *offsets; /* owned; [n_tokens + 1] into bytes */
+};
+
+/* How characters become symbols; see pieces.c. */
+struct pieces {
+    struct piece_char *chars; /* owned; hash table of symbols by character */
+    size_t chars_mask;
+    uint64_t *pairs; /* owned; hash table of characters that stand beside each other in a token */
+    size_t pairs_mask;
+    uint32_t *extra; /* owned; character of each symbol from first_extra on, which is no token */
+    int n_extra, first_extra;
+    int32_t byte_ids[256]; /* -1 = none */
+    int32_t unk_id;        /* -1 = none: unknown characters are left out */
+    bool fuse_unk, splits; /* splits: a text may be cut where no token has both neighbours */
+};
+
 struct tokenizer {
     int n_tokens;
-    char *bytes;      /* owned; what the tokens stand for, one after another */
-    size_t *offsets;  /* owned; [n_tokens + 1] into bytes */
-    uint8_t *kinds;   /* owned; [n_tokens] enum token_kind */
-    uint8_t *classes; /* owned; see char_classes_create */
+    struct token_texts texts; /* what the tokens stand for */
+    struct token_texts keys;  /* as merges see them; of byte-level ones without own memory */
+    uint8_t *kinds;           /* owned; [n_tokens] enum token_kind */
+    uint8_t *flags;           /* owned; [n_tokens] enum token_flags, NULL = none */
     struct bpe bpe;
-    struct token_table words;         /* normal tokens that are the encoding of their own bytes */
-    struct special_set control, user; /* tokens found in text: CONTROL, USER_DEFINED */
-    const struct pretokenizer *pre;
+    int32_t byte_ids[256]; /* byte-level: token of each byte, -1 = none: such bytes are dropped */
+    struct pieces pieces;  /* of characters */
+    struct token_table known; /* tokens that are the encoding of a word that is their key */
+    struct special_set control, user, user_late; /* found in text: CONTROL, USER_DEFINED */
+    struct words *words;                         /* owned */
+    struct text_rules rules;                     /* its strings are in arena */
+    struct arena *arena;                         /* owned */
     int bos_id, eos_id;
     bool add_bos, add_eos;
     uint64_t fingerprint;
 };
+
+/* token_span - a token's text. */
+static inline struct text_span token_span(const struct token_texts *texts, int32_t id)
+{
+    return (struct text_span){texts->bytes + texts->offsets[id],
+                              texts->offsets[id + 1] - texts->offsets[id]};
+}
+
+/* What a token can be looked up by while a tokeniser is made (vocab.c). */
+struct spellings {
+    const struct vocab_spec *spec;
+    struct token_table table;
+};
+/* spellings_create - index a vocabulary, check every token and that no two are spelled alike.
+ * Logs.  Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status spellings_create(struct spellings *spellings, const struct vocab_spec *spec,
+                             bool chars);
+void spellings_free(struct spellings *spellings);
+int32_t spellings_find(const struct spellings *spellings, const char *data, size_t n_bytes);
+enum { QUOTE_CAP = 80 };
+/* token_quote - a token for a message: quoted, cut, control characters and quotes escaped. */
+const char *token_quote(char out[QUOTE_CAP], struct text_span token);
+enum token_kind spec_kind(const struct vocab_spec *spec, int id);
+/* vocab_copy - fill texts, keys, kinds and flags of t.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+enum status vocab_copy(struct tokenizer *t, const struct vocab_spec *spec);
+enum status token_table_create(struct token_table *table, size_t n_tokens);
+void token_table_free(struct token_table *table);
+
+/* pieces_create - what characters begin as, and with rules.by_score the merges.  Logs.
+ * Returns ST_OK, ST_FORMAT, ST_NOMEM. */
+enum status pieces_create(struct tokenizer *t, const struct spellings *spellings);
+void pieces_free(struct pieces *pieces);
+/* pieces_encode - append the ids of a stretch of normal text.  Returns ST_OK, ST_NOMEM. */
+enum status pieces_encode(const struct tokenizer *t, const char *text, size_t n_bytes,
+                          struct bpe_word *word, struct token_list *list);
+/* pieces_encode_whole - the same without looking tokens up: merges only. */
+enum status pieces_encode_whole(const struct tokenizer *t, const char *text, size_t n_bytes,
+                                struct bpe_word *word, struct token_list *list);
+/* bytes_encode - the same for the word of a byte-level vocabulary (tokenizer.c). */
+enum status bytes_encode(const struct tokenizer *t, const char *text, size_t n_bytes,
+                         struct bpe_word *word, struct token_list *list);
 
 /* tokenizer_word - the token that is the encoding of exactly these bytes, -1 if there is none. */
 int32_t tokenizer_word(const struct tokenizer *tokenizer, const char *word, size_t n_bytes);

@@ -1,8 +1,8 @@
 /*
  * text.h - tokeniser, detokeniser, chat templates.
  *
- * Byte-level BPE now; other kinds are refused by name.  Knows no model files except tokenizer.json:
- * GGUF vocabularies arrive as a struct vocab_spec filled by model/.
+ * Byte-level BPE and SentencePiece-style BPE; other kinds are refused by name.  Knows no model
+ * files except tokenizer.json: GGUF vocabularies arrive as a struct vocab_spec filled by model/.
  */
 #ifndef EPIDOTE_TEXT_H
 #define EPIDOTE_TEXT_H
@@ -18,24 +18,47 @@ enum token_kind {
     TOKEN_KIND_COUNT
 };
 
+/* How a special token is found in a text. */
+enum token_flags {
+    TOKEN_LSTRIP = 1,      /* it takes the white space before it with it */
+    TOKEN_RSTRIP = 2,      /* the same after it */
+    TOKEN_SINGLE_WORD = 4, /* not inside a word */
+    TOKEN_NORMALIZED = 8   /* USER_DEFINED: looked for in the normal form of the text */
+};
+
 struct text_span {
     const char *data;
     size_t n_bytes;
 };
 
+struct text_rules; /* of text/ alone */
+
 /* A vocabulary as a model file holds it.  Everything is borrowed until tokenizer_create returns. */
 struct vocab_spec {
     const char *origin;             /* file name for messages */
-    const char *model;              /* "bpe" (byte-level) */
-    const char *pre;                /* pre-tokeniser: "smollm", "gpt-2", ... as GGUF names them */
-    const struct text_span *tokens; /* [n_tokens] in the byte-to-unicode alphabet of GPT-2 */
+    const char *model;              /* "bpe": byte-level; "spm": of characters, merged by score;
+                                       "char-bpe": of characters, merges listed */
+    const char *pre;                /* pre-tokeniser: "smollm", "gpt-2", ... as GGUF names them;
+                                       of byte-level ones only */
+    const struct text_span *tokens; /* [n_tokens] "bpe": in the byte-to-unicode alphabet of GPT-2;
+                                       else UTF-8 with U+2581 for the space */
     const uint8_t *kinds;           /* [n_tokens] enum token_kind, NULL = all normal */
     int n_tokens;
     const struct text_span *merges; /* [n_merges] "left right" */
     int n_merges;
     int bos_id, eos_id;    /* -1 = none */
     bool add_bos, add_eos; /* with the `special` flag of tokenizer_encode */
+    const float *scores;   /* [n_tokens] of "spm" */
+    const uint8_t *flags;  /* [n_tokens] enum token_flags, NULL = none */
+    bool has_unk;          /* of characters: unk_id stands for what has no token and no bytes */
+    int unk_id;
+    bool space_prefix;              /* "spm", "char-bpe": a space is put before each text */
+    const struct text_rules *rules; /* instead of `pre` and space_prefix; NULL = by them */
 };
+
+/* vocab_default_bos - whether a vocabulary of this model and pre-tokeniser has a BOS token before
+ * each text where its file does not say. */
+bool vocab_default_bos(const char *model, const char *pre);
 
 struct tokenizer;
 
@@ -45,6 +68,10 @@ enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **o
 /* tokenizer_load_json - from a tokenizer.json (and, if there, tokenizer_config.json beside it).
  * Returns as tokenizer_create, and ST_IO. */
 enum status tokenizer_load_json(const char *path, struct tokenizer **out_tokenizer);
+/* tokenizer_trim - forget the tokens from id n_tokens on, for which a model has no weights: no text
+ * gives them any more.  On failure the tokeniser can only be destroyed.  Returns ST_OK, ST_FORMAT
+ * (not logged: one of them is not only an added token, or is BOS or EOS), ST_NOMEM. */
+enum status tokenizer_trim(struct tokenizer *tokenizer, int n_tokens);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 int tokenizer_n_tokens(const struct tokenizer *tokenizer);
 int tokenizer_bos(const struct tokenizer *tokenizer); /* -1 = none */
@@ -67,8 +94,8 @@ enum encode_flags {
 };
 /* tokenizer_encode - append the ids of text; on failure list is as it was.  Time n log n.
  * Control tokens spelled in the text count only with ENCODE_PARSE_SPECIAL, user-defined ones
- * always; leftmost first, then longest. Returns ST_OK, ST_ROW (invalid UTF-8: err says at which
- * byte; over 2 GiB), ST_NOMEM. */
+ * always; leftmost first, then longest.  No text without them gives the id of a control token.
+ * Returns ST_OK, ST_ROW (invalid UTF-8: err says at which byte; over 2 GiB), ST_NOMEM. */
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
                              unsigned flags, struct token_list *list, struct row_error *err);
 
@@ -84,7 +111,12 @@ int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);
 struct detokenizer {
     uint8_t pending[4];
     int n_pending;
+    bool begun; /* something has been put out: see detokenizer_lead */
 };
+/* detokenizer_lead - a token's bytes without the space that the tokeniser puts before a text, if
+ * they are the first of a text. */
+struct text_span detokenizer_lead(struct detokenizer *detok, const struct tokenizer *tokenizer,
+                                  struct text_span token);
 enum status detokenizer_add(struct detokenizer *detok, const struct tokenizer *tokenizer,
                             int32_t id, struct buf *text);
 enum status detokenizer_end(struct detokenizer *detok, struct buf *text);

@@ -1,175 +1,35 @@
 /*
  * tokenizer.c - builds a tokeniser from a vocabulary and answers what its tokens stand for.
  *
- * All checks of a vocabulary are here: model files are read elsewhere (tokenizer_json.c, model/),
+ * Tokens are checked in vocab.c, model files are read elsewhere (tokenizer_json.c, model/),
  * encoding is in encode.c.
  */
 #include <assert.h>
 #include <stdio.h>
 
-#include "text/internal.h"
+#include "text/words.h"
 
-/* ---- messages ------------------------------------------------------------------------------- */
-
-enum { QUOTE_CAP = 80 };
-
-/* A token for a message: quoted, cut, control characters and quotes escaped. */
-static const char *quote(char out[QUOTE_CAP], const char *data, size_t n_bytes)
-{
-    size_t n = 0;
-
-    out[n++] = '"';
-    for (size_t i = 0; i < n_bytes && n < QUOTE_CAP - 8; i++) {
-        const uint8_t byte = (uint8_t)data[i];
-
-        if (byte < 0x20 || byte == 0x7f || byte == '"' || byte == '\\')
-            n += (size_t)snprintf(out + n, QUOTE_CAP - n, "\\x%02x", byte);
-        else
-            out[n++] = (char)byte;
-    }
-    snprintf(out + n, QUOTE_CAP - n, "\"");
-    return out;
-}
-
-static const char *quote_token(char out[QUOTE_CAP], const struct text_span *token)
-{
-    return quote(out, token->data, token->n_bytes);
-}
-
-/* ---- the byte-to-unicode alphabet of GPT-2 -------------------------------------------------- */
-
-enum { ALPHABET_END = 256 + 68 };
-
-/* Printable Latin-1 bytes stand for themselves; the 68 others are U+0100 and on, in byte order. */
-struct alphabet {
-    uint16_t code_of[256];
-    int16_t byte_of[ALPHABET_END]; /* -1: not in the alphabet */
-};
-
-static void alphabet_fill(struct alphabet *alphabet)
-{
-    uint16_t next = 256;
-
-    memset(alphabet->byte_of, 0xff, sizeof alphabet->byte_of);
-    for (int byte = 0; byte < 256; byte++) {
-        const bool itself = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
-        const uint16_t code = itself ? (uint16_t)byte : next++;
-
-        alphabet->code_of[byte] = code;
-        alphabet->byte_of[code] = (int16_t)byte;
-    }
-}
-
-/* The bytes that a token's spelling stands for, to out [n_bytes]; false if the spelling leaves the
- * alphabet. */
-static bool alphabet_decode(const struct alphabet *alphabet, const struct text_span *token,
-                            char *out, size_t *out_n_bytes)
-{
-    size_t n = 0;
-
-    if (!utf8_valid(token->data, token->n_bytes, NULL))
-        return false;
-    for (size_t at = 0, step = 0; at < token->n_bytes; at += step) {
-        const uint32_t code = utf8_decode(token->data + at, &step);
-
-        if (code >= ALPHABET_END || alphabet->byte_of[code] < 0)
-            return false;
-        out[n++] = (char)alphabet->byte_of[code];
-    }
-    *out_n_bytes = n;
-    return true;
-}
-
-/* ---- hash tables of tokens ------------------------------------------------------------------- */
-
-static enum status table_create(struct token_table *table, int n_tokens)
-{
-    size_t n_slots = 16;
-
-    while (n_slots < (size_t)n_tokens * 2)
-        n_slots *= 2;
-    table->slots = host_alloc(n_slots * sizeof *table->slots);
-    if (table->slots == NULL)
-        return ST_NOMEM;
-    memset(table->slots, 0xff, n_slots * sizeof *table->slots);
-    table->mask = n_slots - 1;
-    return ST_OK;
-}
-
-static void table_free(struct token_table *table)
-{
-    host_free(table->slots);
-    table->slots = NULL;
-}
-
-/* The spellings of a vocabulary file; lives while a tokeniser is made. */
-struct spellings {
-    const struct vocab_spec *spec;
-    struct token_table table;
-};
-
-/* The slot that holds the token spelled so, or the free slot where it belongs. */
-static size_t spellings_slot(const struct spellings *s, const char *data, size_t n_bytes)
-{
-    size_t i = (size_t)hash_bytes(data, n_bytes, 0) & s->table.mask;
-
-    for (; s->table.slots[i] >= 0; i = (i + 1) & s->table.mask) {
-        const struct text_span *token = &s->spec->tokens[s->table.slots[i]];
-
-        if (token->n_bytes == n_bytes && memcmp(token->data, data, n_bytes) == 0)
-            break;
-    }
-    return i;
-}
-
-static int32_t spellings_find(const struct spellings *s, const char *data, size_t n_bytes)
-{
-    return s->table.slots[spellings_slot(s, data, n_bytes)];
-}
-
-static struct text_span token_span(const struct tokenizer *t, int32_t id)
-{
-    return (struct text_span){t->bytes + t->offsets[id], t->offsets[id + 1] - t->offsets[id]};
-}
-
-static size_t words_slot(const struct tokenizer *t, const char *word, size_t n_bytes)
-{
-    size_t i = (size_t)hash_bytes(word, n_bytes, 0) & t->words.mask;
-
-    for (; t->words.slots[i] >= 0; i = (i + 1) & t->words.mask) {
-        const struct text_span token = token_span(t, t->words.slots[i]);
-
-        if (token.n_bytes == n_bytes && memcmp(token.data, word, n_bytes) == 0)
-            break;
-    }
-    return i;
-}
-
-int32_t tokenizer_word(const struct tokenizer *t, const char *word, size_t n_bytes)
-{
-    return t->words.slots[words_slot(t, word, n_bytes)];
-}
-
-/* ---- making one ------------------------------------------------------------------------------ */
-
-static enum token_kind spec_kind(const struct vocab_spec *spec, int id)
-{
-    return spec->kinds != NULL ? (enum token_kind)spec->kinds[id] : TOKEN_NORMAL;
-}
+/* ---- checks --------------------------------------------------------------------------------- */
 
 /* What can be said without looking at the tokens. */
 static enum status check_spec(const struct vocab_spec *spec)
 {
-    char names[128];
+    static const char *const models[] = {"bpe", "spm", "char-bpe"};
+    char names[512];
+    int model = 0;
 
-    if (strcmp(spec->model, "bpe") != 0) {
-        log_error("%s: tokeniser model %s is not supported; this version has: bpe (byte-level)",
-                  spec->origin, spec->model);
+    while (model < 3 && strcmp(spec->model, models[model]) != 0)
+        model++;
+    if (model == 3) {
+        log_error(
+            "%s: tokeniser model %s is not supported; this version has: bpe (byte-level), spm "
+            "(by score), char-bpe (of characters)",
+            spec->origin, spec->model);
         return ST_UNSUPPORTED;
     }
-    if (pretokenizer_find(spec->pre) == NULL) {
+    if (model == 0 && spec->rules == NULL && rules_find(spec->pre) == NULL) {
         log_error("%s: pre-tokeniser %s is not supported; this version has: %s", spec->origin,
-                  spec->pre, pretokenizer_names(names, sizeof names));
+                  spec->pre, rules_names(names, sizeof names));
         return ST_UNSUPPORTED;
     }
     if (spec->n_tokens <= 0 || spec->n_merges < 0) {
@@ -177,10 +37,19 @@ static enum status check_spec(const struct vocab_spec *spec)
                   spec->n_tokens, spec->n_merges);
         return ST_FORMAT;
     }
+    if (model == 1 && spec->scores == NULL) {
+        log_error("%s: a vocabulary merged by score has no scores; get another file", spec->origin);
+        return ST_FORMAT;
+    }
     if (spec->bos_id < -1 || spec->bos_id >= spec->n_tokens || spec->eos_id < -1 ||
         spec->eos_id >= spec->n_tokens) {
         log_error("%s: BOS token %d or EOS token %d is not among the %d tokens", spec->origin,
                   spec->bos_id, spec->eos_id, spec->n_tokens);
+        return ST_FORMAT;
+    }
+    if (spec->has_unk && (spec->unk_id < 0 || spec->unk_id >= spec->n_tokens)) {
+        log_error("%s: the unknown token %d is not among the %d tokens", spec->origin, spec->unk_id,
+                  spec->n_tokens);
         return ST_FORMAT;
     }
     if ((spec->add_bos && spec->bos_id < 0) || (spec->add_eos && spec->eos_id < 0)) {
@@ -191,99 +60,77 @@ static enum status check_spec(const struct vocab_spec *spec)
     return ST_OK;
 }
 
-static enum status check_token(const struct vocab_spec *spec, int id)
+/* ---- rules ---------------------------------------------------------------------------------- */
+
+bool vocab_default_bos(const char *model, const char *pre)
 {
-    if ((unsigned)spec_kind(spec, id) >= TOKEN_KIND_COUNT) {
-        log_error("%s: token %d is of unknown kind %d", spec->origin, id, spec->kinds[id]);
-        return ST_FORMAT;
-    }
-    if (spec_kind(spec, id) == TOKEN_BYTE) {
-        log_error("%s: token %d is a byte token (byte fallback): not supported in byte-level BPE",
-                  spec->origin, id);
-        return ST_UNSUPPORTED;
-    }
-    if (spec->tokens[id].n_bytes == 0 && spec_kind(spec, id) != TOKEN_UNUSED) {
-        log_error("%s: token %d is empty", spec->origin, id);
-        return ST_FORMAT;
+    const struct text_rules *rules = strcmp(model, "bpe") == 0 ? rules_find(pre) : NULL;
+
+    return rules != NULL ? rules->add_bos : strcmp(model, "bpe") != 0;
+}
+
+/* The rules of a vocabulary of characters as GGUF files have them. */
+static void rules_of_chars(const struct vocab_spec *spec, struct text_rules *rules)
+{
+    *rules = (struct text_rules){.name = spec->space_prefix ? "spm" : "spm-bare",
+                                 .chars = true,
+                                 .by_score = strcmp(spec->model, "spm") == 0,
+                                 .strip_space = spec->space_prefix};
+    if (spec->space_prefix)
+        rules->normal[rules->n_normal++] = (struct normal_rule){NORMAL_PREPEND, NULL, SPACE_SIGN};
+    rules->normal[rules->n_normal++] = (struct normal_rule){NORMAL_REPLACE, " ", SPACE_SIGN};
+}
+
+static enum status copy_strings(struct arena *arena, struct normal_rule *rules, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (rules[i].from != NULL)
+            rules[i].from = arena_copy(arena, rules[i].from, strlen(rules[i].from));
+        if (rules[i].to != NULL)
+            rules[i].to = arena_copy(arena, rules[i].to, strlen(rules[i].to));
+        if ((rules[i].from == NULL && rules[i].kind == NORMAL_REPLACE) ||
+            (rules[i].to == NULL && rules[i].kind != NORMAL_NFC))
+            return ST_NOMEM;
     }
     return ST_OK;
 }
 
-/* Index the spellings; refuses two tokens of one spelling. */
-static enum status index_spellings(struct spellings *s)
+/* Sets t->rules and t->words. */
+static enum status take_rules(struct tokenizer *t, const struct vocab_spec *spec)
 {
-    const struct vocab_spec *spec = s->spec;
-    char text[QUOTE_CAP];
     enum status st = ST_OK;
 
-    TRY(table_create(&s->table, spec->n_tokens), done);
-    for (int id = 0; id < spec->n_tokens; id++) {
-        TRY(check_token(spec, id), done);
-        if (spec->tokens[id].n_bytes == 0)
-            continue; /* a hole */
-        const size_t slot = spellings_slot(s, spec->tokens[id].data, spec->tokens[id].n_bytes);
-        if (s->table.slots[slot] >= 0) {
-            log_error("%s: tokens %d and %d are both %s", spec->origin, s->table.slots[slot], id,
-                      quote_token(text, &spec->tokens[id]));
-            return ST_FORMAT;
-        }
-        s->table.slots[slot] = id;
-    }
+    if (spec->rules != NULL)
+        t->rules = *spec->rules;
+    else if (strcmp(spec->model, "bpe") == 0)
+        t->rules = *rules_find(spec->pre);
+    else
+        rules_of_chars(spec, &t->rules);
+    TRY(arena_create(4096, &t->arena), done);
+    TRY(copy_strings(t->arena, t->rules.normal, t->rules.n_normal), done);
+    TRY(copy_strings(t->arena, t->rules.late, t->rules.n_late), done);
+    t->words = host_zalloc(sizeof *t->words);
+    if (t->words == NULL)
+        return ST_NOMEM;
+    TRY(words_create(t->words, t->rules.words, t->rules.n_words, spec->origin), done);
+    t->rules.words = NULL; /* borrowed until now */
 done:
     return st;
 }
 
-/* Copy what each token stands for: normal ones leave the alphabet, others are as they are spelled.
- */
-static enum status copy_tokens(struct tokenizer *t, const struct vocab_spec *spec,
-                               const struct alphabet *alphabet)
-{
-    size_t total = 0;
-    char text[QUOTE_CAP];
-
-    for (int id = 0; id < spec->n_tokens; id++)
-        total += spec->tokens[id].n_bytes; /* never less than what the token stands for */
-    t->bytes = host_alloc(total);
-    t->offsets = host_alloc(((size_t)spec->n_tokens + 1) * sizeof *t->offsets);
-    t->kinds = host_alloc((size_t)spec->n_tokens);
-    if (t->bytes == NULL || t->offsets == NULL || t->kinds == NULL)
-        return ST_NOMEM;
-
-    size_t at = 0;
-    for (int id = 0; id < spec->n_tokens; id++) {
-        const struct text_span *token = &spec->tokens[id];
-        size_t n = token->n_bytes;
-
-        t->offsets[id] = at;
-        t->kinds[id] = (uint8_t)spec_kind(spec, id);
-        if (t->kinds[id] != TOKEN_NORMAL) {
-            if (n > 0)
-                memcpy(t->bytes + at, token->data, n);
-        } else if (!alphabet_decode(alphabet, token, t->bytes + at, &n)) {
-            log_error("%s: token %d, %s, is not in the byte-level alphabet; if it is meant to be "
-                      "found in text, its kind must be control or user-defined",
-                      spec->origin, id, quote_token(text, token));
-            return ST_FORMAT;
-        }
-        at += n;
-    }
-    t->offsets[spec->n_tokens] = at;
-    t->n_tokens = spec->n_tokens;
-    return ST_OK;
-}
+/* ---- merges and words ----------------------------------------------------------------------- */
 
 /* The token each byte starts as. */
-static void find_byte_tokens(struct tokenizer *t, const struct spellings *s,
-                             const struct alphabet *alphabet)
+static void find_byte_tokens(struct tokenizer *t, const struct spellings *s)
 {
     int n_missing = 0;
 
     for (int byte = 0; byte < 256; byte++) {
         char spelled[4];
-        const size_t n = utf8_encode(alphabet->code_of[byte], spelled);
+        const size_t n = utf8_encode(alphabet_code((uint8_t)byte), spelled);
 
-        t->bpe.byte_ids[byte] = spellings_find(s, spelled, n);
-        n_missing += t->bpe.byte_ids[byte] < 0;
+        t->byte_ids[byte] = spellings_find(s, spelled, n);
+        n_missing += t->byte_ids[byte] < 0;
     }
     if (n_missing > 0)
         log_debug("%s: %d bytes have no token; they are left out of texts, as the reference does",
@@ -302,7 +149,7 @@ static enum status add_merge(struct tokenizer *t, const struct spellings *s, int
     if (space == NULL ||
         memchr(space + 1, ' ', (size_t)(merge->data + merge->n_bytes - space - 1))) {
         log_error("%s: merge %d, %s, is not two tokens with a space between them", s->spec->origin,
-                  rank, quote_token(text, merge));
+                  rank, token_quote(text, *merge));
         return ST_FORMAT;
     }
     const size_t n_left = (size_t)(space - merge->data), n_right = merge->n_bytes - n_left - 1;
@@ -314,7 +161,7 @@ static enum status add_merge(struct tokenizer *t, const struct spellings *s, int
     const int32_t id = spellings_find(s, (const char *)joined->data, joined->n_bytes);
     if (left < 0 || right < 0 || id < 0) {
         log_error("%s: merge %d, %s: %s is not in the vocabulary", s->spec->origin, rank,
-                  quote_token(text, merge),
+                  token_quote(text, *merge),
                   left < 0    ? "its left token"
                   : right < 0 ? "its right token"
                               : "the token it makes");
@@ -322,7 +169,7 @@ static enum status add_merge(struct tokenizer *t, const struct spellings *s, int
     }
     if (!bpe_add(&t->bpe, left, right, rank, id)) {
         log_error("%s: merge %d, %s, is there twice", s->spec->origin, rank,
-                  quote_token(text, merge));
+                  token_quote(text, *merge));
         return ST_FORMAT;
     }
 done:
@@ -342,28 +189,86 @@ done:
     return st;
 }
 
-/* Most words of a text are one token.  Those tokens whose bytes merge into themselves can be
- * looked up whole, which gives the same ids as merging. */
-static enum status find_words(struct tokenizer *t)
+/* ---- words that are one token ----------------------------------------------------------------- */
+
+static size_t known_slot(const struct tokenizer *t, const char *word, size_t n_bytes)
 {
-    struct bpe_scratch scratch = {0};
+    size_t i = (size_t)hash_bytes(word, n_bytes, 0) & t->known.mask;
+
+    for (; t->known.slots[i] >= 0; i = (i + 1) & t->known.mask) {
+        const struct text_span token = token_span(&t->keys, t->known.slots[i]);
+
+        if (token.n_bytes == n_bytes && memcmp(token.data, word, n_bytes) == 0)
+            break;
+    }
+    return i;
+}
+
+int32_t tokenizer_word(const struct tokenizer *t, const char *word, size_t n_bytes)
+{
+    return t->known.slots[known_slot(t, word, n_bytes)];
+}
+
+enum status bytes_encode(const struct tokenizer *t, const char *text, size_t n_bytes,
+                         struct bpe_word *word, struct token_list *list)
+{
+    enum status st = ST_OK;
+
+    TRY(bpe_word_begin(word, n_bytes), done);
+    for (size_t i = 0; i < n_bytes; i++)
+        if (t->byte_ids[(uint8_t)text[i]] >= 0) /* else as the reference without an unknown token */
+            bpe_word_add(word, t->byte_ids[(uint8_t)text[i]]);
+    bpe_merge(&t->bpe, word);
+    TRY(token_list_reserve(list, (size_t)word->n_symbols), done);
+    for (int32_t i = word->n_symbols > 0 ? 0 : -1; i >= 0; i = word->symbols[i].next)
+        list->ids[list->n_ids++] = word->symbols[i].id;
+done:
+    return st;
+}
+
+/* Most words of a text are one token.  Those tokens whose keys merge into themselves can be looked
+ * up whole, which gives the same ids as merging; where merges are ignored, all can. */
+static enum status find_known(struct tokenizer *t)
+{
+    struct bpe_word word = {0};
     struct token_list list = {0};
     enum status st = ST_OK;
 
-    TRY(table_create(&t->words, t->n_tokens), done);
+    TRY(token_table_create(&t->known, (size_t)t->n_tokens), done);
     for (int id = 0; id < t->n_tokens; id++) {
-        const struct text_span token = token_span(t, id);
+        const struct text_span key = token_span(&t->keys, id);
 
         if (t->kinds[id] != TOKEN_NORMAL)
             continue;
         list.n_ids = 0;
-        TRY(bpe_encode(&t->bpe, token.data, token.n_bytes, &scratch, &list), done);
-        if (list.n_ids == 1 && list.ids[0] == id)
-            t->words.slots[words_slot(t, token.data, token.n_bytes)] = id;
+        if (t->rules.chars)
+            TRY(pieces_encode_whole(t, key.data, key.n_bytes, &word, &list), done);
+        else
+            TRY(bytes_encode(t, key.data, key.n_bytes, &word, &list), done);
+        if ((list.n_ids == 1 && list.ids[0] == id) || t->rules.ignore_merges)
+            t->known.slots[known_slot(t, key.data, key.n_bytes)] = id;
     }
 done:
     token_list_free(&list);
-    bpe_scratch_free(&scratch);
+    bpe_word_free(&word);
+    return st;
+}
+
+/* ---- special tokens ------------------------------------------------------------------------- */
+
+/* A user-defined token in the text that merges see, where that is not the text as it is written. */
+static enum status add_late(struct tokenizer *t, struct text_span token, int id)
+{
+    struct buf buffers[2] = {{0}, {0}};
+    struct text_span normal = {0};
+    enum status st = ST_OK;
+
+    TRY(normal_apply(t->rules.normal, t->rules.n_normal, true, token, buffers, &normal), done);
+    if (normal.n_bytes > 0)
+        TRY(special_set_add(&t->user_late, normal.data, normal.n_bytes, id), done);
+done:
+    buf_free(&buffers[0]);
+    buf_free(&buffers[1]);
     return st;
 }
 
@@ -372,18 +277,59 @@ static enum status find_special(struct tokenizer *t)
     enum status st = ST_OK;
 
     for (int id = 0; id < t->n_tokens; id++) {
-        const struct text_span token = token_span(t, id);
+        const struct text_span token = token_span(&t->keys, id); /* of these kinds: as spelled */
+        const unsigned flags = t->flags != NULL ? t->flags[id] : 0;
 
         if (t->kinds[id] == TOKEN_CONTROL)
             TRY(special_set_add(&t->control, token.data, token.n_bytes, id), done);
-        else if (t->kinds[id] == TOKEN_USER_DEFINED)
-            TRY(special_set_add(&t->user, token.data, token.n_bytes, id), done);
+        if (t->kinds[id] != TOKEN_USER_DEFINED)
+            continue;
+        if (t->rules.n_normal > 0 && (flags & TOKEN_NORMALIZED)) {
+            TRY(add_late(t, token, id), done);
+            continue;
+        }
+        TRY(special_set_add(&t->user, token.data, token.n_bytes, id), done);
+        /* SentencePiece finds them where spaces are signs already. */
+        if (t->rules.by_score && memmem(token.data, token.n_bytes, SPACE_SIGN, strlen(SPACE_SIGN)))
+            TRY(special_set_add(&t->user_late, token.data, token.n_bytes, id), done);
     }
 done:
     return st;
 }
 
-static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spec *spec)
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static void hash_text(struct hash_state *state, const char *text)
+{
+    hash_add(state, text, strlen(text));
+}
+
+/* Rules that are of no known family, by all that is in them. */
+static void hash_rules(struct hash_state *state, const struct text_rules *rules)
+{
+    const int32_t flags[] = {rules->chars, rules->by_score, rules->ignore_merges, rules->fuse_unk,
+                             rules->strip_space};
+
+    hash_add(state, flags, sizeof flags);
+    for (int i = 0; i < rules->n_normal + rules->n_late; i++) {
+        const struct normal_rule *rule =
+            i < rules->n_normal ? &rules->normal[i] : &rules->late[i - rules->n_normal];
+        const int32_t kind = (int32_t)rule->kind;
+
+        hash_add(state, &kind, sizeof kind);
+        hash_text(state, rule->from != NULL ? rule->from : "");
+        hash_text(state, rule->to != NULL ? rule->to : "");
+    }
+    for (int i = 0; i < rules->n_words; i++) {
+        const int32_t how[] = {(int32_t)rules->words[i].cut, rules->words[i].spelled};
+
+        hash_add(state, how, sizeof how);
+        hash_text(state, rules->words[i].pattern);
+    }
+}
+
+static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spec *spec,
+                               const struct text_rules *rules)
 {
     const int32_t numbers[] = {spec->n_tokens, spec->n_merges, spec->bos_id,
                                spec->eos_id,   spec->add_bos,  spec->add_eos};
@@ -391,8 +337,15 @@ static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spe
 
     hash_begin(&state, 1); /* the seed is the version of this list */
     hash_add(&state, numbers, sizeof numbers);
-    hash_add(&state, t->pre->name, strlen(t->pre->name));
+    if (rules->name != NULL)
+        hash_text(&state, rules->name);
+    else
+        hash_rules(&state, rules);
     hash_add(&state, t->kinds, (size_t)spec->n_tokens);
+    if (spec->flags != NULL)
+        hash_add(&state, spec->flags, (size_t)spec->n_tokens);
+    if (rules->by_score)
+        hash_add(&state, spec->scores, (size_t)spec->n_tokens * sizeof *spec->scores);
     for (int i = 0; i < spec->n_tokens + spec->n_merges; i++) {
         const struct text_span *span =
             i < spec->n_tokens ? &spec->tokens[i] : &spec->merges[i - spec->n_tokens];
@@ -404,40 +357,73 @@ static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spe
     return hash_end(&state);
 }
 
-enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **out_tokenizer)
+static enum status fill(struct tokenizer *t, const struct vocab_spec *spec)
 {
-    enum status st = ST_NOMEM;
     struct spellings spellings = {.spec = spec};
-    struct tokenizer *t = NULL;
-    struct alphabet alphabet;
+    struct text_rules rules;
+    enum status st = ST_OK;
 
-    TRY(check_spec(spec), done);
-    alphabet_fill(&alphabet);
-    st = ST_NOMEM;
-    t = host_zalloc(sizeof *t);
-    if (t == NULL)
-        goto done;
-    t->classes = char_classes_create();
-    if (t->classes == NULL)
-        goto done;
-    TRY(index_spellings(&spellings), done);
-    TRY(copy_tokens(t, spec, &alphabet), done);
-    find_byte_tokens(t, &spellings, &alphabet);
-    TRY(add_merges(t, &spellings), done);
-    TRY(find_words(t), done);
+    TRY(take_rules(t, spec), done);
+    TRY(spellings_create(&spellings, spec, t->rules.chars), done);
+    TRY(vocab_copy(t, spec), done);
+    if (!t->rules.by_score)
+        TRY(add_merges(t, &spellings), done);
+    if (t->rules.chars)
+        TRY(pieces_create(t, &spellings), done);
+    else
+        find_byte_tokens(t, &spellings);
+    TRY(find_known(t), done);
     TRY(find_special(t), done);
-    t->pre = pretokenizer_find(spec->pre);
     t->bos_id = spec->bos_id;
     t->eos_id = spec->eos_id;
     t->add_bos = spec->add_bos;
     t->add_eos = spec->add_eos;
-    t->fingerprint = fingerprint_of(t, spec);
+    rules = t->rules;
+    rules.words = spec->rules != NULL ? spec->rules->words : NULL; /* of a family: its name tells */
+    t->fingerprint = fingerprint_of(t, spec, &rules);
+done:
+    spellings_free(&spellings);
+    return st;
+}
+
+enum status tokenizer_create(const struct vocab_spec *spec, struct tokenizer **out_tokenizer)
+{
+    struct tokenizer *t = NULL;
+    enum status st = ST_OK;
+
+    TRY(check_spec(spec), done);
+    t = host_zalloc(sizeof *t);
+    if (t == NULL)
+        return ST_NOMEM;
+    TRY(fill(t, spec), done);
     *out_tokenizer = t;
     t = NULL;
 done:
-    table_free(&spellings.table);
     tokenizer_destroy(t);
     return st;
+}
+
+enum status tokenizer_trim(struct tokenizer *t, int n_tokens)
+{
+    int first = n_tokens;
+
+    while (first < t->n_tokens && t->kinds[first] != TOKEN_NORMAL && t->kinds[first] != TOKEN_BYTE)
+        first++;
+    if (first < t->n_tokens || t->bos_id >= n_tokens || t->eos_id >= n_tokens)
+        return ST_FORMAT;
+    if (n_tokens >= t->n_tokens)
+        return ST_OK;
+    t->n_tokens = n_tokens;
+    special_set_free(&t->control);
+    special_set_free(&t->user);
+    special_set_free(&t->user_late);
+    return find_special(t);
+}
+
+static void texts_free(struct token_texts *texts)
+{
+    host_free(texts->bytes);
+    host_free(texts->offsets);
 }
 
 void tokenizer_destroy(struct tokenizer *t)
@@ -446,12 +432,19 @@ void tokenizer_destroy(struct tokenizer *t)
         return;
     special_set_free(&t->control);
     special_set_free(&t->user);
-    table_free(&t->words);
+    special_set_free(&t->user_late);
+    token_table_free(&t->known);
+    pieces_free(&t->pieces);
     bpe_destroy(&t->bpe);
-    host_free(t->classes);
+    if (t->words != NULL)
+        words_free(t->words);
+    host_free(t->words);
+    host_free(t->flags);
     host_free(t->kinds);
-    host_free(t->offsets);
-    host_free(t->bytes);
+    if (t->rules.chars)
+        texts_free(&t->keys);
+    texts_free(&t->texts);
+    arena_destroy(t->arena);
     host_free(t);
 }
 
@@ -482,7 +475,7 @@ struct text_span tokenizer_token_bytes(const struct tokenizer *t, int32_t id, bo
     assert(id >= 0 && id < t->n_tokens);
     if (t->kinds[id] == TOKEN_CONTROL && !show_special)
         return (struct text_span){"", 0};
-    return token_span(t, id);
+    return token_span(&t->texts, id);
 }
 
 int32_t tokenizer_find(const struct tokenizer *t, const char *text)
@@ -492,7 +485,7 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *text)
 
     /* A special token and a normal one can stand for the same bytes: the special one is meant. */
     for (int32_t id = 0; id < t->n_tokens; id++) {
-        const struct text_span token = token_span(t, id);
+        const struct text_span token = token_span(&t->texts, id);
 
         if (token.n_bytes != n_bytes || memcmp(token.data, text, n_bytes) != 0)
             continue;

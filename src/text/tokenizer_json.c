@@ -34,6 +34,22 @@ done:
 
 /* ---- model and tokens ----------------------------------------------------------------------- */
 
+/* model[key], which must be true or false; keeps *flag where it is not there. */
+static enum status read_flag(const struct loader *l, const json_t *model, const char *key,
+                             bool *flag)
+{
+    const json_t *value = json_object_get(model, key);
+
+    if (value == NULL)
+        return ST_OK;
+    if (!json_is_boolean(value)) {
+        log_error("%s: model.%s must be true or false", l->path, key);
+        return ST_FORMAT;
+    }
+    *flag = json_is_true(value);
+    return ST_OK;
+}
+
 static enum status check_model(struct loader *l, json_t *model)
 {
     static const char *const keys[] = {"type",
@@ -48,10 +64,11 @@ static enum status check_model(struct loader *l, json_t *model)
                                        "merges",
                                        NULL};
     static const char *const nulls[] = {"continuing_subword_prefix", "end_of_word_suffix", NULL};
-    static const struct wanted_flag flags[] = {
-        {"byte_fallback", false, false}, {"ignore_merges", false, false}, {NULL, false, false}};
+    static const struct wanted_flag flags[] = {{"byte_fallback", false, false},
+                                               {NULL, false, false}};
     const json_t *dropout = json_object_get(model, "dropout");
     const json_t *unk = json_object_get(model, "unk_token");
+    bool fallback = false;
     enum status st = ST_OK;
 
     if (!json_is_object(model))
@@ -64,7 +81,19 @@ static enum status check_model(struct loader *l, json_t *model)
     }
     TRY(loader_check_keys(l, model, "model", keys), done);
     TRY(loader_check_nulls(l, model, "model.", nulls), done);
-    TRY(loader_check_flags(l, model, "model", flags), done);
+    TRY(read_flag(l, model, "ignore_merges", &l->rules.ignore_merges), done);
+    TRY(read_flag(l, model, "fuse_unk", &l->rules.fuse_unk), done);
+    if (l->rules.chars)
+        TRY(read_flag(l, model, "byte_fallback", &fallback), done);
+    else
+        TRY(loader_check_flags(l, model, "model", flags), done);
+    if (fallback != l->byte_decoder) {
+        log_error(
+            "%s: model.byte_fallback without a decoder ByteFallback, or the other way round, is "
+            "not supported",
+            l->path);
+        return ST_UNSUPPORTED;
+    }
     if (dropout != NULL && !json_is_null(dropout) &&
         !(json_is_number(dropout) && json_number_value(dropout) <= 0)) {
         log_error("%s: model.dropout is not supported: it makes ids random; set it to null",
@@ -104,10 +133,13 @@ static enum status read_added_token(struct loader *l, json_t *added)
 {
     static const char *const keys[] = {"id",     "content",    "single_word", "lstrip",
                                        "rstrip", "normalized", "special",     NULL};
-    static const struct wanted_flag flags[] = {{"single_word", false, false},
-                                               {"lstrip", false, false},
-                                               {"rstrip", false, false},
-                                               {NULL, false, false}};
+    static const struct {
+        const char *key;
+        enum token_flags flag;
+    } flags[] = {{"lstrip", TOKEN_LSTRIP},
+                 {"rstrip", TOKEN_RSTRIP},
+                 {"single_word", TOKEN_SINGLE_WORD},
+                 {"normalized", TOKEN_NORMALIZED}};
     const json_t *id = json_object_get(added, "id"), *text = json_object_get(added, "content");
     const json_t *special = json_object_get(added, "special");
     enum status st = ST_OK;
@@ -115,13 +147,27 @@ static enum status read_added_token(struct loader *l, json_t *added)
     if (!json_is_integer(id) || !json_is_string(text) || !json_is_boolean(special))
         return loader_bad_type(l, "each of added_tokens", "an object with id, content and special");
     TRY(loader_check_keys(l, added, "added_tokens", keys), done);
-    TRY(loader_check_flags(l, added, json_string_value(text), flags), done);
     TRY(set_token(l, "added token", json_integer_value(id), json_string_value(text),
                   json_string_length(text),
                   json_is_true(special) ? TOKEN_CONTROL : TOKEN_USER_DEFINED),
         done);
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        const json_t *flag = json_object_get(added, flags[i].key);
+
+        if (flag != NULL && !json_is_boolean(flag))
+            return loader_bad_type(l, flags[i].key, "true or false");
+        if (json_is_true(flag))
+            l->flags[json_integer_value(id)] |= (uint8_t)flags[i].flag;
+    }
 done:
     return st;
+}
+
+/* "<0x0A>" and the like. */
+static bool is_byte_token(const char *text)
+{
+    return strlen(text) == 6 && strncmp(text, "<0x", 3) == 0 && text[5] == '>' &&
+           strspn(text + 3, "0123456789ABCDEF") == 2;
 }
 
 static enum status read_tokens(struct loader *l, json_t *vocab, const json_t *added)
@@ -142,14 +188,17 @@ static enum status read_tokens(struct loader *l, json_t *vocab, const json_t *ad
     l->spec.n_tokens = (int)n_tokens;
     l->tokens = host_zalloc(n_tokens * sizeof *l->tokens);
     l->kinds = host_zalloc(n_tokens);
-    if (l->tokens == NULL || l->kinds == NULL)
+    l->flags = host_zalloc(n_tokens);
+    if (l->tokens == NULL || l->kinds == NULL || l->flags == NULL)
         return ST_NOMEM;
 
     json_object_foreach(vocab, text, id)
     {
         if (!json_is_integer(id))
             return loader_bad_type(l, "each id in model.vocab", "a number");
-        TRY(set_token(l, "token", json_integer_value(id), text, strlen(text), TOKEN_NORMAL), done);
+        TRY(set_token(l, "token", json_integer_value(id), text, strlen(text),
+                      l->byte_decoder && is_byte_token(text) ? TOKEN_BYTE : TOKEN_NORMAL),
+            done);
     }
     for (size_t i = 0; i < json_array_size(added); i++)
         TRY(read_added_token(l, json_array_get(added, i)), done);
@@ -243,6 +292,17 @@ static enum status read_config_flag(const struct loader *l, const char *key, boo
     return ST_OK;
 }
 
+static bool prepends(const struct text_rules *rules)
+{
+    bool any = false;
+
+    for (int i = 0; i < rules->n_normal; i++)
+        any = any || rules->normal[i].kind == NORMAL_PREPEND;
+    for (int i = 0; i < rules->n_late; i++)
+        any = any || rules->late[i].kind != NORMAL_REPLACE;
+    return any;
+}
+
 static enum status read_config(struct loader *l)
 {
     enum status st = ST_OK;
@@ -251,8 +311,10 @@ static enum status read_config(struct loader *l)
     TRY(read_config_token(l, "eos_token", &l->spec.eos_id), done);
     TRY(read_config_flag(l, "add_bos_token", &l->spec.add_bos), done);
     TRY(read_config_flag(l, "add_eos_token", &l->spec.add_eos), done);
-    if (json_is_true(json_object_get(l->config, "add_prefix_space"))) {
-        log_error("%s: add_prefix_space in tokenizer_config.json is not supported", l->path);
+    if (json_is_true(json_object_get(l->config, "add_prefix_space")) && !prepends(&l->rules)) {
+        log_error("%s: add_prefix_space in tokenizer_config.json is not supported where "
+                  "tokenizer.json puts no space before a text",
+                  l->path);
         st = ST_UNSUPPORTED;
     }
 done:
@@ -281,6 +343,34 @@ done:
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* Whether any token asks for something that changes how it is found here. */
+static bool has_flags(const struct loader *l)
+{
+    const unsigned idle = l->rules.n_normal == 0 ? TOKEN_NORMALIZED : 0;
+    bool any = false;
+
+    for (int i = 0; i < l->spec.n_tokens && !any; i++)
+        any = (l->flags[i] & ~idle) != 0;
+    return any;
+}
+
+/* The unknown token of a vocabulary of characters. */
+static enum status find_unk(struct loader *l, const json_t *model)
+{
+    const json_t *unk = json_object_get(model, "unk_token");
+
+    if (!l->has_unk || !l->rules.chars)
+        return ST_OK;
+    for (int i = 0; i < l->spec.n_tokens && !l->spec.has_unk; i++)
+        if (l->tokens[i].data != NULL && json_is_string(unk) &&
+            l->tokens[i].n_bytes == json_string_length(unk) &&
+            memcmp(l->tokens[i].data, json_string_value(unk), l->tokens[i].n_bytes) == 0) {
+            l->spec.has_unk = true;
+            l->spec.unk_id = i;
+        }
+    return l->spec.has_unk ? ST_OK : loader_bad_type(l, "model.unk_token", "a token");
+}
+
 static enum status load(struct loader *l, struct tokenizer **out_tokenizer)
 {
     struct tokenizer *t = NULL;
@@ -299,10 +389,14 @@ static enum status load(struct loader *l, struct tokenizer **out_tokenizer)
     l->spec.tokens = l->tokens;
     l->spec.kinds = l->kinds;
     l->spec.merges = l->merges;
+    l->spec.flags = has_flags(l) ? l->flags : NULL;
+    l->rules.name = rules_name(&l->rules);
+    l->spec.rules = &l->rules;
+    TRY(find_unk(l, model), done);
     TRY(tokenizer_create(&l->spec, &t), done);
-    while (byte < 256 && t->bpe.byte_ids[byte] >= 0)
+    while (byte < 256 && t->byte_ids[byte] >= 0)
         byte++;
-    if (l->has_unk && byte < 256) {
+    if (l->has_unk && !l->rules.chars && byte < 256) {
         log_error("%s: model.unk_token is not supported where a byte (0x%02x) has no token",
                   l->path, (unsigned)byte);
         st = ST_UNSUPPORTED;
@@ -330,6 +424,7 @@ enum status tokenizer_load_json(const char *path, struct tokenizer **out_tokeniz
     host_free(l.tokens);
     host_free(l.merges);
     host_free(l.kinds);
+    host_free(l.flags);
     arena_destroy(l.arena);
     return st;
 }

@@ -1,20 +1,23 @@
 /*
- * tokenizer_json.h - shared by the two files that read tokenizer.json.
+ * tokenizer_json.h - shared by the files that read tokenizer.json.
  */
 #ifndef EPIDOTE_TOKENIZER_JSON_H
 #define EPIDOTE_TOKENIZER_JSON_H
 
 #include <jansson.h>
 
-#include "text/internal.h"
+#include "text/words.h"
 
 struct loader {
     const char *path;
     json_t *root, *config; /* owned; config NULL if there is no such file */
     struct arena *arena;   /* owned; spellings and merges until the tokeniser is made */
     struct text_span *tokens, *merges;
-    uint8_t *kinds; /* [spec.n_tokens] */
+    uint8_t *kinds, *flags; /* [spec.n_tokens] */
     struct vocab_spec spec;
+    struct text_rules rules; /* its words are those below */
+    struct word_rule words[MAX_WORD_RULES];
+    bool byte_decoder; /* decoding makes bytes of byte tokens */
     bool has_unk, has_template;
 };
 
@@ -39,6 +42,8 @@ enum status loader_check_flags(const struct loader *l, const json_t *object, con
 
 /* loader_read_pipeline - everything of the file but the model and its tokens. */
 enum status loader_read_pipeline(struct loader *l);
+/* loader_read_rules - normalizer and pre_tokenizer, into l->rules. */
+enum status loader_read_rules(struct loader *l);
 /* loader_check_order - refuse added tokens that overlap so that the order in which the reference
  * looks for them (by their flag `normalized`) would change what is found. */
 enum status loader_check_order(const struct loader *l, const json_t *added);

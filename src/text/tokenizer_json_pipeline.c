@@ -1,9 +1,8 @@
 /*
- * tokenizer_json_pipeline.c - what surrounds the model in a tokenizer.json: pre-tokeniser,
- * post-processor, decoder, the order of added tokens.  Called by tokenizer_json.c.
+ * tokenizer_json_pipeline.c - what surrounds the model in a tokenizer.json: post-processor
+ * and decoder; its rules for text are in tokenizer_json_rules.c.  Called by tokenizer_json.c.
  */
 #include <limits.h>
-#include <stdlib.h>
 
 #include "text/tokenizer_json.h"
 
@@ -81,68 +80,7 @@ const char *loader_type(const json_t *object)
     return type != NULL ? type : "(no type)";
 }
 
-/* ---- pre-tokeniser and post-processor ------------------------------------------------------- */
-
-static enum status check_byte_level(const struct loader *l, json_t *step)
-{
-    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
-                                       NULL};
-    static const struct wanted_flag flags[] = {
-        {"add_prefix_space", false, true}, {"use_regex", true, false}, {NULL, false, false}};
-    enum status st = ST_OK;
-
-    TRY(loader_check_keys(l, step, "pre_tokenizer.ByteLevel", keys), done);
-    TRY(loader_check_flags(l, step, "pre_tokenizer.ByteLevel", flags), done);
-done:
-    return st;
-}
-
-static enum status check_digits(const struct loader *l, json_t *step)
-{
-    static const char *const keys[] = {"type", "individual_digits", NULL};
-    static const struct wanted_flag flags[] = {{"individual_digits", true, true},
-                                               {NULL, false, false}};
-    enum status st = ST_OK;
-
-    TRY(loader_check_keys(l, step, "pre_tokenizer.Digits", keys), done);
-    TRY(loader_check_flags(l, step, "pre_tokenizer.Digits", flags), done);
-done:
-    return st;
-}
-
-/* Sets spec.pre. */
-static enum status read_pre_tokenizer(struct loader *l)
-{
-    json_t *pre = json_object_get(l->root, "pre_tokenizer");
-    const json_t *steps = json_object_get(pre, "pretokenizers");
-    json_t *first = json_array_get(steps, 0), *second = json_array_get(steps, 1);
-    struct buf names = {0};
-    enum status st = ST_OK;
-
-    if (strcmp(loader_type(pre), "ByteLevel") == 0) {
-        l->spec.pre = "gpt-2";
-        return check_byte_level(l, pre);
-    }
-    if (strcmp(loader_type(pre), "Sequence") == 0 && json_array_size(steps) == 2 &&
-        strcmp(loader_type(first), "Digits") == 0 &&
-        strcmp(loader_type(second), "ByteLevel") == 0) {
-        l->spec.pre = "smollm";
-        TRY(check_digits(l, first), done);
-        TRY(check_byte_level(l, second), done);
-        return ST_OK;
-    }
-    for (size_t i = 0; i < json_array_size(steps); i++)
-        TRY(buf_printf(&names, "%s%s", i > 0 ? ", " : "", loader_type(json_array_get(steps, i))),
-            done);
-    log_error("%s: pre_tokenizer %s [%.*s] is not supported; this version has ByteLevel and "
-              "Sequence [Digits, ByteLevel]",
-              l->path, loader_type(pre), (int)names.n_bytes,
-              names.n_bytes > 0 ? (const char *)names.data : "");
-    st = ST_UNSUPPORTED;
-done:
-    buf_free(&names);
-    return st;
-}
+/* ---- post-processor --------------------------------------------------------------------------- */
 
 /* One element of TemplateProcessing.single: NULL for the text itself, else the special token. */
 static enum status read_template_piece(const struct loader *l, const json_t *processor,
@@ -238,15 +176,84 @@ done:
     return st;
 }
 
+/* ---- decoder -------------------------------------------------------------------------------- */
+
+static bool is_type(const json_t *object, const char *type)
+{
+    return strcmp(loader_type(object), type) == 0;
+}
+
+/* Whether a decoder's Replace is the one that makes spaces of their signs. */
+static bool replaces_signs(const json_t *step)
+{
+    const char *from =
+        json_string_value(json_object_get(json_object_get(step, "pattern"), "String"));
+    const char *to = json_string_value(json_object_get(step, "content"));
+
+    return is_type(step, "Replace") && from != NULL && strcmp(from, SPACE_SIGN) == 0 &&
+           to != NULL && strcmp(to, " ") == 0;
+}
+
+static bool strips_one_space(const json_t *step)
+{
+    const char *content = json_string_value(json_object_get(step, "content"));
+
+    return is_type(step, "Strip") && content != NULL && strcmp(content, " ") == 0 &&
+           json_integer_value(json_object_get(step, "start")) == 1 &&
+           json_integer_value(json_object_get(step, "stop")) == 0;
+}
+
+/* Replace, ByteFallback, Fuse and perhaps Strip, in this order. */
+static enum status read_chars_decoder(struct loader *l, const json_t *decoder)
+{
+    const json_t *steps = json_object_get(decoder, "decoders");
+    const size_t n = json_array_size(steps);
+    size_t at = 0;
+
+    if (is_type(decoder, "Sequence") && replaces_signs(json_array_get(steps, at)))
+        at++;
+    else
+        goto refuse;
+    l->byte_decoder = is_type(json_array_get(steps, at), "ByteFallback");
+    at += l->byte_decoder;
+    if (!is_type(json_array_get(steps, at), "Fuse"))
+        goto refuse;
+    at++;
+    l->rules.strip_space = strips_one_space(json_array_get(steps, at));
+    at += l->rules.strip_space;
+    if (at == n)
+        return ST_OK;
+refuse:
+    log_error(
+        "%s: decoder %s is not supported beside this pre_tokenizer; this version has Sequence "
+        "[Replace, ByteFallback, Fuse] with or without Strip of one space at the start",
+        l->path, loader_type(decoder));
+    return ST_UNSUPPORTED;
+}
+
+static enum status read_decoder(struct loader *l)
+{
+    const json_t *decoder = json_object_get(l->root, "decoder");
+    const json_t *steps = json_object_get(decoder, "decoders");
+
+    if (l->rules.chars)
+        return read_chars_decoder(l, decoder);
+    if (is_type(decoder, "Sequence") && json_array_size(steps) == 1)
+        decoder = json_array_get(steps, 0);
+    if (is_type(decoder, "ByteLevel"))
+        return ST_OK;
+    log_error("%s: decoder %s is not supported; this version has ByteLevel", l->path,
+              loader_type(decoder));
+    return ST_UNSUPPORTED;
+}
+
 /* Everything but the model and its tokens. */
 enum status loader_read_pipeline(struct loader *l)
 {
     static const char *const keys[] = {
         "version",       "truncation",     "padding", "added_tokens", "normalizer",
         "pre_tokenizer", "post_processor", "decoder", "model",        NULL};
-    static const char *const nulls[] = {"normalizer", "truncation", "padding", NULL};
     const char *version = json_string_value(json_object_get(l->root, "version"));
-    const json_t *decoder = json_object_get(l->root, "decoder");
     enum status st = ST_OK;
 
     TRY(loader_check_keys(l, l->root, "the file", keys), done);
@@ -255,112 +262,13 @@ enum status loader_read_pipeline(struct loader *l)
                   version != NULL ? version : "(none)");
         return ST_UNSUPPORTED;
     }
-    TRY(loader_check_nulls(l, l->root, "", nulls), done);
-    if (strcmp(loader_type(decoder), "ByteLevel") != 0) {
-        log_error("%s: decoder %s is not supported; this version has ByteLevel", l->path,
-                  loader_type(decoder));
-        return ST_UNSUPPORTED;
-    }
-    TRY(read_pre_tokenizer(l), done);
+    /* What a training run left behind: the reference's tokeniser classes do not obey it either. */
+    if (json_is_object(json_object_get(l->root, "truncation")) ||
+        json_is_object(json_object_get(l->root, "padding")))
+        log_info("%s: truncation and padding are not obeyed; `context` bounds a row", l->path);
+    TRY(loader_read_rules(l), done);
+    TRY(read_decoder(l), done);
     TRY(read_post_processor(l, json_object_get(l->root, "post_processor")), done);
 done:
-    return st;
-}
-
-/* ---- the order of added tokens --------------------------------------------------------------- */
-
-enum { MAX_PAIRS = 10 * 1000 * 1000 };
-
-struct added {
-    const char *text;
-    size_t n_bytes;
-    bool normalized, control;
-};
-
-/* Whether in some text `a` begins before `b` and overlaps it, or begins with it and is longer: what
- * a search for both finds is then `a`. */
-static bool can_lead(const struct added *a, const struct added *b)
-{
-    for (size_t at = 0; at < a->n_bytes; at++) {
-        const size_t left = a->n_bytes - at, n = left < b->n_bytes ? left : b->n_bytes;
-
-        if (memcmp(a->text + at, b->text, n) == 0 && (at > 0 || a->n_bytes > b->n_bytes))
-            return true;
-    }
-    return false;
-}
-
-/* What a search finds of two overlapping tokens. */
-enum winner { LEADER, FIRST, SECOND };
-
-static enum winner winner_of(bool first_early, bool second_early)
-{
-    return first_early == second_early ? LEADER : first_early ? FIRST : SECOND;
-}
-
-static bool order_matters(const struct added *a, const struct added *b)
-{
-    /* The reference looks for what is not `normalized` first, this tokeniser for control tokens. */
-    const enum winner theirs = winner_of(!a->normalized, !b->normalized);
-    const enum winner ours = winner_of(a->control, b->control);
-
-    if (theirs == ours)
-        return false;
-    /* Where a leads, FIRST is LEADER; where b does, SECOND is. */
-    return (can_lead(a, b) && (theirs == SECOND) != (ours == SECOND)) ||
-           (can_lead(b, a) && (theirs == FIRST) != (ours == FIRST));
-}
-
-/* Tokens of one kind are found in one search, here and there. */
-static int kind_of(const struct added *a)
-{
-    return 2 * a->control + a->normalized;
-}
-
-static int by_kind(const void *a, const void *b)
-{
-    return kind_of(a) - kind_of(b);
-}
-
-static enum status check_pairs(const struct loader *l, const struct added *list, size_t n)
-{
-    size_t n_pairs = 0;
-
-    for (size_t i = 0, other = 0; i < n; i++) {
-        while (other < n && kind_of(&list[other]) == kind_of(&list[i]))
-            other++;
-        n_pairs += n - other;
-        if (n_pairs > MAX_PAIRS) {
-            log_error("%s: %zu added_tokens of mixed kinds are too many", l->path, n);
-            return ST_UNSUPPORTED;
-        }
-        for (size_t j = other; j < n; j++)
-            if (order_matters(&list[i], &list[j])) {
-                log_error("%s: added_tokens \"%.60s\" and \"%.60s\" overlap, and their flags "
-                          "special and normalized put them in an order that is not supported",
-                          l->path, list[i].text, list[j].text);
-                return ST_UNSUPPORTED;
-            }
-    }
-    return ST_OK;
-}
-
-enum status loader_check_order(const struct loader *l, const json_t *added)
-{
-    const size_t n = json_array_size(added);
-    struct added *list = host_alloc(n * sizeof *list);
-
-    if (list == NULL)
-        return ST_NOMEM;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(added, i), *text = json_object_get(item, "content");
-
-        list[i] = (struct added){json_string_value(text), json_string_length(text),
-                                 json_is_true(json_object_get(item, "normalized")),
-                                 json_is_true(json_object_get(item, "special"))};
-    }
-    qsort(list, n, sizeof *list, by_kind);
-    const enum status st = check_pairs(l, list, n);
-    host_free(list);
     return st;
 }

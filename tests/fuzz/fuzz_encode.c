@@ -93,8 +93,101 @@ static void there_and_back(const struct tokenizer *t, const uint8_t *data, size_
     buf_free(&want);
 }
 
+/* One of characters, merged by score: some bytes, a character that is only part of a token, and a
+ * control token that merges could spell. */
+static struct tokenizer *make_of_chars(void)
+{
+    static const struct text_span tokens[] = {{"<unk>", 5},
+                                              {"<s>", 3},
+                                              {"<0x41>", 6},
+                                              {"<0xC3>", 6},
+                                              {"<0xA9>", 6},
+                                              {"\xe2\x96\x81", 3},
+                                              {"a", 1},
+                                              {"<", 1},
+                                              {"s", 1},
+                                              {">", 1},
+                                              {"<s", 2},
+                                              {"s>", 2},
+                                              {"aa", 2},
+                                              {"qa", 2},
+                                              {"aaqa", 4},
+                                              {"\xe2\x96\x81\xe2\x96\x81", 6},
+                                              {"\xe2\x96\x81"
+                                               "a",
+                                               4},
+                                              {"\n", 1},
+                                              {"aaa", 3}};
+    static const uint8_t kinds[] = {TOKEN_CONTROL,
+                                    TOKEN_CONTROL,
+                                    TOKEN_BYTE,
+                                    TOKEN_BYTE,
+                                    TOKEN_BYTE,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    0,
+                                    TOKEN_USER_DEFINED,
+                                    0,
+                                    TOKEN_USER_DEFINED,
+                                    0};
+    static const uint8_t flags[19] = {[1] = TOKEN_LSTRIP | TOKEN_RSTRIP, [17] = TOKEN_SINGLE_WORD};
+    static const float scores[] = {0,  0,  0,  0,  0,  -9, -9, -9, -9, -9,
+                                   -1, -1, -2, -3, -4, 0,  -2, 0,  -1};
+    const struct vocab_spec spec = {.origin = "fuzz",
+                                    .model = "spm",
+                                    .tokens = tokens,
+                                    .kinds = kinds,
+                                    .flags = flags,
+                                    .scores = scores,
+                                    .n_tokens = 19,
+                                    .bos_id = 1,
+                                    .eos_id = -1,
+                                    .has_unk = true,
+                                    .space_prefix = true};
+    struct tokenizer *t = NULL;
+
+    if (tokenizer_create(&spec, &t) != ST_OK)
+        abort();
+    return t;
+}
+
+/* Known ids, no control token but the unknown one that was not asked for, whole characters. */
+static void of_chars(const struct tokenizer *t, const uint8_t *data, size_t n_bytes, unsigned flags)
+{
+    struct detokenizer detok = {0};
+    struct buf back = {0};
+    struct token_list list = {0};
+    struct row_error err;
+
+    if (tokenizer_encode(t, (const char *)data, n_bytes, flags | ENCODE_LOSSY, &list, &err) !=
+        ST_OK)
+        abort();
+    if (list.n_ids > 6 * (int64_t)n_bytes + 1)
+        abort();
+    for (int64_t i = 0; i < list.n_ids; i++) {
+        if (list.ids[i] < 0 || list.ids[i] >= tokenizer_n_tokens(t))
+            abort();
+        if (list.ids[i] == 1 && !(flags & ENCODE_PARSE_SPECIAL))
+            abort();
+        if (detokenizer_add(&detok, t, list.ids[i], &back) != ST_OK)
+            abort();
+        if (back.n_bytes > 0 && !utf8_valid((const char *)back.data, back.n_bytes, NULL))
+            abort();
+    }
+    token_list_free(&list);
+    buf_free(&back);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
+    static struct tokenizer *chars;
     static struct tokenizer *t;
     static struct chat_template *chat;
     static struct arena *arena;
@@ -107,12 +200,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
     if (t == NULL) {
         t = make_tokenizer();
+        chars = make_of_chars();
         if (chat_template_create(&spec, t, &chat) != ST_OK ||
             arena_create(1 << 16, &arena) != ST_OK)
             abort();
     }
     there_and_back(t, data, n_bytes, 0);
     there_and_back(t, data, n_bytes, ENCODE_PARSE_SPECIAL);
+    of_chars(chars, data, n_bytes, 0);
+    of_chars(chars, data, n_bytes, ENCODE_PARSE_SPECIAL);
     if (tokenizer_encode(t, text, n_bytes, 0, &list, &err) == ST_OK &&
         !utf8_valid(text, n_bytes, NULL))
         abort();

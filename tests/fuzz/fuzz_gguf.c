@@ -56,9 +56,44 @@ static void as_part(const uint8_t *data, size_t n_bytes)
     arena_destroy(arena);
 }
 
+/* The vocabulary alone, of any family: it can encode and decode. */
+static void use_vocab(const struct model_source *source)
+{
+    static const char text[] = " The  <s>ab ab\n12 \xc3\xa9 \xe2\x96\x81";
+    struct tokenizer *t = NULL;
+    struct detokenizer detok = {0};
+    struct token_list list = {0};
+    struct buf back = {0};
+    struct row_error err;
+
+    if (tokenizer_create(&source->vocab, &t) != ST_OK)
+        return;
+    if (tokenizer_encode(t, text, sizeof text - 1, ENCODE_SPECIAL | ENCODE_PARSE_SPECIAL, &list,
+                         &err) != ST_OK)
+        abort();
+    for (int64_t i = 0; i < list.n_ids; i++) {
+        if (list.ids[i] < 0 || list.ids[i] >= tokenizer_n_tokens(t))
+            abort();
+        if (detokenizer_add(&detok, t, list.ids[i], &back) != ST_OK)
+            abort();
+    }
+    if (back.n_bytes > 0 && !utf8_valid((const char *)back.data, back.n_bytes, NULL))
+        abort();
+    tokenizer_destroy(t);
+    token_list_free(&list);
+    buf_free(&back);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     struct model_source *source = NULL;
+
+    if (source_begin("fuzz.gguf", &source) != ST_OK)
+        return 0;
+    if (gguf_load_vocab(source, data, n_bytes, "fuzz.gguf") == ST_OK)
+        use_vocab(source);
+    model_close(source);
+    source = NULL;
 
     if (source_begin("fuzz.gguf", &source) != ST_OK)
         return 0;
