@@ -185,10 +185,10 @@ static enum status layer_attend(struct decoder *d, const struct layer_weights *w
     const struct model_config *c = &d->config;
     const struct ops *ops = d->ops;
     const int T = d->batch.T, D = c->D, H = c->H, E = c->E;
-    const float scale = (float)(1.0 / sqrt((double)E));
+    const struct ops_attention how = {.scale = (float)(1.0 / sqrt((double)E))};
 
     TRY(ops->attention(d->ctx, d->attn, d->qkv, (H + 2 * c->K) * E, H, kv, d->batch.seqs,
-                       d->batch.B, scale),
+                       d->batch.B, &how),
         err);
     TRY(ops->matmul(d->ctx, d->y, D, d->attn, H * E, &w->o, T), err);
     if (c->attention_bias)
