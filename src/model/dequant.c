@@ -134,4 +134,6 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
                      out);
     if (source->permuted && (id == WEIGHT_Q_BIAS || id == WEIGHT_K_BIAS))
         unpermute(out, view->n_cols, source->config.E);
+    for (int64_t i = 0; source->norms_less_one && weight_is_norm(id) && i < view->n_cols; i++)
+        out[i] += 1.0f;
 }

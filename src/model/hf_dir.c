@@ -67,6 +67,9 @@ static enum status load_configs(struct model_source *source)
         goto done;
     }
     TRY(hf_config_parse(file.data, file.n_bytes, path, &source->config), done);
+    source->family = family_of_name(source->config.family);
+    source->norms_less_one = source->family->hf_less_one;
+    source->layers_key = "num_hidden_layers";
     buf_free(&file);
     TRY(read_optional(source, "generation_config.json", MAX_CONFIG_BYTES, &file, &path), done);
     if (file.data != NULL)

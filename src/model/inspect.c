@@ -13,16 +13,14 @@ static int64_t count_weights(const struct model_source *source, int n_of_type[TE
     int64_t n_weights = 0;
 
     *out_file_bytes = 0;
-    for (int layer = 0; layer < c->L; layer++) {
-        for (int id = layer == 0 ? 0 : WEIGHT_ATTN_NORM; id < WEIGHT_COUNT; id++) {
-            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, layer);
+    for (size_t i = 0; i < model_n_views(c); i++) {
+        const struct tensor_view *view = &source->views[i];
 
-            if (view == NULL)
-                continue;
-            n_weights += view->n_rows * view->n_cols;
-            n_of_type[view->type]++;
-            *out_file_bytes += (double)view->n_rows * (double)view->row_bytes;
-        }
+        if (view->data == NULL)
+            continue;
+        n_weights += view->n_rows * view->n_cols;
+        n_of_type[view->type]++;
+        *out_file_bytes += (double)view->n_rows * (double)view->row_bytes;
     }
     return n_weights;
 }
@@ -81,6 +79,49 @@ done:
     return st;
 }
 
+static enum status put_rope(const struct model_config *c, struct buf *out)
+{
+    enum status st;
+
+    TRY(buf_printf(out, "RoPE, norm   base %.10g", c->rope.base), err);
+    if (c->rope.scaling[0] != '\0')
+        TRY(buf_printf(out, " scaled (%s, up to %.4gx)", c->rope.scaling,
+                       c->rope.divisors[c->E / 2 - 1]),
+            err);
+    if (c->rope_window.base != 0)
+        TRY(buf_printf(out, ", %.10g in layers with a window", c->rope_window.base), err);
+    TRY(buf_printf(out, ", epsilon %g\n", (double)c->eps), err);
+err:
+    return st;
+}
+
+/* What a plain llama does not have; a line of its own where there is any. */
+static enum status put_differences(const struct model_config *c, struct buf *out)
+{
+    int n_window = 0, n_no_rope = 0;
+    enum status st = ST_OK;
+
+    for (int l = 0; l < c->L; l++) {
+        n_window += (c->layers[l] & LAYER_WINDOW) != 0;
+        n_no_rope += (c->layers[l] & LAYER_NO_ROPE) != 0;
+    }
+    if (n_window > 0)
+        TRY(buf_printf(out, "window       %d tokens in %d of %d layers\n", c->window, n_window,
+                       c->L),
+            err);
+    if (n_no_rope > 0)
+        TRY(buf_printf(out, "no RoPE      in %d of %d layers\n", n_no_rope, c->L), err);
+    if (c->X > 0)
+        TRY(buf_printf(out, "experts      %d, of which a token uses %d\n", c->X, c->n_used_experts),
+            err);
+    if (c->attn_softcap > 0 || c->final_softcap > 0)
+        TRY(buf_printf(out, "soft caps    %g of attention, %g of logits (0: none)\n",
+                       c->attn_softcap, c->final_softcap),
+            err);
+err:
+    return st;
+}
+
 enum status model_inspect(const struct model_source *source, struct buf *out)
 {
     const struct model_config *c = &source->config;
@@ -95,15 +136,15 @@ enum status model_inspect(const struct model_source *source, struct buf *out)
         err);
     TRY(buf_printf(out, "family       %s%s%s\n", c->family,
                    c->tied ? ", LM head tied to the embedding" : "",
-                   c->attention_bias ? ", biases in attention" : ""),
+                   c->qkv_bias || c->o_bias ? ", biases in attention" : ""),
         err);
     TRY(buf_printf(out,
                    "sizes        %d layers, width %d, ffn width %d, %d query heads, %d kv heads, "
                    "head size %d, vocabulary %d\n",
                    c->L, c->D, c->F, c->H, c->K, c->E, c->V),
         err);
-    TRY(buf_printf(out, "RoPE, norm   base %.10g, epsilon %g\n", c->rope_base, (double)c->eps),
-        err);
+    TRY(put_rope(c, out), err);
+    TRY(put_differences(c, out), err);
     TRY(buf_printf(out, "context      %d tokens\n", c->context), err);
     TRY(put_types(n_of_type, out), err);
     TRY(buf_printf(out, "parameters   %.1f million\n", (double)n_weights / 1e6), err);
