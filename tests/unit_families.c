@@ -52,6 +52,32 @@ static void right_answer(const char *path, const struct golden *g)
     host_free(logits);
 }
 
+/* Both kinds of file lead to one configuration, but for what only one of them can say. */
+static void same_config(const char *dir, const char *gguf)
+{
+    struct model_config c[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct model_source *source;
+
+        RIG_OK(model_open(i == 0 ? dir : gguf, &source));
+        c[i] = *model_source_config(source);
+        model_close(source);
+    }
+    CHECK(c[0].L == c[1].L && c[0].D == c[1].D && c[0].F == c[1].F && c[0].H == c[1].H);
+    CHECK(c[0].K == c[1].K && c[0].E == c[1].E && c[0].V == c[1].V && c[0].eps == c[1].eps);
+    CHECK(c[0].context == c[1].context && c[0].tied == c[1].tied && c[0].X == c[1].X);
+    CHECK(c[0].qkv_bias == c[1].qkv_bias && c[0].o_bias == c[1].o_bias);
+    CHECK(c[0].window == c[1].window && memcmp(c[0].layers, c[1].layers, sizeof c[0].layers) == 0);
+    CHECK(c[0].rope.base == c[1].rope.base && c[0].rope_window.base == c[1].rope_window.base);
+    CHECK(fabs(c[0].residual_scale - c[1].residual_scale) < 1e-6);
+    CHECK(fabs(c[0].embed_scale - c[1].embed_scale) < 1e-6);
+    CHECK(fabs(c[0].logit_scale - c[1].logit_scale) < 1e-6);
+    CHECK(c[0].attn_softcap == c[1].attn_softcap && c[0].final_softcap == c[1].final_softcap);
+    CHECK(c[0].n_used_experts == c[1].n_used_experts);
+    CHECK(c[0].normalise_experts == c[1].normalise_experts);
+}
+
 /* Every instruction set, and some chunks, blocks and threads, give the bits of plain C at once. */
 static void same_bits(const char *path, const struct golden *g)
 {
@@ -158,6 +184,8 @@ int main(void)
         snprintf(path, sizeof path, "%s/model.gguf", dir);
         if (cases[i].has_gguf)
             right_answer(path, &g);
+        if (cases[i].has_gguf && !cases[i].has_gguf_golden)
+            same_config(dir, path);
         buf_free(&g.file);
     }
     TEST_END();

@@ -275,6 +275,11 @@ static enum status read_rope(struct gguf *g, const struct numbers *n, struct mod
     if (type.data == NULL && or_else(n->rope_factor, 1) != 1)
         return unsupported(g, "rope.scaling.factor", "RoPE scaling of no type");
     c->rope.base = or_else(n->rope_base, 10000);
+    if (is_given(n->rope_base_window) && !(n->rope_base_window >= 1)) {
+        log_error("%s: key %s: RoPE base %g must be 1 or more; the file is damaged, get it again",
+                  g->origin, full_key(g, "rope.freq_base_swa", key), n->rope_base_window);
+        return ST_FORMAT;
+    }
     c->rope_window.base = or_else(n->rope_base_window, 0);
     const double factor = linear ? or_else(n->rope_factor, 1) : or_else(n->rope_linear, 1);
     if (factor == 1)

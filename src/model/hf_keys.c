@@ -164,7 +164,7 @@ static const struct {
     {"use_sliding_window", READ, F_QWEN | F_SMOLLM3},
     {"use_sliding_window", FALSE, 0},
     {"max_window_layers", READ, F_QWEN2 | F_QWEN3},
-    {"max_window_layers", IGNORED, F_QWEN3MOE},
+    {"max_window_layers", IGNORED, F_QWEN3MOE | F_SMOLLM3}, /* which have windows otherwise */
     {"sliding_window_pattern", READ, F_GEMMA3},
     {"use_bidirectional_attention", FALSE, F_GEMMA},
     {"query_pre_attn_scalar", READ, F_GEMMA},
@@ -200,6 +200,7 @@ static const struct {
     {"per_layer_config", EMPTY, 0},
     {"auto_map", EMPTY, 0},
     {"pruned_heads", EMPTY, 0},
+    {"pretraining_tp", IGNORED, F_SMOLLM3},
     {"pretraining_tp", ONE, 0},
     {"partial_rotary_factor", ONE, 0},
     /* of storage, training, other libraries, and texts for people */

@@ -86,8 +86,13 @@ static enum status apply(const struct reader *r, const struct rope_object *o, in
     const bool good_factor = o->factor >= 1.0 && o->factor <= 1e6;
     char full[160];
 
+    if (!(o->base >= 1.0) || !isfinite(o->base)) {
+        log_error("%s: RoPE base %g must be 1 or more; correct it or get the file again", r->origin,
+                  o->base);
+        return ST_FORMAT;
+    }
     rope->base = o->base;
-    if (!(rope->base >= 1.0) || !isfinite(rope->base) || E < 2 || E > MODEL_MAX_E)
+    if (E < 2 || E > MODEL_MAX_E)
         return ST_OK; /* refused by source_check_config */
     if (o->type == NULL || strcmp(o->type, "default") == 0)
         return ST_OK;
