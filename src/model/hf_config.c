@@ -5,6 +5,7 @@
  * Absent keys take the defaults of the family's configuration class.  Which keys may be there at
  * all is in hf_keys.c.
  */
+#include <assert.h>
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
@@ -327,6 +328,7 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
     struct reader r = {origin, root, NULL};
     TRY(read_family(&r), done);
+    assert(r.family != NULL);
     TRY(hf_check_keys(&r), done);
     struct model_config c = r.family->common;
     const struct defaults *dflt = &defaults[r.family - family_of_id(FAMILY_LLAMA)];

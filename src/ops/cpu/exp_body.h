@@ -12,8 +12,8 @@
  * Included once by each cpu_<set>.c, after its lanes.
  */
 
-/* exp(at) / 2^n - 1, with 1.5 * 2^23 + n in *out_t; -87 <= at <= 88. */
-static inline struct lanes lanes_exp_reduced(struct lanes at, struct lanes *out_t)
+/* exp(at) / 2^n - 1, with 1.5 * 2^23 + n in *out_shifted; -87 <= at <= 88. */
+static inline struct lanes lanes_exp_reduced(struct lanes at, struct lanes *out_shifted)
 {
     const struct lanes shift = lanes_set(0x1.8p23f); /* adding it rounds to an integer */
     const struct lanes t = lanes_fma(at, lanes_set(0x1.715476p+0f), shift);
@@ -26,7 +26,7 @@ static inline struct lanes lanes_exp_reduced(struct lanes at, struct lanes *out_
     q = lanes_fma(q, r, lanes_set(0x1.5558f4p-5f));
     q = lanes_fma(q, r, lanes_set(0x1.555490p-3f));
     q = lanes_fma(q, r, lanes_set(0x1.fffffcp-2f));
-    *out_t = t;
+    *out_shifted = t;
     return lanes_fma(q, lanes_mul(r, r), r);
 }
 

@@ -51,14 +51,14 @@ static void route_pick(const float *p, int X, int n_used, int32_t *experts)
     uint64_t taken[OPS_MAX_EXPERTS / 64] = {0};
 
     for (int n = 0; n < n_used; n++) {
-        int best = -1;
+        int best = 0;
 
-        for (int x = 0; x < X; x++) {
-            if ((taken[x / 64] >> (x % 64) & 1) != 0)
-                continue;
-            if (best < 0 || p[x] > p[best] || (p[best] != p[best] && p[x] == p[x]))
+        while ((taken[best / 64] >> (best % 64) & 1) != 0) /* n < X are */
+            best++;
+        for (int x = best + 1; x < X; x++)
+            if ((taken[x / 64] >> (x % 64) & 1) == 0 &&
+                (p[x] > p[best] || (p[best] != p[best] && p[x] == p[x])))
                 best = x;
-        }
         taken[best / 64] |= UINT64_C(1) << (best % 64);
     }
     for (int x = 0, n = 0; n < n_used; x++)
