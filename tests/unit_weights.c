@@ -53,9 +53,9 @@ static void check_biases(const struct model_source *source, int l, enum ops_type
 {
     const struct model_config *c = model_source_config(source);
 
-    CHECK((layer->qkv_bias != NULL) == c->attention_bias);
-    CHECK((layer->o_bias != NULL) == c->attention_bias);
-    if (!c->attention_bias)
+    CHECK((layer->qkv_bias != NULL) == c->qkv_bias);
+    CHECK((layer->o_bias != NULL) == c->o_bias);
+    if (!c->qkv_bias)
         return;
     check_bias(source, WEIGHT_Q_BIAS, l, type, layer->qkv_bias);
     check_bias(source, WEIGHT_K_BIAS, l, type, layer->qkv_bias + c->H * c->E);
@@ -84,9 +84,9 @@ static void every_row(const char *path, enum ops_type type, bool stored, int n_t
         check_rows(source, WEIGHT_K, l, &layer->qkv, c->H * c->E);
         check_rows(source, WEIGHT_V, l, &layer->qkv, (c->H + c->K) * c->E);
         check_rows(source, WEIGHT_O, l, &layer->o, 0);
-        check_rows(source, WEIGHT_GATE, l, &layer->gate_up, 0);
-        check_rows(source, WEIGHT_UP, l, &layer->gate_up, c->F);
-        check_rows(source, WEIGHT_DOWN, l, &layer->down, 0);
+        check_rows(source, WEIGHT_GATE, l, &layer->ffn.gate_up, 0);
+        check_rows(source, WEIGHT_UP, l, &layer->ffn.gate_up, c->F);
+        check_rows(source, WEIGHT_DOWN, l, &layer->ffn.down, 0);
         model_source_row(source, WEIGHT_ATTN_NORM, l, 0, norm);
         CHECK(memcmp(norm, layer->attn_norm, (size_t)c->D * sizeof *norm) == 0);
         model_source_row(source, WEIGHT_FFN_NORM, l, 0, norm);
@@ -199,7 +199,7 @@ static void bytes_of_biases(void)
     struct model_config c = {.L = 3, .D = 51, .F = 97, .H = 3, .K = 1, .E = 32, .V = 203};
     const size_t plain = weights_bytes(&c, OPS_BF16);
 
-    c.attention_bias = true;
+    c.qkv_bias = c.o_bias = true;
     CHECK_INT(weights_bytes(&c, OPS_BF16) - plain, 3 * (160 * 4 + 256));
 }
 
