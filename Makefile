@@ -1,6 +1,6 @@
 # Epidote.  make help lists the targets; README.md has the two commands to start with.
 #
-#   BUILD=release|debug   SAN=address|undefined|thread   CC=gcc|clang   JOBS=n   CFLAGS=...
+#   BUILD=release|debug   SAN=address|undefined|thread|address,undefined   CC=gcc|clang   JOBS=n   CFLAGS=...
 #   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= XXHASH_HOME=
 #                         where a library lives that pkg-config does not know
 #   MPICC=mpicc           the MPI to build with, by its compiler wrapper; MPIRUN= its launcher, for tests
@@ -21,17 +21,17 @@ FUZZ_S ?= 60
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
+comma := ,
 # mpicc.mpich builds in build/release-mpich, another wrapper's name is the suffix as it is.
 mpi_suffix := $(if $(filter-out mpicc,$(notdir $(MPICC))),-$(patsubst mpicc.%,%,$(notdir $(MPICC))))
 # One tree per configuration, so that switching SAN, CC, BUILD or MPICC never mixes objects.
-out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(SAN))$(if $(filter clang%,$(notdir $(CC))),-clang)$(mpi_suffix))
+out := build/$(if $(FUZZ),fuzz,$(BUILD)$(if $(SAN),-$(subst $(comma),+,$(SAN)))$(if $(filter clang%,$(notdir $(CC))),-clang)$(mpi_suffix))
 
 # ---- libraries ----------------------------------------------------------------------------------
 # pkg-config first, under every name a library is known by; X_HOME overrides it.
 pkg_name  = $(firstword $(foreach p,$(1),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
 lib_cflags = $(if $($(1)_HOME),-I$($(1)_HOME)/include,$(if $(2),$(shell pkg-config --cflags $(2))))
 lib_libs   = $(if $($(1)_HOME),-L$($(1)_HOME)/lib -Wl$(comma)-rpath$(comma)$($(1)_HOME)/lib $(3),$(if $(2),$(shell pkg-config --libs $(2))))
-comma := ,
 
 pkg_hdf5      := $(call pkg_name,hdf5 hdf5-serial)
 pkg_libconfig := $(call pkg_name,libconfig)
@@ -187,6 +187,9 @@ ubsan: deps-tools
 	@$(again) BUILD=debug SAN=undefined test-fast TESTS="$(sanitized)"
 # Only the tests where threads meet.
 threaded := $(basename $(notdir $(shell grep -lE 'threads_create|io_start|pthread_create' tests/unit_*.c))) e2e_two_ranks
+# Both at once: one build less than asan and ubsan one after the other.
+sanitize: deps-tools
+	@$(again) BUILD=debug SAN=address,undefined test-fast TESTS="$(sanitized)"
 tsan: deps-tools
 	@$(again) BUILD=debug SAN=thread test-fast TESTS="$(threaded)"
 
@@ -201,7 +204,7 @@ fuzz-run: $(fuzzers)
 	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
-ci_stages := test lint asan ubsan tsan mpich fuzz test-slow
+ci_stages := test lint sanitize tsan mpich fuzz test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -244,10 +247,10 @@ help:
 	@echo 'make              build/epidote'
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, asan, ubsan, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
-	@echo 'make asan ubsan tsan      the tests under a sanitizer'
+	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
 	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
 	@echo 'make fuzz         libFuzzer on every parser, FUZZ_S=$(FUZZ_S) seconds each'
 	@echo 'make bench        speeds beside the floors they must reach'
@@ -258,6 +261,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        sanitize ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

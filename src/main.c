@@ -45,7 +45,7 @@ static int refuse_launch(const struct cli *cli, enum status st)
 
     snprintf(why, sizeof why, "%s", log_last_error());
     if (why[0] != '\0' && load_job(cli, &job) == OUTCOME_DONE &&
-        status_refuse(job->results, why) != ST_OK)
+        status_refuse(job->results, OUTCOME_JOB, why) != ST_OK)
         log_warn("the outcome could not be written beside %s", job->results);
     job_destroy(job);
     return cli_exit(st);

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/e2e.bash"
 
 prompts rows 80
-job a "$dir/rows.h5" max_tokens=96 ignore_eos=true threads=1 decode_batch=2
+job a "$dir/rows.h5" max_tokens=200 ignore_eos=true threads=1 decode_batch=2
 check "undisturbed run" run a
 want=$(digest "$dir/a.out.h5")
 

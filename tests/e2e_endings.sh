@@ -35,6 +35,17 @@ timed "$mpirun" "${more[@]}" -n 2 "$ranks" stuck
 same 'exit status when a rank is stuck at the end' "$rc" 4
 check "a job with a stuck rank ends in 6 s, not $took tenths" [ "$took" -lt 60 ]
 
+# Rank 0 is waited for as long as it says that it lives, and no longer.
+"$mpirun" "${more[@]}" -n 3 "$ranks" slow >"$dir/slow" 2>&1 </dev/null &
+slow=$!
+timed "$mpirun" "${more[@]}" -n 3 "$ranks" silent
+same 'exit status when rank 0 is silent' "$rc" 5
+check "a silent rank 0 is given up in 1 to 6 s, not $took tenths" [ "$took" -gt 14 -a "$took" -lt 60 ]
+has 'a silent rank 0 is named' "$dir/out" 'rank 0 on '
+wait $slow
+same 'exit status when rank 0 is slow' $? 0
+has 'a slow rank 0 is waited for' "$dir/slow" ' 0 failed'
+
 # Bytes that do not fit what was to come are noticed, and no transfer is larger than MPI can count.
 for way in short long big; do
     timed "$mpirun" "${more[@]}" -n 2 "$world" "$way"

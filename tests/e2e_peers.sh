@@ -60,7 +60,7 @@ again() {
     same "digest" "$(digest "$dir/a.out.h5")" "$want"
 }
 
-silent_ms=$((timeout_s * 1000 + 1000)) # the launcher has its word, too
+silent_ms=$((timeout_s * 1000))
 lost STOP 3 2 decode/0 $silent_ms
 lost STOP 3 0 coordinator $silent_ms 'link="mpi"'
 lost KILL 3 1 prefill/0 $silent_ms
@@ -92,4 +92,37 @@ kill -CONT $all
 wait $pid
 same "a job that was stopped as a whole goes on" $? 0
 same "and its digest" "$(digest "$dir/a.out.h5")" "$want"
+
+# Ranks that are stopped while rank 0 merges: enough rows for the merge to be caught at it.
+awk 'BEGIN { for (i = 0; i < 40000; i++) printf "What is %d plus %d?\n", i % 97, i % 89 }' >"$dir/rows.txt"
+"$epidote" import --lines "$dir/rows.txt" "$dir/many.h5" 2>"$dir/import.log" || fail "import"
+job m "$dir/many.h5" max_tokens=1 decode_batch=64 kv_memory_mib=64 peer_timeout_s=$timeout_s.0
+run m || fail "many rows on one rank"
+want=$(digest "$dir/m.out.h5")
+
+# in_merge RANK - rank RANK of 3 is stopped as soon as rank 0 has begun to write RESULTS.  If it is rank
+# 0 itself, the outcome is 4, or 0 if it had just finished them.
+in_merge() {
+    local begin ms outcome=0
+    clear m
+    inputs/launch.sh 3 "$epidote" run "$dir/m.cfg" >"$dir/m.log" 2>&1 &
+    pid=$!
+    while [ ! -e "$dir/m.out.h5.tmp" ] && kill -0 $pid 2>/dev/null; do sleep 0.002; done
+    begin=$(date +%s%N)
+    kill -STOP "$(ranks_there | sed -n "s/^$1 //p")"
+    wait $pid
+    ms=$((($(date +%s%N) - begin) / 1000000))
+    echo "rank $1 stopped in the merge: over in $ms ms"
+    n_checks=$((n_checks + 1))
+    [ $ms -le $silent_ms ] || fail "rank $1 stopped in the merge: over in $ms ms, not in $silent_ms"
+    gone_in 1 || fail "rank $1 stopped in the merge: ranks are left"
+    same "rank $1 stopped in the merge: told once" "$(grep -c " E .*rank $1 .*has not finished" "$dir/m.log")" 1
+    [ "$1" = 0 ] && [ -e "$dir/m.out.h5.parts" ] && outcome=4
+    "$epidote" status "$dir/m.out.h5" >"$dir/status.log"
+    same "rank $1 stopped in the merge: outcome" $? $outcome
+    run m
+    same "digest after that" "$(digest "$dir/m.out.h5")" "$want"
+}
+in_merge 2
+in_merge 0
 end

@@ -210,6 +210,32 @@ static void one_is_missing(struct ranks *ranks)
     CHECK(ranks_agree(ranks, ST_OK, "more", 10) == ST_COMM); /* at once */
 }
 
+/* Rank 0 keeps the others waiting for longer than their limit.  It lives and lets them know, and
+ * they stay; or it is stopped, and they know who is missing. */
+static int keep_waiting(struct ranks *ranks, bool silent)
+{
+    if (ranks_me(ranks) == 0 && silent)
+        raise(SIGSTOP);
+    if (ranks_me(ranks) == 0) {
+        const double begin_s = clock_now_s();
+
+        while (clock_now_s() - begin_s < 3.5) {
+            CHECK(ranks_alive(ranks) == ST_OK);
+            clock_sleep_us(1000);
+        }
+    }
+    CHECK(ranks_agree(ranks, ST_OK, "waiting", 0.5) == (silent ? ST_COMM : ST_OK));
+    CHECK_INT(ranks_missing(ranks), silent ? 0 : -1);
+    if (!silent)
+        return mpi_test_end(ranks, __FILE__);
+    if (ranks_me(ranks) == ranks_n(ranks) - 1) {
+        CHECK_HAS(log_last_error(), "rank 0 on ");
+        ranks_abort(ranks, test_n_failed > 0 ? 9 : 5);
+    }
+    raise(SIGSTOP);
+    return 9;
+}
+
 int main(int argc, char **argv)
 {
     const char *way = argc > 1 ? argv[1] : "";
@@ -234,6 +260,8 @@ int main(int argc, char **argv)
         ranks_end(ranks, 1, 4);
         return 0;
     }
+    if (strcmp(way, "slow") == 0 || strcmp(way, "silent") == 0)
+        return keep_waiting(ranks, strcmp(way, "silent") == 0);
     who_is_there(ranks);
     clocks(ranks);
     gathers(ranks);

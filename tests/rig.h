@@ -73,6 +73,7 @@ static inline double nmse(const float *got, const float *right, size_t n)
 struct rig_args {
     const char *path;
     enum ops_type type;
+    bool stored;                       /* matrices stay in the file */
     const char *instructions;          /* NULL = "auto" */
     int n_threads, P;                  /* 0 = 1 thread, 16 positions a block */
     int max_T, context;                /* 0 = 256 */
@@ -83,6 +84,7 @@ struct rig {
     struct rig_args args;
     struct model_config config;
     struct threads *threads;
+    struct model_source *source; /* open where weights are stored */
     struct weights *weights;
     struct decoder *decoder;
     struct kv_pool *pool;
@@ -92,7 +94,7 @@ struct rig {
 
 static inline void rig_begin(struct rig *rig, struct rig_args args)
 {
-    struct model_source *source;
+    struct model_source *source = NULL;
     const struct ops *ops;
 
     args.n_threads = args.n_threads > 0 ? args.n_threads : 1;
@@ -105,9 +107,13 @@ static inline void rig_begin(struct rig *rig, struct rig_args args)
     RIG_OK(model_open(args.path, &source));
     rig->config = args.config != NULL ? *args.config : *model_source_config(source);
     RIG_OK(weights_create(
-        &(struct weights_args){.source = source, .type = args.type, .threads = rig->threads},
+        &(struct weights_args){
+            .source = source, .type = args.type, .stored = args.stored, .threads = rig->threads},
         &rig->weights));
-    model_close(source);
+    if (args.stored)
+        rig->source = source;
+    else
+        model_close(source);
     const struct decoder_args decoder = {
         .config = &rig->config,
         .weights = rig->weights,
@@ -136,6 +142,7 @@ static inline void rig_end(struct rig *rig)
     pages_unmap(rig->pages, rig->pages_bytes);
     decoder_destroy(rig->decoder);
     weights_destroy(rig->weights);
+    model_close(rig->source);
     threads_destroy(rig->threads);
 }
 

@@ -11,7 +11,7 @@
 static enum status load(const uint8_t *data, size_t n_bytes, struct model_source **out_source)
 {
     struct model_source *source = NULL;
-    struct file_map *copy = calloc(1, sizeof *copy);
+    struct source_file *copy = calloc(1, sizeof *copy);
     uint8_t *bytes = malloc(n_bytes > 0 ? n_bytes : 1);
     enum status st;
 
@@ -20,8 +20,8 @@ static enum status load(const uint8_t *data, size_t n_bytes, struct model_source
     CHECK(source_begin("test.gguf", &source) == ST_OK);
     st = gguf_load(source, bytes, n_bytes, "test.gguf");
     if (st == ST_OK && out_source != NULL) {
-        *copy = (struct file_map){bytes, n_bytes};
-        source->maps = copy; /* n_maps stays 0: freed by the test */
+        copy->map = (struct file_map){bytes, n_bytes};
+        source->files = copy; /* n_files stays 0: freed by the test */
         *out_source = source;
         return st;
     }
@@ -33,7 +33,7 @@ static enum status load(const uint8_t *data, size_t n_bytes, struct model_source
 
 static void unload(struct model_source *source)
 {
-    free((void *)(uintptr_t)source->maps[0].data);
+    free((void *)(uintptr_t)source->files[0].map.data);
     model_close(source);
 }
 
@@ -220,8 +220,11 @@ static void inspect_text(void)
                                         "format       GGUF v3, ",
                                         "family       llama",
                                         "context      ",
-                                        "Q4_0 in ",
-                                        "F32 in ",
+                                        "types        embedding  Q4_0 in 1 tensor\n",
+                                        "             attention  Q4_0 in 8 tensors\n",
+                                        "             norms      F32 in 5 tensors\n",
+                                        "MiB as bf16, 0.",
+                                        "MiB with precision = \"stored\"; KV 0.",
                                         "parameters   0.",
                                         "tokeniser    300 tokens",
                                         "BOS, EOS     ",
@@ -402,6 +405,7 @@ static const struct damage damages[] = {
     {CUT, "", 10, "", ST_FORMAT, {"byte 8", "number of tensors"}},
     {CUT, "", -1, "", ST_FORMAT, {"blk.1.ffn_down.weight", "holds", "get it again"}},
     {BYTES_U32, "0", 0x46554746, "", ST_FORMAT, {"byte 0", "not a GGUF file", "name a .gguf"}},
+    {BYTES_U32, "4", 2, "", ST_OK, {NULL}}, /* version 2 is the same, little-endian */
     {BYTES_U32, "4", 1, "", ST_UNSUPPORTED, {"byte 4", "version 1", "convert"}},
     {BYTES_U32, "4", 0x03000000, "", ST_UNSUPPORTED, {"byte 4", "big-endian", "convert"}},
     {BYTES_U64, "8", -1, "", ST_FORMAT, {"byte 8", "18446744073709551615 tensors"}},
@@ -424,7 +428,8 @@ static const struct damage damages[] = {
     {KEY_DROP, "general.architecture", 0, "", ST_FORMAT, {"general.architecture is missing"}},
     {KEY_TEXT, "general.architecture", 0, "gpt2", ST_UNSUPPORTED, {"gpt2", "has: llama, qwen2"}},
     {KEY_TEXT, "general.type", 0, "adapter", ST_UNSUPPORTED, {"general.type", "adapter"}},
-    {KEY_U32, "split.count", 3, "", ST_UNSUPPORTED, {"split.count", "3 files", "merge"}},
+    {KEY_U32, "split.count", 3, "", ST_FORMAT, {"split.count", "-1, 3 and -1", "get it again"}},
+    {KEY_U32, "split.count", 0, "", ST_OK, {NULL}},
     {KEY_U32, "general.quantization_version", 1, "", ST_UNSUPPORTED, {"quantization_version is 1"}},
     /* hyper-parameters */
     {KEY_DROP, "llama.block_count", 0, "", ST_FORMAT, {"llama.block_count is missing"}},
@@ -496,7 +501,8 @@ static const struct damage damages[] = {
     {TENSOR_DIM0, "blk.0.attn_q.weight", 1e15, "", ST_FORMAT, {"attn_q.weight takes", "holds"}},
     {TENSOR_DIMS, "blk.0.attn_q.weight", 0, "", ST_FORMAT, {"attn_q.weight has 0 dimensions"}},
     {TENSOR_DIMS, "blk.0.attn_q.weight", 5, "", ST_FORMAT, {"attn_q.weight has 5 dimensions"}},
-    {TENSOR_TYPE, "blk.0.attn_q.weight", 12, "", ST_UNSUPPORTED, {"Q4_K", "this version has F32"}},
+    {TENSOR_TYPE, "blk.0.attn_q.weight", 23, "", ST_UNSUPPORTED, {"IQ4_XS", "Q5_K, Q6_K: get the"}},
+    {TENSOR_TYPE, "blk.0.attn_q.weight", 12, "", ST_FORMAT, {"Q4_K", "blocks of 256 elements"}},
     {TENSOR_TYPE, "blk.0.attn_q.weight", 4000, "", ST_UNSUPPORTED, {"unknown (number 4000)"}},
     {TENSOR_TYPE, "output_norm.weight", 8, "", ST_OK, {NULL}}, /* Q8_0, in the same place */
     {TENSOR_OFFSET, "blk.0.attn_q.weight", 33, "", ST_FORMAT, {"at 33", "alignment 32"}},

@@ -168,7 +168,7 @@ static void bad_files(void)
         {"repetition_penalty = 0.0;", {"repetition_penalty must be a number from 0.01 to 100"}},
         {"logprobs = 65;", {"logprobs must be an integer from -1 to 64"}},
         {"kv_block_tok = 8;", {"kv_block_tok must be one of 16, 32, 64", "not 8"}},
-        {"precision = \"q3\";", {"precision must be one of bf16, f32", "not \"q3\""}},
+        {"precision = \"q3\";", {"precision must be one of bf16, f32, stored", "not \"q3\""}},
         {"order = 1;", {"order must be one of input, longest", "not 1"}},
         {"backend = \"tpu\";", {"backend must be cpu", "not \"tpu\""}},
         {"chat = 1;", {"chat must be true or false", "not 1"}},
@@ -236,7 +236,7 @@ static void bad_settings(void)
         {"max_tokns=5", {"--set max_tokns=5: there is no option max_tokns", "mean max_tokens?"}},
         {"=5", {"there is no option"}},
         {"model=", {"model must be a text of 1 to 4095 bytes", "not \"\""}},
-        {"precision=bf17", {"precision must be one of bf16, f32", "not \"bf17\""}},
+        {"precision=bf17", {"precision must be one of bf16, f32, stored", "not \"bf17\""}},
         {"stop=[\"a\"", {"stop must be a text or a list"}},
         {"stop=\"a", {"--set stop=\"a: a text in quotes begins here"}},
         {"rows=5-9", {"rows must be \"a:b\""}},
@@ -310,7 +310,7 @@ static void printed_jobs_read_back(void)
         {"rows = \"1:\"; temperature = 0.1; top_p = 0.3333333333333333; seed = 123456789012345;\n"
          "max_errors = 99999999999L; stop = [\"\\\\\", \"tab\\t\\r\\f\\x01\", \"é\", \"# no\"];\n"
          "system_prompt = \"two\\nlines \\\"and\\\" // @include\"; groups = { decode = 2; };"},
-        {"rows = \":18446744073709551614\"; peer_timeout_s = 1.0000000000000002; chat = true;\n"
+        {"rows = \":18446744073709551614\"; peer_timeout_s = 3.0000000000000004; chat = true;\n"
          "system_prompt = \"\"; precision = \"f32\"; kv_block_tok = 32; progress = 1e-300;"},
     };
 
@@ -387,6 +387,7 @@ static void identity_has_what_changes_results(void)
         {"chat_template=x", true},
         {"parse_special=true", true},
         {"precision=f32", true},
+        {"sampling=model", true},
         {"instructions=plain", false},
         {"link=self", false},
         {"threads=3", false},

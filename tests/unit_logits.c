@@ -21,6 +21,9 @@ static const struct {
     {GOLDEN "odd", GOLDEN "odd/model.golden"},
     {GOLDEN "biased", GOLDEN "biased/model.golden"},
     {GOLDEN "biased/F32.gguf", GOLDEN "biased/model.golden"},
+    {GOLDEN "kquant/kquant.gguf", GOLDEN "kquant/kquant.golden"}, /* all types of GGUF */
+    {GOLDEN "fp8/block", GOLDEN "fp8/block/model.golden"},        /* 8-bit floats */
+    {GOLDEN "fp8/row", GOLDEN "fp8/row/model.golden"},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 

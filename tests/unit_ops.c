@@ -86,7 +86,7 @@ static void pack(void)
     /* the layout that other rooms may rely on: [panel][pair][16][2] */
     float row[6] = {1, 2, 3, 4, 5, 6};
     uint16_t data[2 * 3 * 32] = {0};
-    struct ops_matrix w = {OPS_BF16, 18, 6, data};
+    struct ops_matrix w = {.type = OPS_BF16, .n_out = 18, .n_in = 6, .data = data};
     ops_matrix_set_row(&w, 17, row);
     CHECK_INT(data[3 * 32 + 1 * 32 + 1 * 2 + 1], bf16_from_f32(4));
     CHECK_INT(data[3 * 32 + 2 * 32 + 1 * 2 + 0], bf16_from_f32(5));
@@ -122,6 +122,53 @@ static void matmul_oracle(const float *out, int ldo, const float *x, int ldx,
     CHECK(worst < 6e-8 * (1.0 + sqrt((double)w->n_in)));
 }
 
+/* ---- the same with stored rows -------------------------------------------------------------- */
+
+/* The rows of a packed matrix, from first_row on, as rows that are expanded for each product. */
+struct stored_twin {
+    const struct ops_matrix *of;
+    int first_row;
+};
+
+static void expand_twin(const void *arg, int row, int first, int n, float *out)
+{
+    const struct stored_twin *twin = arg;
+    const int n_in = twin->of->n_in;
+    float *whole = malloc((size_t)n_in * sizeof *whole);
+
+    if (first % OPS_STORED_ELEMS != 0 || n <= 0 || first + n > n_in ||
+        (n % OPS_STORED_ELEMS != 0 && first + n != n_in))
+        abort(); /* in a thread, where nothing is counted */
+    ops_matrix_get_row(twin->of, twin->first_row + row, whole);
+    memcpy(out, whole + first, (size_t)n * sizeof *out);
+    free(whole);
+}
+
+/* In three runs of rows, one of which may be empty. */
+static void matmul_stored(const struct ops *ops, const struct ops_matrix *w, const float *x,
+                          int ldx, int T, const float *want, int ldo)
+{
+    const int cut[4] = {0, w->n_out / 3, w->n_out / 2, w->n_out};
+    struct stored_twin twins[3];
+    struct ops_stored stored[3];
+    const struct ops_matrix twin = {
+        .type = w->type, .n_out = w->n_out, .n_in = w->n_in, .stored = stored, .n_stored = 3};
+    const size_t n = (size_t)(T * ldo);
+    float *got = test_copy(want, n);
+
+    for (int i = 0; i < 3; i++) {
+        twins[i] = (struct stored_twin){w, cut[i]};
+        stored[i] = (struct ops_stored){cut[i + 1] - cut[i], expand_twin, &twins[i]};
+    }
+    for (int n_threads = 1; n_threads <= MAX_THREADS; n_threads += 2) {
+        for (int t = 0; t < T; t++) /* all but what lies between the rows */
+            memset(got + t * ldo, 0xff, (size_t)w->n_out * sizeof *got);
+        CHECK(ops->matmul(ctxs[n_threads], got, ldo, x, ldx, &twin, T) == ST_OK);
+        CHECK_INT(test_n_differ(got, want, n), 0);
+    }
+    free(got);
+}
+
 /* One product on all variants and thread counts, then each row alone. */
 static void matmul_case(enum ops_type type, int T, int n_out, int n_in)
 {
@@ -145,6 +192,7 @@ static void matmul_case(enum ops_type type, int T, int n_out, int n_in)
             CHECK((*ops)->matmul(ctxs[n_threads], got, ldo, x, ldx, &w, T) == ST_OK);
             CHECK_INT(test_n_differ(got, want, n), 0);
         }
+        matmul_stored(*ops, &w, x, ldx, T, want, ldo);
         const int t = test_between(0, T - 1);
         CHECK((*ops)->matmul(ctxs[1], alone, n_out, x + t * ldx, ldx, &w, 1) == ST_OK);
         CHECK_INT(test_n_differ(alone, want + t * ldo, (size_t)n_out), 0);
@@ -168,6 +216,8 @@ static void matmul(void)
         matmul_case(n_in % 2 ? OPS_BF16 : OPS_F32, test_between(1, 13), test_between(1, 70), n_in);
     matmul_case(OPS_BF16, 27, 33, 1537); /* blocks of the summed index */
     matmul_case(OPS_F32, 26, 17, 1200);
+    matmul_case(OPS_BF16, 1, 70, 1536);
+    matmul_case(OPS_BF16, 5, 18, 1025);
     matmul_case(OPS_BF16, 210, 47, 65); /* chunks of rows */
     matmul_case(OPS_BF16, 1, 1000, 64); /* many panels */
     matmul_case(OPS_BF16, 3, 1000, 64);

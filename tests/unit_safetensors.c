@@ -58,10 +58,11 @@ static const struct bad_file {
      {"duplicate"}},
     {"{\"\": " T("F32", "[1]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor's name", "printable"}},
     {"{\"a\\nb\": " T("F32", "[1]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor's name", "printable"}},
-    {"{\"a\": " T("F8_E4M3", "[4]", "[0, 4]") "}",
+    {"{\"a\": " T("F8_E4M3", "[4]", "[0, 4]") "}", 4, ST_OK, {NULL}},
+    {"{\"a\": " T("F8_E5M2", "[4]", "[0, 4]") "}",
      4,
      ST_UNSUPPORTED,
-     {"tensor a is of dtype F8_E4M3", "has F32, F16, BF16"}},
+     {"tensor a is of dtype F8_E5M2", "has F32, F16, BF16, F8_E4M3"}},
     {"{\"a\": " T("F32", "[-1]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor a: shape"}},
     {"{\"a\": " T("F32", "[1.0]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor a: shape"}},
     {"{\"a\": " T("F32", "[1,1,1,1,1]", "[0, 4]") "}", 4, ST_FORMAT, {"at most 4 sizes"}},
@@ -287,6 +288,9 @@ static void one_file(void)
     refused(ST_IO, "config.json: not there", "name a directory with config.json");
     write_config(false, false);
     refused(ST_IO, "neither model.safetensors nor", "convert them to safetensors");
+    write_text("pytorch_model.bin", "PK");
+    refused(ST_UNSUPPORTED, "/pytorch_model.bin: weights in this form", "model.safetensors");
+    remove_file("pytorch_model.bin");
     write_tensors("model.safetensors", 0);
     accepted();
 
@@ -423,6 +427,19 @@ static void write_index(const char *file_of_norm)
     buf_free(&text);
 }
 
+static void has_files(void)
+{
+    struct model_source *source = NULL;
+    struct buf text = {0};
+
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    CHECK_INT(model_inspect(source, &text), ST_OK);
+    CHECK_INT(buf_put(&text, "", 1), ST_OK);
+    CHECK_HAS((const char *)text.data, "files        a.safetensors, 0.0 MiB\n             b.safet");
+    buf_free(&text);
+    model_close(source);
+}
+
 static void several_files(void)
 {
     fill();
@@ -436,6 +453,7 @@ static void several_files(void)
     write_tensors("b.safetensors", 1);
     write_index("a.safetensors");
     CHECK(accepted() == whole); /* the fingerprint is of the content, not of the files */
+    has_files();
 
     write_index("b.safetensors");
     refused(ST_FORMAT, "model.norm.weight is in", "the index says b.safetensors");

@@ -269,7 +269,7 @@ static void all_end(int n_ranks, unsigned seed)
     town_end(&town);
 }
 
-/* A stage fails: everybody is told at once, rank 0 says whose failure it is. */
+/* A stage fails: everybody is told at once; its own line is the only one. */
 static void one_fails(int n_ranks, int whose, unsigned seed)
 {
     struct town town;
@@ -284,9 +284,8 @@ static void one_fails(int n_ranks, int whose, unsigned seed)
     all_over(&town, ST_NOMEM, from_s, LOOP_TELL_S);
     snprintf(part, sizeof part, "puppet %d has no strings", town.nodes[whose].puppet.base.at.index);
     all_know(&town, whose, ST_NOMEM, part);
-    CHECK_INT(count(text, "\n"), whose == 0 ? 1 : 2); /* its own line, and rank 0's */
-    snprintf(part, sizeof part, "%s: puppet", town.who[whose]);
-    CHECK_INT(count(text, part), whose != 0);
+    CHECK_INT(count(text, "\n"), 1);
+    CHECK_HAS(text, part);
     town_end(&town);
 }
 
@@ -332,10 +331,14 @@ static void one_is_lost(int n_ranks, int whose, bool gone, unsigned seed)
     all_over(&town, ST_COMM, from_s, TIMEOUT_S);
     snprintf(part, sizeof part, "%s has been silent for ", town.who[whose]);
     all_know(&town, whose, ST_COMM, part);
-    CHECK_INT(count(text, "\n"), 1);
-    CHECK_HAS(text, part);
-    snprintf(part, sizeof part, "dances for %d", 100 + whose);
-    CHECK_HAS(text, part);
+    if (whose == 0) { /* all ranks know it; `run` has one of them say so */
+        CHECK_STR(text, "");
+    } else {
+        CHECK_INT(count(text, "\n"), 1);
+        CHECK_HAS(text, part);
+        snprintf(part, sizeof part, "dances for %d", 100 + whose);
+        CHECK_HAS(text, part);
+    }
     town_end(&town);
 }
 
@@ -356,7 +359,7 @@ static void two_are_lost(void)
     town_listen(&town, text, sizeof text);
     all_over(&town, ST_COMM, from_s, TIMEOUT_S);
     all_know(&town, 0, ST_COMM, "rank 0 on host0 has been silent");
-    CHECK(count(text, "\n") >= 1 && count(text, "\n") <= 3);
+    CHECK_STR(text, ""); /* which of the three says so is for `run` to find */
     town_end(&town);
 }
 

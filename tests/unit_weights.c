@@ -63,7 +63,7 @@ static void check_biases(const struct model_source *source, int l, enum ops_type
     check_bias(source, WEIGHT_O_BIAS, l, type, layer->o_bias);
 }
 
-static void every_row(const char *path, enum ops_type type, int n_threads)
+static void every_row(const char *path, enum ops_type type, bool stored, int n_threads)
 {
     struct threads *threads;
     struct model_source *source;
@@ -72,7 +72,9 @@ static void every_row(const char *path, enum ops_type type, int n_threads)
     RIG_OK(threads_create(n_threads, &threads));
     RIG_OK(model_open(path, &source));
     RIG_OK(weights_create(
-        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w));
+        &(struct weights_args){
+            .source = source, .type = type, .stored = stored, .threads = threads},
+        &w));
     const struct model_config *c = model_source_config(source);
     for (int l = 0; l < c->L; l++) {
         const struct layer_weights *layer = &w->layers[l];
@@ -93,18 +95,21 @@ static void every_row(const char *path, enum ops_type type, int n_threads)
     }
     check_rows(source, WEIGHT_EMBED, 0, &w->embed, 0);
     if (c->tied)
-        CHECK(w->head.data == w->embed.data);
+        CHECK(w->head.data == w->embed.data && w->head.stored == w->embed.stored);
     else
         check_rows(source, WEIGHT_HEAD, 0, &w->head, 0);
-    CHECK_INT(w->pages_bytes, weights_bytes(c, type));
+    size_t mapped;
+    const size_t of_stored = weights_stored_bytes(source, &mapped);
+    CHECK_INT(w->pages_bytes, stored ? of_stored : weights_bytes(c, type));
+    CHECK((w->embed.data == NULL) == stored);
     weights_destroy(w);
     model_close(source);
     threads_destroy(threads);
 }
 
 /* weights_create of a checkpoint with one element of one tensor set to these bits. */
-static enum status create_spoilt(const char *model, const char *tensor, size_t at, uint32_t bits,
-                                 enum ops_type type)
+static enum status create_spoilt_as(const char *model, const char *tensor, size_t at, uint32_t bits,
+                                    enum ops_type type, bool stored)
 {
     struct threads *threads;
     struct model_source *source;
@@ -116,12 +121,27 @@ static enum status create_spoilt(const char *model, const char *tensor, size_t a
     RIG_OK(threads_create(2, &threads));
     RIG_OK(model_open(checkpoint_write(&cp), &source));
     const enum status st = weights_create(
-        &(struct weights_args){.source = source, .type = type, .threads = threads}, &w);
+        &(struct weights_args){
+            .source = source, .type = type, .stored = stored, .threads = threads},
+        &w);
     CHECK((st == ST_OK) == (w != NULL));
     weights_destroy(w);
     model_close(source);
     threads_destroy(threads);
     checkpoint_end(&cp);
+    return st;
+}
+
+/* Packed, and then stored, which has to come to the same. */
+static enum status create_spoilt(const char *model, const char *tensor, size_t at, uint32_t bits,
+                                 enum ops_type type)
+{
+    char first[1024];
+    const enum status st = create_spoilt_as(model, tensor, at, bits, type, false);
+
+    snprintf(first, sizeof first, "%s", log_last_error());
+    CHECK_INT(create_spoilt_as(model, tensor, at, bits, type, true), st);
+    CHECK_STR(log_last_error(), first);
     return st;
 }
 
@@ -186,12 +206,15 @@ static void bytes_of_biases(void)
 int main(void)
 {
     for (int n_threads = 1; n_threads <= 3; n_threads++) {
-        every_row(GOLDEN "small/Q4_1.gguf", OPS_BF16, n_threads);
-        every_row(GOLDEN "odd", OPS_BF16, n_threads);
-        every_row(GOLDEN "odd", OPS_F32, n_threads);
-        every_row(GOLDEN "wide_eps", OPS_F32, n_threads);
-        every_row(GOLDEN "biased", OPS_BF16, n_threads);
-        every_row(GOLDEN "biased/F32.gguf", OPS_F32, n_threads);
+        for (int stored = 0; stored < 2; stored++) {
+            every_row(GOLDEN "small/Q4_1.gguf", OPS_BF16, stored, n_threads);
+            every_row(GOLDEN "odd", OPS_BF16, stored, n_threads);
+            every_row(GOLDEN "odd", OPS_F32, stored, n_threads);
+            every_row(GOLDEN "wide_eps", OPS_F32, stored, n_threads);
+            every_row(GOLDEN "biased", OPS_BF16, stored, n_threads);
+            every_row(GOLDEN "biased/F32.gguf", OPS_F32, stored, n_threads);
+            every_row(GOLDEN "kquant/kquant.gguf", OPS_BF16, stored, n_threads);
+        }
     }
     not_finite();
     biases_not_finite();

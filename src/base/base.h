@@ -165,6 +165,15 @@ int threads_default_count(void);
 /* threads_set_numeric_mode - FTZ and DAZ for the calling thread (x86-64 MXCSR). */
 void threads_set_numeric_mode(void);
 
+/* One piece of work on a thread of its own. */
+struct background;
+typedef enum status (*background_fn)(void *arg);
+/* background_start - run work(arg) on a new thread.  End it with background_join, which waits for
+ * it and gives back what it returned.  Returns ST_OK, ST_NOMEM, ST_IO. */
+enum status background_start(background_fn work, void *arg, struct background **out_background);
+bool background_done(const struct background *background);
+enum status background_join(struct background *background);
+
 /* ---- clock -------------------------------------------------------------------------------- */
 
 double clock_now_s(void); /* monotonic, since this process started */

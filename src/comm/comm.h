@@ -58,6 +58,8 @@ int ranks_me(const struct ranks *ranks);
 int ranks_n(const struct ranks *ranks);
 /* ranks_launched - whether a launcher of MPI started this process, perhaps alone. */
 bool ranks_launched(const struct ranks *ranks);
+/* ranks_parent - the process that had started this one as ranks_begin was called. */
+int ranks_parent(const struct ranks *ranks);
 const struct rank_info *ranks_info(const struct ranks *ranks, int rank);
 /* ranks_who - "rank 3 (decode/1) on node07, pid 4711" into buf; layout may be NULL. Returns buf. */
 char *ranks_who(const struct ranks *ranks, const struct plan_layout *layout, int rank, char *buf,
@@ -73,6 +75,12 @@ int ranks_threads(const struct ranks *ranks, const struct plan_layout *layout);
  *   limit_s  in  how long to wait for the others; <= 0: for ever
  * Collective over all.  Returns ST_OK, a rank's status, ST_COMM (a rank is missing). */
 enum status ranks_agree(struct ranks *ranks, enum status mine, const char *doing, double limit_s);
+/* ranks_missing - which rank an exchange that failed with ST_COMM waited for in vain, -1 = none. */
+int ranks_missing(const struct ranks *ranks);
+/* ranks_alive - rank 0, while it keeps the others waiting for it in an exchange: it lives, their
+ * limit begins anew.  Call it often; a note a second leaves.  Waiting in an exchange itself, rank 0
+ * does so too.  Local.  Returns ST_OK, ST_COMM (logged). */
+enum status ranks_alive(struct ranks *ranks);
 /* ranks_same - whether all hold the same value; if not, all get ST_CONFIG and rank 0 has logged
  * "what: rank 2 on node07 has another than rank 0 on node01: remedy".
  * Collective over all.  Returns ST_OK, ST_CONFIG, ST_COMM. */
@@ -107,7 +115,7 @@ void ranks_unshare(void *base, size_t n_bytes);
  *   PREFILLED  prefill      coordinator  one a slot        its tokens in the mirror of that queue
  *   DONE       decode       coordinator  one a slot        its blocks in the mirror
  *   STOP       coordinator  all others   one a stage       the stage: it has no rows and ends
- *   BEAT       watch        watch        one a peer        its time-out; what it is doing
+ *   BEAT       watch        watch        one a beat        its time-out; what it is doing
  *   FAIL       watch        watch        one a peer        the run: it ends here
  *   REPORT     watch        watch/0      one a rank        the run's end: its figures are complete
  *
@@ -314,6 +322,9 @@ void msg_free(struct msg *msg);
 enum status world_progress(struct world *world, bool *out_worked);
 /* world_flushed - whether everything sent has left this rank. */
 bool world_flushed(const struct world *world);
+/* world_n_heard - a number that changes when something comes from a rank, if only a part of a
+ * message: that rank lives.  A world that cannot say gives 0. */
+uint32_t world_n_heard(const struct world *world, int rank);
 /* world_n_sent - messages sent so far, by type [MSG_COUNT]; view. */
 const uint64_t *world_n_sent(const struct world *world);
 

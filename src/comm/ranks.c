@@ -36,7 +36,8 @@ void ranks_rest(int *rest_us)
     *rest_us = *rest_us * 2 < REST_MAX_US ? *rest_us * 2 : REST_MAX_US;
 }
 
-enum status ranks_dup(struct ranks *ranks, MPI_Comm *out_comm)
+/* A copy of `from`, which all of its ranks have to come to. */
+static enum status dup_of(MPI_Comm from, MPI_Comm *out_comm)
 {
     static const char doing[] = "making a communicator";
     enum status st;
@@ -45,7 +46,7 @@ enum status ranks_dup(struct ranks *ranks, MPI_Comm *out_comm)
     const double begin_s = clock_now_s();
     int done = 0, rest_us = 0;
 
-    TRY(ranks_mpi(MPI_Comm_idup(ranks->all, &comm, &request), doing), err);
+    TRY(ranks_mpi(MPI_Comm_idup(from, &comm, &request), doing), err);
     while (!done) {
         TRY(ranks_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), doing), err);
         if (!done && clock_now_s() - begin_s > RANKS_PATIENCE_S) {
@@ -60,6 +61,11 @@ enum status ranks_dup(struct ranks *ranks, MPI_Comm *out_comm)
     return ST_OK;
 err:
     return st;
+}
+
+enum status ranks_dup(struct ranks *ranks, MPI_Comm *out_comm)
+{
+    return dup_of(ranks->all, out_comm);
 }
 
 /* ---- clocks ------------------------------------------------------------------------------------ */
@@ -221,6 +227,8 @@ static enum status describe(struct ranks *ranks)
 
     describe_self(&mine);
     if (ranks->has_mpi) {
+        /* All are here, then: the split that follows is MPI's, and could not name who is not. */
+        TRY(ranks_agree(ranks, ST_OK, "starting up", RANKS_PATIENCE_S), err);
         TRY(find_node(ranks, &mine), err);
         TRY(clock_offset(ranks, &mine.clock_offset_s), err);
     }
@@ -257,10 +265,14 @@ static enum status begin_mpi(struct ranks *ranks, const struct launcher *launche
     TRY(ranks_mpi(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), doing), err);
     ranks->has_mpi = true;
     TRY(ranks_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), doing), err);
-    TRY(ranks_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &ranks->all), doing), err);
-    TRY(ranks_mpi(MPI_Comm_set_errhandler(ranks->all, MPI_ERRORS_RETURN), doing), err);
+    TRY(dup_of(MPI_COMM_WORLD, &ranks->all), err);
     TRY(ranks_mpi(MPI_Comm_rank(ranks->all, &ranks->me), doing), err);
     TRY(ranks_mpi(MPI_Comm_size(ranks->all, &ranks->n), doing), err);
+    ranks->notes = host_alloc((size_t)ranks->n * sizeof(MPI_Request));
+    if (ranks->notes == NULL)
+        return ST_NOMEM;
+    for (int rank = 0; rank < ranks->n; rank++)
+        ranks->notes[rank] = MPI_REQUEST_NULL;
     if (level < MPI_THREAD_FUNNELED) {
         log_error("%s: this MPI allows no other threads beside the one that calls it", doing);
         return ST_COMM;
@@ -285,6 +297,8 @@ enum status ranks_begin(struct ranks **out_ranks)
     if (ranks == NULL)
         return ST_NOMEM;
     ranks->n = 1;
+    ranks->missing = -1;
+    ranks->parent = (int)getppid();
     ranks->all = MPI_COMM_NULL;
     launcher_look(&launcher);
     if (launcher.has_mpi) {
@@ -345,12 +359,16 @@ void ranks_end(struct ranks *ranks, double limit_s, int exit_code)
         fflush(NULL); /* the timer's way out does not */
         const bool bounded = time_out_set(limit_s, exit_code, &timer);
 
+        for (int rank = 0; ranks->notes != NULL && rank < ranks->n; rank++)
+            if (ranks->notes[rank] != MPI_REQUEST_NULL)
+                MPI_Request_free(&ranks->notes[rank]); /* it has no bytes that must stay */
         if (ranks->all != MPI_COMM_NULL)
             MPI_Comm_free(&ranks->all);
         MPI_Finalize();
         if (bounded)
             timer_delete(timer);
     }
+    host_free(ranks->notes);
     host_free(ranks->info);
     host_free(ranks);
 }
@@ -382,6 +400,16 @@ int ranks_n(const struct ranks *ranks)
 bool ranks_launched(const struct ranks *ranks)
 {
     return ranks->has_mpi;
+}
+
+int ranks_parent(const struct ranks *ranks)
+{
+    return ranks->parent;
+}
+
+int ranks_missing(const struct ranks *ranks)
+{
+    return ranks->missing;
 }
 
 const struct rank_info *ranks_info(const struct ranks *ranks, int rank)

@@ -12,13 +12,17 @@ struct ranks {
     int me, n;
     bool has_mpi;           /* else this is the only rank, and nothing below is MPI's */
     bool broken;            /* a rank was missing once: nothing collective will work any more */
+    int missing;            /* that rank, as far as this one knows; -1 = none */
     uint32_t n_talks;       /* collective calls so far */
+    int parent;             /* process that started this one, before MPI did anything */
+    MPI_Request *notes;     /* [n] owned; rank 0's notes that it lives, to each other rank */
+    double noted_s;         /* when the last of them left */
     MPI_Comm all;           /* owned; every rank of the job */
     struct rank_info *info; /* [n] owned */
 };
 
 /* Tags of messages over ranks->all. */
-enum ranks_tag { TAG_TALK_UP, TAG_TALK_DOWN, TAG_CLOCK };
+enum ranks_tag { TAG_TALK_UP, TAG_TALK_DOWN, TAG_CLOCK, TAG_ALIVE };
 
 /* ranks_mpi - an MPI call's result as a status; `doing` begins the message.  Local.
  * Returns ST_OK, ST_COMM (logged). */

@@ -7,14 +7,19 @@
  *
  *   rank 0     receives from all ─ decide ─ sends to all
  *   others     send ──────────────────────── receive
+ *
+ * The others' patience is with rank 0's silence: while it waits for a slow rank, or works at
+ * something that all wait for (ranks_alive), it lets them know each second that it lives.
  */
 #include <stdio.h>
 
 #include "comm/ranks.h"
 
 enum { TALK_MAGIC = 0x6b6c6154 }; /* "Talk" */
-#define GRACE_S 5.0 /* how much longer others wait for rank 0 than it waits for them */
-#define NEWS_S 10.0 /* when rank 0 first says whom it waits for */
+#define GRACE_S 1.0  /* how much longer others wait for word of rank 0 than it waits for them */
+#define ANSWER_S 5.0 /* for those that still listen to hear who is missing */
+#define NEWS_S 10.0  /* when rank 0 first says whom it waits for */
+#define NOTE_S 1.0   /* between two notes of rank 0 that it lives */
 
 struct talk_head {          /* before the bytes of both directions */
     uint32_t magic, number; /* of the exchange: ranks at different places do not mix */
@@ -25,20 +30,68 @@ struct talk_head {          /* before the bytes of both directions */
 
 /* Requests of one direction: requests[i] is about rank first_rank + i. */
 struct wait {
-    const struct ranks *ranks;
+    struct ranks *ranks;
     const struct talk *talk;
     MPI_Request *requests;
     int n, first_rank;
-    bool tell; /* say now and then whom this waits for */
+    bool leads; /* rank 0: say now and then whom this waits for, and that it lives */
 };
+
+/* ---- notes that rank 0 lives ------------------------------------------------------------------- */
+
+enum status ranks_alive(struct ranks *ranks)
+{
+    static const char doing[] = "telling that rank 0 lives";
+    enum status st = ST_OK;
+    const double now_s = clock_now_s();
+
+    if (ranks->n == 1 || ranks->me != 0 || ranks->broken || now_s - ranks->noted_s < NOTE_S)
+        return ST_OK;
+    ranks->noted_s = now_s;
+    for (int rank = 1; rank < ranks->n; rank++) {
+        int done = 0; /* a rank that takes none is sent no more */
+
+        TRY(ranks_mpi(MPI_Test(&ranks->notes[rank], &done, MPI_STATUS_IGNORE), doing), err);
+        if (done)
+            TRY(ranks_mpi(
+                    MPI_Isend(NULL, 0, MPI_BYTE, rank, TAG_ALIVE, ranks->all, &ranks->notes[rank]),
+                    doing),
+                err);
+    }
+err:
+    return st;
+}
+
+/* Whether a note has come since this was asked last. */
+static enum status take_notes(struct ranks *ranks, bool *out_any)
+{
+    static const char doing[] = "hearing of rank 0";
+    enum status st = ST_OK;
+    int there = 1;
+
+    *out_any = false;
+    while (there) {
+        TRY(ranks_mpi(MPI_Iprobe(0, TAG_ALIVE, ranks->all, &there, MPI_STATUS_IGNORE), doing), err);
+        if (there) { /* the message is here: this does not wait */
+            TRY(ranks_mpi(MPI_Recv(NULL, 0, MPI_BYTE, 0, TAG_ALIVE, ranks->all, MPI_STATUS_IGNORE),
+                          doing),
+                err);
+            *out_any = true;
+        }
+    }
+err:
+    return st;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
 
 /* Test in turn until all have ended; testing one moves all.
  * Returns ST_OK, ST_AGAIN (time is up; *out_missing), ST_COMM (logged). */
 static enum status wait_all(const struct wait *wait, double limit_s, int *out_missing)
 {
-    const double begin_s = clock_now_s();
-    double news_s = NEWS_S;
+    double begin_s = clock_now_s(), news_s = NEWS_S;
     int next = 0, rest_us = 0;
+    bool noted;
     char who[160];
 
     for (;;) {
@@ -54,12 +107,18 @@ static enum status wait_all(const struct wait *wait, double limit_s, int *out_mi
         }
         if (next == wait->n)
             return ST_OK;
+        if (wait->leads && ranks_alive(wait->ranks) != ST_OK)
+            return ST_COMM;
+        if (!wait->leads && take_notes(wait->ranks, &noted) != ST_OK)
+            return ST_COMM;
+        if (!wait->leads && noted)
+            begin_s = clock_now_s();
         const double waited_s = clock_now_s() - begin_s;
         if (limit_s > 0 && waited_s >= limit_s) {
             *out_missing = wait->first_rank + next;
             return ST_AGAIN;
         }
-        if (wait->tell && waited_s >= news_s) {
+        if (wait->leads && waited_s >= news_s) {
             ranks_who(wait->ranks, NULL, wait->first_rank + next, who, sizeof who);
             log_info("waiting for %s, which has not finished %s after %.0f s", who,
                      wait->talk->doing, waited_s);
@@ -132,16 +191,20 @@ static enum status talk_to_first(struct ranks *ranks, const struct talk *talk, c
         err);
     const double limit_s = talk->limit_s > 0 ? talk->limit_s + GRACE_S : 0;
     st = wait_all(&(struct wait){ranks, talk, requests, 2, 0, false}, limit_s, &missing);
-    if (st == ST_AGAIN)
+    if (st == ST_AGAIN) {
+        ranks->missing = 0;
         log_missing(ranks, talk, 0, limit_s);
+    }
     if (st != ST_OK)
         goto err;
     memcpy(&head, down, sizeof head);
     TRY(check_head(ranks, talk, &head, 0, talk->n_down), err_free);
-    if (head.missing < 0)
+    if (head.missing < 0) {
         memcpy(out_down, down + sizeof head, talk->n_down);
-    else
-        st = ST_COMM; /* rank 0 has said who is missing */
+    } else {
+        ranks->missing = head.missing; /* rank 0 has said so */
+        st = ST_COMM;
+    }
 err_free:
     host_free(down);
     host_free(up);
@@ -168,10 +231,12 @@ static enum status answer(struct ranks *ranks, const struct talk *talk, uint8_t 
                                 &requests[n++]),
                       talk->doing),
             err);
-    const double limit_s = missing >= 0 ? GRACE_S : RANKS_PATIENCE_S;
-    st = wait_all(&(struct wait){ranks, talk, requests, n, 1, false}, limit_s, &late);
-    if (st == ST_AGAIN && missing < 0)
+    const double limit_s = missing >= 0 ? ANSWER_S : RANKS_PATIENCE_S;
+    st = wait_all(&(struct wait){ranks, talk, requests, n, 1, true}, limit_s, &late);
+    if (st == ST_AGAIN && missing < 0) {
+        ranks->missing = late;
         log_missing(ranks, talk, late, limit_s);
+    }
     if (st != ST_OK)
         goto err;
     host_free(requests);
@@ -202,6 +267,7 @@ static enum status talk_as_first(struct ranks *ranks, const struct talk *talk, c
     st =
         wait_all(&(struct wait){ranks, talk, requests, n_others, 1, true}, talk->limit_s, &missing);
     if (st == ST_AGAIN) {
+        ranks->missing = missing;
         log_missing(ranks, talk, missing, talk->limit_s);
         if (answer(ranks, talk, down, missing) != ST_OK)
             log_debug("not all ranks could be told");

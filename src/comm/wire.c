@@ -286,7 +286,7 @@ enum status wire_first_unpack(const void *payload, size_t n_bytes, struct wire_f
     if (n_bytes != sizeof head)
         return refuse("FIRST", n_bytes);
     memcpy(&head, payload, sizeof head);
-    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_pieces < 0 ||
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_pieces < 0 || head.token < 0 ||
         head.error[sizeof head.error - 1] != '\0')
         return refuse("FIRST", n_bytes);
     *out_first = (struct wire_first){

@@ -136,6 +136,11 @@ bool transfer_done(struct transfer *transfer)
     return transfer->done(transfer);
 }
 
+uint32_t world_n_heard(const struct world *world, int rank)
+{
+    return world->ops->n_heard != NULL ? world->ops->n_heard(world, rank) : 0;
+}
+
 double world_now_s(const struct world *world)
 {
     return world->ops->now_s(world);

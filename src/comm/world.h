@@ -18,6 +18,8 @@ struct world_ops {
                        int n_spans, struct transfer **out_transfer);
     enum status (*take)(struct world *world, int rank, int tag, const struct byte_span *spans,
                         int n_spans, struct transfer **out_transfer);
+    /* (optional) n_heard - as world_n_heard; NULL: 0, always. */
+    uint32_t (*n_heard)(const struct world *world, int rank);
     double (*now_s)(const struct world *world);
     /* destroy - frees the kind's own parts and the struct; in_order: as world_destroy. */
     void (*destroy)(struct world *world, bool in_order);

@@ -25,6 +25,7 @@ enum {
     TAG_FRAME = 0,
 };
 #define END_LIMIT_S 10.0 /* how long world_destroy waits for the others */
+#define TURN_S 2e-3      /* for frames that have come, before the stages have theirs */
 
 struct parcel { /* a frame on its way out */
     struct parcel *next;
@@ -223,12 +224,13 @@ err:
     return st;
 }
 
-/* At most one round of the ring, so that a flood cannot keep the stages from their turn. */
+/* All that has come, but not for long, so that a flood cannot keep the stages from their turn. */
 static enum status take_frames(struct mpi_world *world, bool *out_worked)
 {
     enum status st;
+    const double until_s = clock_now_s() + TURN_S;
 
-    for (int i = 0; i < RING; i++) {
+    for (int i = 0; i < RING || clock_now_s() < until_s; i++) {
         const int at = world->oldest;
         MPI_Status status = {.MPI_SOURCE = MPI_ANY_SOURCE};
         int done = 0;
@@ -395,6 +397,11 @@ static enum status mpi_take(struct world *base, int rank, int tag, const struct 
     return begin_transfer(base, rank, tag, true, spans, n_spans, out_transfer);
 }
 
+static uint32_t mpi_n_heard(const struct world *base, int rank)
+{
+    return ((const struct mpi_world *)base)->joins[rank].next_number;
+}
+
 static double mpi_now_s(const struct world *base)
 {
     return clock_now_s() + ((const struct mpi_world *)base)->clock_offset_s;
@@ -478,6 +485,7 @@ static const struct world_ops mpi_ops = {
     .flushed = mpi_flushed,
     .put = mpi_put,
     .take = mpi_take,
+    .n_heard = mpi_n_heard,
     .now_s = mpi_now_s,
     .destroy = mpi_destroy,
 };

@@ -190,10 +190,10 @@ enum status status_read(const char *results_path, struct run_status *out_status)
 /* status_note - the run has ended, and its owner is past telling how: outcome and message, with the
  * counts that RESULTS.status has.  Returns ST_OK, ST_IO. */
 enum status status_note(const char *results_path, enum outcome outcome, const char *message);
-/* status_refuse - the job was found wrong before the journal was opened: say so in RESULTS.status
- * and keep its counts; nothing where another process owns the results or their folder is not there.
+/* status_refuse - the run ended before the journal was opened: say so in RESULTS.status and keep
+ * its counts; nothing where another process owns the results or their folder is not there.
  * Returns ST_OK, ST_IO. */
-enum status status_refuse(const char *results_path, const char *message);
+enum status status_refuse(const char *results_path, enum outcome outcome, const char *message);
 /* status_report - what RESULTS, RESULTS.status, the logs and the lock say together, as text for
  * `epidote status`; a run whose owner is dead is OUTCOME_BROKEN.  Takes no lock, changes nothing.
  * Returns ST_OK, ST_IO (nothing there), ST_FORMAT. */

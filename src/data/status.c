@@ -216,7 +216,7 @@ enum status status_note(const char *results_path, enum outcome outcome, const ch
     return status_write(results_path, &status);
 }
 
-enum status status_refuse(const char *results_path, const char *message)
+enum status status_refuse(const char *results_path, enum outcome outcome, const char *message)
 {
     enum status st;
     char path[PATH_CAP];
@@ -231,7 +231,7 @@ enum status status_refuse(const char *results_path, const char *message)
     TRY(side_path(results_path, ".lock", path), err);
     if (lock_look(path, &owner) == LOCK_HELD)
         return ST_OK;
-    st = status_note(results_path, OUTCOME_JOB, message);
+    st = status_note(results_path, outcome, message);
 err:
     return st;
 }

@@ -1,8 +1,8 @@
 /*
  * engine.h - submit and poll: a batch of rows through the layers of the model, over KV blocks.
  *
- * The CPU engine computes one layer per poll, a CUDA engine will query events, a simulated engine
- * returns predicted times.  One step at a time; a stage that finds it busy comes back later.
+ * The CPU engine computes a part of a layer per poll, a CUDA engine will query events, a simulated
+ * engine returns predicted times.  One step at a time; a stage that finds it busy comes back later.
  */
 #ifndef EPIDOTE_ENGINE_H
 #define EPIDOTE_ENGINE_H

@@ -4,6 +4,7 @@
  * Which options there are stands in options.c, what their values may be in value.c.  Called by
  * main.c and stage/.
  */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "job/options.h"
@@ -237,6 +238,27 @@ enum status job_print(const struct job *job, struct buf *out)
         TRY(put_option(job, opt, out), err);
     }
 err:
+    return st;
+}
+
+enum status job_is_default(const struct job *job, const char *path, bool *out_is)
+{
+    const struct job_option *opt = option_find(path);
+    struct job *dflt = host_zalloc(sizeof *dflt);
+    struct buf is = {0}, would_be = {0};
+    enum status st = ST_NOMEM;
+
+    assert(opt != NULL && opt->dflt != NULL);
+    if (dflt == NULL)
+        goto done;
+    TRY(option_set_text(dflt, opt, opt->dflt, "default"), done);
+    TRY(option_format(job, opt, &is), done);
+    TRY(option_format(dflt, opt, &would_be), done);
+    *out_is = is.n_bytes == would_be.n_bytes && memcmp(is.data, would_be.data, is.n_bytes) == 0;
+done:
+    buf_free(&is);
+    buf_free(&would_be);
+    job_destroy(dflt);
     return st;
 }
 

@@ -11,7 +11,8 @@
 
 #include "base/base.h"
 
-enum precision { PRECISION_BF16, PRECISION_F32, PRECISION_COUNT };
+enum precision { PRECISION_BF16, PRECISION_F32, PRECISION_STORED, PRECISION_COUNT };
+enum sampling { SAMPLING_JOB, SAMPLING_MODEL, SAMPLING_COUNT };
 enum row_order { ORDER_INPUT, ORDER_LONGEST, ORDER_COUNT };
 
 /* One field per row of the option table in options.c, where the meaning of each is written.  Paths
@@ -25,6 +26,7 @@ struct job {
     int n_encoder, n_prefill, n_decode; /* ranks of each group; -1 = chosen by plan_layout */
     int context;                        /* tokens; 0 = smaller of the model's and 8,192 */
     int max_tokens;
+    enum sampling sampling; /* whose the next five are; the model's own: the job's are defaults */
     double temperature, top_p, min_p, repetition_penalty;
     int top_k;   /* 0 = off */
     char **stop; /* owned, n_stop strings */
@@ -64,6 +66,9 @@ void job_destroy(struct job *job);
 /* job_print - the effective job as a libconfig file, every option with unit and help as a comment.
  * Reading it back gives the same job.  Local.  Returns ST_OK, ST_NOMEM. */
 enum status job_print(const struct job *job, struct buf *out);
+
+/* job_is_default - whether an option has the value it has when nobody gives one.  Local. */
+enum status job_is_default(const struct job *job, const char *path, bool *out_is);
 
 /* job_identity - "name = value\n" for every option that changes results, in table order, without
  * paths and without `rows` (a continued job may name its rows anew).  Local. */

@@ -6,12 +6,14 @@
  */
 #include "job/options.h"
 
-static const char *const precision_names[] = {"bf16", "f32", NULL};
+static const char *const precision_names[] = {"bf16", "f32", "stored", NULL};
+static const char *const sampling_names[] = {"job", "model", NULL};
 static const char *const order_names[] = {"input", "longest", NULL};
 static const char *const backend_names[] = {"cpu", NULL};
 static const char *const block_names[] = {"16", "32", "64", NULL};
 
 _Static_assert(sizeof precision_names / sizeof *precision_names == PRECISION_COUNT + 1, "names");
+_Static_assert(sizeof sampling_names / sizeof *sampling_names == SAMPLING_COUNT + 1, "names");
 _Static_assert(sizeof order_names / sizeof *order_names == ORDER_COUNT + 1, "names");
 
 #define FIELD(f) offsetof(struct job, f)
@@ -45,6 +47,8 @@ const struct job_option job_options[] = {
      "most tokens of prompt and answer together; 0 = the smaller of the model's and 8192"},
     {"max_tokens",          "128",   "tokens", OPT_INT,    RES,  FIELD(max_tokens),         1,    1 << 24, NULL,
      "most tokens of an answer"},
+    {"sampling",            "job",   "",       OPT_ENUM,   RES,  FIELD(sampling),           0,    0,      sampling_names,
+     "model = temperature, top_k, top_p, min_p and repetition_penalty are the model's own, where a row has none"},
     {"temperature",         "0",     "",       OPT_NUMBER, RES,  FIELD(temperature),        0,    100,    NULL,
      "logits are divided by it; 0 = always the most likely token"},
     {"top_k",               "0",     "tokens", OPT_INT,    RES,  FIELD(top_k),              0,    1 << 24, NULL,
@@ -72,7 +76,7 @@ const struct job_option job_options[] = {
     {"parse_special",       "false", "",       OPT_BOOL,   RES,  FIELD(parse_special),      0,    0,      NULL,
      "texts of special tokens (\"<|im_end|>\") in prompts become those tokens"},
     {"precision",           "bf16",  "",       OPT_ENUM,   RES,  FIELD(precision),          0,    0,      precision_names,
-     "what weights and KV are stored as; f32 is for checking"},
+     "of weights and KV; stored = bf16, but weights stay as they are in the file: less memory, slower; f32 is for checking"},
 
     {"backend",             "cpu",   "",       OPT_TEXT,   0,    FIELD(backend),            1,    255,    backend_names,
      "what computes"},
@@ -92,7 +96,7 @@ const struct job_option job_options[] = {
      "memory of a rank's KV blocks; 0 = chosen from context, decode_batch and the free memory"},
     {"order",               "input", "",       OPT_ENUM,   0,    FIELD(order),              0,    0,      order_names,
      "order in which rows are begun: as in the file, or longest first within a window of rows"},
-    {"peer_timeout_s",      "60",    "s",      OPT_NUMBER, 0,    FIELD(peer_timeout_s),     1,    86400,  NULL,
+    {"peer_timeout_s",      "60",    "s",      OPT_NUMBER, 0,    FIELD(peer_timeout_s),     3,    86400,  NULL,
      "a rank that is silent for so long is taken for dead"},
     {"progress",            "5",     "s",      OPT_NUMBER, 0,    FIELD(progress_s),         0,    86400,  NULL,
      "time between progress lines; 0 = none"},

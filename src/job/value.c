@@ -12,7 +12,8 @@
 
 #include "job/options.h"
 
-_Static_assert(sizeof(enum precision) == sizeof(int) && sizeof(enum row_order) == sizeof(int),
+_Static_assert(sizeof(enum precision) == sizeof(int) && sizeof(enum row_order) == sizeof(int) &&
+                   sizeof(enum sampling) == sizeof(int),
                "OPT_ENUM stores an int");
 _Static_assert(offsetof(struct job, rows_end) == offsetof(struct job, rows_begin) + 8, "OPT_ROWS");
 _Static_assert(offsetof(struct job, n_stop) == offsetof(struct job, stop) + sizeof(char **),

@@ -157,7 +157,7 @@ static void weight_name(const struct model_source *source, const struct weight_n
                  spelling->name, index % X, hole + 2);
 }
 
-static struct source_tensor *find(const struct tensor_list *list, const char *name)
+struct source_tensor *tensor_list_find(const struct tensor_list *list, const char *name)
 {
     const struct source_tensor key = {.name = name};
 
@@ -222,10 +222,10 @@ static enum status missing(const struct model_source *source, const struct weigh
     return ST_FORMAT;
 }
 
-/* The part of a tensor that is the weight. */
+/* The part of a tensor that is the weight; *out_first_row: the first of its rows there. */
 static struct tensor_view view_of(const struct model_config *c,
                                   const struct weight_spelling *spelling, int index,
-                                  const struct source_tensor *t)
+                                  const struct source_tensor *t, int64_t *out_first_row)
 {
     const struct weight_row *row = &weight_rows[spelling->id];
     const int64_t whole = weight_dim(c, spelling->whole != DIM_NONE ? spelling->whole : row->rows);
@@ -234,6 +234,7 @@ static struct tensor_view view_of(const struct model_config *c,
     const int64_t before =
         (spelling->stacked ? index % c->X * whole : 0) + weight_dim(c, spelling->skip);
 
+    *out_first_row = before;
     return (struct tensor_view){.name = t->name,
                                 .type = t->type,
                                 .n_rows = weight_dim(c, row->rows),
@@ -243,7 +244,7 @@ static struct tensor_view view_of(const struct model_config *c,
 }
 
 /* Find a weight and fill *view; an optional one that is not there leaves it absent. */
-static enum status bind_one(const struct model_source *source, const struct weight_naming *naming,
+static enum status bind_one(struct model_source *source, const struct weight_naming *naming,
                             struct tensor_list *list, enum weight_id id, int index, bool optional,
                             struct tensor_view *view)
 {
@@ -259,12 +260,14 @@ static enum status bind_one(const struct model_source *source, const struct weig
             (spelling->unless & features) != 0)
             continue;
         weight_name(source, naming, spelling, index, name);
-        struct source_tensor *t = find(list, name);
+        struct source_tensor *t = tensor_list_find(list, name);
         const struct wanted_shape wanted = wanted_shape(&source->config, spelling);
         if (t != NULL && has_shape(t, &wanted)) {
+            int64_t first_row;
+
             t->bound = true;
-            *view = view_of(&source->config, spelling, index, t);
-            return ST_OK;
+            *view = view_of(&source->config, spelling, index, t, &first_row);
+            return source_bind_scales(source, list, t, first_row, view);
         }
         /* A misfit counts by its first name only: the other one may mean another weight. */
         if (first_name[0] == '\0') {

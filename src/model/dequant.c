@@ -1,22 +1,14 @@
 /*
  * dequant.c - stored weights as float32, one row of blocks at a time.
  *
- * The table of tensor types is here, and nothing else knows how a block looks inside.  Results
+ * The table of tensor types is here; how a block looks inside is in dequant_blocks.c.  Results
  * equal the reference dequantisers of the GGUF format bit for bit.  Nothing here can round to a
  * subnormal (scales are binary16, whose smallest step is 2^-24), so flush-to-zero changes nothing;
  * F32 and BF16 are copied as bits.
  */
 #include <assert.h>
 
-#include "model/source.h"
-
-static uint16_t load_u16(const uint8_t *data)
-{
-    uint16_t bits;
-
-    memcpy(&bits, data, sizeof bits);
-    return bits;
-}
+#include "model/dequant.h"
 
 static void dequantize_f32(const uint8_t *data, int64_t n_blocks, float *out)
 {
@@ -26,57 +18,32 @@ static void dequantize_f32(const uint8_t *data, int64_t n_blocks, float *out)
 static void dequantize_f16(const uint8_t *data, int64_t n_blocks, float *out)
 {
     for (int64_t i = 0; i < n_blocks; i++)
-        out[i] = f32_from_f16(load_u16(data + 2 * i));
+        out[i] = f32_from_f16(dequant_u16(data + 2 * i));
 }
 
 static void dequantize_bf16(const uint8_t *data, int64_t n_blocks, float *out)
 {
     for (int64_t i = 0; i < n_blocks; i++) {
-        const uint32_t bits = (uint32_t)load_u16(data + 2 * i) << 16;
+        const uint32_t bits = (uint32_t)dequant_u16(data + 2 * i) << 16;
 
         memcpy(out + i, &bits, sizeof bits); /* as bits: a signalling NaN stays one */
     }
 }
 
-/* The 4-bit types hold elements 0 .. 15 in the low halves of their 16 bytes, 16 .. 31 in the high
- * halves. */
-enum { BLOCK = 32, HALF = BLOCK / 2 };
-
-/* scale (binary16), 16 bytes: (q - 8) * scale */
-static void dequantize_q4_0(const uint8_t *data, int64_t n_blocks, float *out)
+/* Sign, 4 bits of exponent with bias 7, 3 bits of mantissa; no infinities, all ones are NaN. */
+static void dequantize_f8_e4m3(const uint8_t *data, int64_t n_blocks, float *out)
 {
-    for (int64_t b = 0; b < n_blocks; b++, data += 2 + HALF, out += BLOCK) {
-        const float scale = f32_from_f16(load_u16(data));
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const int exponent = data[i] >> 3 & 15, mantissa = data[i] & 7;
+        const uint32_t sign = (uint32_t)(data[i] >> 7) << 31;
+        const float small = (float)mantissa * 0x1p-9f; /* exact, far above float32's subnormals */
+        uint32_t bits = (uint32_t)(exponent + 120) << 23 | (uint32_t)mantissa << 20;
 
-        for (int i = 0; i < HALF; i++) {
-            out[i] = scale * (float)((data[2 + i] & 15) - 8);
-            out[i + HALF] = scale * (float)((data[2 + i] >> 4) - 8);
-        }
-    }
-}
-
-/* scale, minimum (binary16 each), 16 bytes: q * scale + minimum */
-static void dequantize_q4_1(const uint8_t *data, int64_t n_blocks, float *out)
-{
-    for (int64_t b = 0; b < n_blocks; b++, data += 4 + HALF, out += BLOCK) {
-        const float scale = f32_from_f16(load_u16(data));
-        const float minimum = f32_from_f16(load_u16(data + 2));
-
-        for (int i = 0; i < HALF; i++) {
-            out[i] = scale * (float)(data[4 + i] & 15) + minimum;
-            out[i + HALF] = scale * (float)(data[4 + i] >> 4) + minimum;
-        }
-    }
-}
-
-/* scale (binary16), 32 signed bytes: q * scale */
-static void dequantize_q8_0(const uint8_t *data, int64_t n_blocks, float *out)
-{
-    for (int64_t b = 0; b < n_blocks; b++, data += 2 + BLOCK, out += BLOCK) {
-        const float scale = f32_from_f16(load_u16(data));
-
-        for (int i = 0; i < BLOCK; i++)
-            out[i] = scale * (float)(int8_t)data[2 + i];
+        if (exponent == 0)
+            bits = bits_from_f32(small);
+        else if (exponent == 15 && mantissa == 7)
+            bits = 0x7fc00000u;
+        out[i] = f32_from_bits(bits | sign);
     }
 }
 
@@ -84,9 +51,17 @@ static const struct tensor_type_info types[TENSOR_TYPE_COUNT] = {
     [TENSOR_F32] = {"F32", 1, 4, dequantize_f32},
     [TENSOR_F16] = {"F16", 1, 2, dequantize_f16},
     [TENSOR_BF16] = {"BF16", 1, 2, dequantize_bf16},
-    [TENSOR_Q4_0] = {"Q4_0", BLOCK, 2 + HALF, dequantize_q4_0},
-    [TENSOR_Q4_1] = {"Q4_1", BLOCK, 4 + HALF, dequantize_q4_1},
-    [TENSOR_Q8_0] = {"Q8_0", BLOCK, 2 + BLOCK, dequantize_q8_0},
+    [TENSOR_F8_E4M3] = {"F8_E4M3", 1, 1, dequantize_f8_e4m3},
+    [TENSOR_Q4_0] = {"Q4_0", DEQUANT_BLOCK, 18, dequantize_q4_0},
+    [TENSOR_Q4_1] = {"Q4_1", DEQUANT_BLOCK, 20, dequantize_q4_1},
+    [TENSOR_Q5_0] = {"Q5_0", DEQUANT_BLOCK, 22, dequantize_q5_0},
+    [TENSOR_Q5_1] = {"Q5_1", DEQUANT_BLOCK, 24, dequantize_q5_1},
+    [TENSOR_Q8_0] = {"Q8_0", DEQUANT_BLOCK, 34, dequantize_q8_0},
+    [TENSOR_Q2_K] = {"Q2_K", DEQUANT_SUPER, 84, dequantize_q2_k},
+    [TENSOR_Q3_K] = {"Q3_K", DEQUANT_SUPER, 110, dequantize_q3_k},
+    [TENSOR_Q4_K] = {"Q4_K", DEQUANT_SUPER, 144, dequantize_q4_k},
+    [TENSOR_Q5_K] = {"Q5_K", DEQUANT_SUPER, 176, dequantize_q5_k},
+    [TENSOR_Q6_K] = {"Q6_K", DEQUANT_SUPER, 210, dequantize_q6_k},
 };
 
 const struct tensor_type_info *tensor_type_info(enum tensor_type type)
@@ -121,8 +96,8 @@ static void unpermute(float *bias, int64_t n, int E)
     }
 }
 
-void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
-                      float *out)
+void model_source_part(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                       int64_t first, int64_t n, float *out)
 {
     const struct tensor_view *view = model_source_tensor(source, id, layer);
 
@@ -130,8 +105,22 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
     if (source->permuted && (id == WEIGHT_Q || id == WEIGHT_K))
         row = permuted_row(row, source->config.E);
     const struct tensor_type_info *info = tensor_type_info(view->type);
-    info->dequantize(view->data + (size_t)row * view->row_bytes, view->n_cols / info->block_elems,
-                     out);
+    assert(first % info->block_elems == 0 && n % info->block_elems == 0);
+    assert(first >= 0 && n >= 0 && n <= view->n_cols - first);
+    info->dequantize(view->data + (size_t)row * view->row_bytes +
+                         (size_t)(first / info->block_elems) * (size_t)info->block_bytes,
+                     n / info->block_elems, out);
+    if (view->scales != NULL)
+        tensor_apply_scales(view->scales, row, first, n, out);
+}
+
+void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                      float *out)
+{
+    const struct tensor_view *view = model_source_tensor(source, id, layer);
+
+    assert(view != NULL);
+    model_source_part(source, id, layer, row, 0, view->n_cols, out);
     if (source->permuted && (id == WEIGHT_Q_BIAS || id == WEIGHT_K_BIAS))
         unpermute(out, view->n_cols, source->config.E);
     for (int64_t i = 0; source->norms_less_one && weight_is_norm(id) && i < view->n_cols; i++)

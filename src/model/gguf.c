@@ -406,10 +406,12 @@ static enum status tensor_type_of(const struct gguf *g, const char *name, size_t
                                   enum tensor_type *out)
 {
     const char *type_name = type < sizeof ggml_types / sizeof ggml_types[0] ? ggml_types[type] : "";
-    char have[96] = "";
+    char have[256] = "";
     size_t n_have = 0;
 
     for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
+        if (t == TENSOR_F8_E4M3) /* no GGUF file has it */
+            continue;
         if (strcmp(tensor_type_name((enum tensor_type)t), type_name) == 0) {
             *out = (enum tensor_type)t;
             return ST_OK;
@@ -475,14 +477,14 @@ static enum status read_alignment(struct gguf *g, size_t *out)
 }
 
 /* Where in the file each tensor is, now that the table has ended. */
-static enum status place_tensors(struct gguf *g, struct tensor_list *list, const uint64_t *offsets,
-                                 size_t alignment)
+static enum status place_tensors(struct gguf *g, struct tensor_list *list, int64_t first,
+                                 const uint64_t *offsets, size_t alignment)
 {
     const size_t begin = (g->at + alignment - 1) / alignment * alignment;
     const size_t n_data = begin <= g->n_bytes ? g->n_bytes - begin : 0;
 
-    for (int64_t i = 0; i < list->n_tensors; i++) {
-        struct source_tensor *t = &list->tensors[i];
+    for (int64_t i = 0; i < list->n_tensors - first; i++) {
+        struct source_tensor *t = &list->tensors[first + i];
 
         if (offsets[i] % alignment != 0) {
             log_error("%s: tensor %s is at %llu of the data, not a multiple of the alignment %zu; "
@@ -499,11 +501,12 @@ static enum status place_tensors(struct gguf *g, struct tensor_list *list, const
         }
         t->data = g->data + begin + offsets[i];
     }
-    return tensor_list_check_places(list, 0, g->data + begin);
+    return tensor_list_check_places(list, first, g->data + begin);
 }
 
 enum status gguf_read_tensors(struct gguf *g, struct tensor_list *list)
 {
+    const int64_t first = list->n_tensors;
     size_t alignment = 0;
     uint64_t *offsets = NULL;
     enum status st;
@@ -518,7 +521,7 @@ enum status gguf_read_tensors(struct gguf *g, struct tensor_list *list)
         TRY(take_tensor(g, &tensor, &offsets[i]), err);
         TRY(tensor_list_add(list, &tensor), err);
     }
-    TRY(place_tensors(g, list, offsets, alignment), err);
+    TRY(place_tensors(g, list, first, offsets, alignment), err);
 err:
     host_free(offsets);
     return st;

@@ -51,6 +51,15 @@ struct gguf {
 enum status gguf_read_values(struct gguf *gguf);
 enum status gguf_read_tensors(struct gguf *gguf, struct tensor_list *list);
 
+/* gguf_split_load - the tensors of the other parts, if the file `first` is one of several; maps
+ * them into source.  gguf_split_read - those of one of them.  Return as gguf_read_tensors, and
+ * ST_IO. */
+enum status gguf_split_check(struct gguf *gguf);
+enum status gguf_split_load(struct model_source *source, struct gguf *first,
+                            struct tensor_list *list);
+enum status gguf_split_read(const struct file_map *map, const char *origin, int no, int count,
+                            int n_tensors, struct arena *arena, struct tensor_list *list);
+
 /* gguf_find - NULL if the key is not there; marks it used. */
 struct gguf_value *gguf_find(struct gguf *gguf, const char *key);
 /* gguf_get_x - the value of a key, which must be of that kind; keeps *out where it is absent.

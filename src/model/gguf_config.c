@@ -247,12 +247,14 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     enum status st;
 
     TRY(gguf_read_values(&g), done);
+    TRY(gguf_split_check(&g), done);
     TRY(gguf_read_hparams(&g, &source->family, c), done);
     TRY(read_vocab(&g, c, &source->vocab), done);
     TRY(read_ids(&g, c, &source->vocab), done);
     TRY(source_check_config(c, origin), done);
     TRY(read_template(&g, &source->chat_template), done);
     TRY(gguf_read_tensors(&g, &list), done);
+    TRY(gguf_split_load(source, &g, &list), done);
     c->tied = !has_tensor(&list, "output.weight");
     c->qkv_bias = c->qkv_bias || has_any(&list, WEIGHT_Q_BIAS, WEIGHT_V_BIAS);
     c->o_bias = has_any(&list, WEIGHT_O_BIAS, WEIGHT_O_BIAS);
@@ -260,6 +262,12 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     TRY(set_layers_key(source, g.arch), done);
     TRY(source_bind(source, &weight_naming_gguf, &list), done);
     source->permuted = source->family->gguf_permuted;
+    source->gguf = arena_alloc(source->arena, sizeof g);
+    if (source->gguf == NULL) {
+        st = ST_NOMEM;
+        goto done;
+    }
+    *source->gguf = g;
     source->format = g.version == 2 ? "GGUF v2" : "GGUF v3";
 done:
     tensor_list_free(&list);

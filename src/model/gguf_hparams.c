@@ -108,11 +108,11 @@ static enum status unsupported(const struct gguf *g, const char *key, const char
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-/* A file of another family, a part of a model, or something else than a model. */
+/* A file of another family, or something else than a model. */
 static enum status check_kind(struct gguf *g, const struct model_family **out_family)
 {
     struct text_span family = {0}, type = {0};
-    int n_parts = 1, quantization = 2;
+    int quantization = 2;
     enum status st;
 
     TRY(gguf_get_string(g, "general.architecture", &family), err);
@@ -134,13 +134,6 @@ static enum status check_kind(struct gguf *g, const struct model_family **out_fa
         log_error("%s: key general.type: the file holds a %.*s, not a model; name the model's own "
                   "file",
                   g->origin, (int)(type.n_bytes < 64 ? type.n_bytes : 64), type.data);
-        return ST_UNSUPPORTED;
-    }
-    TRY(gguf_get_int(g, "split.count", &n_parts), err);
-    if (n_parts > 1) {
-        log_error("%s: key split.count: a model split into %d files is not supported in this "
-                  "version; merge them with llama-gguf-split --merge",
-                  g->origin, n_parts);
         return ST_UNSUPPORTED;
     }
     TRY(gguf_get_int(g, "general.quantization_version", &quantization), err);

@@ -327,9 +327,11 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
     struct reader r = {origin, root, NULL};
+    struct hf_quant quant;
     TRY(read_family(&r), done);
     assert(r.family != NULL);
     TRY(hf_check_keys(&r), done);
+    TRY(hf_quant_parse(json_object_get(root, "quantization_config"), origin, &quant), done);
     struct model_config c = r.family->common;
     const struct defaults *dflt = &defaults[r.family - family_of_id(FAMILY_LLAMA)];
     snprintf(c.family, sizeof c.family, "%s", r.family->name);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "model/source.h"
@@ -56,6 +57,7 @@ static enum status load_configs(struct model_source *source)
 {
     struct buf file = {0};
     const char *path = NULL;
+    json_t *root = NULL;
     enum status st;
 
     TRY(read_optional(source, "config.json", MAX_CONFIG_BYTES, &file, &path), done);
@@ -70,11 +72,14 @@ static enum status load_configs(struct model_source *source)
     source->family = family_of_name(source->config.family);
     source->norms_less_one = source->family->hf_less_one;
     source->layers_key = "num_hidden_layers";
+    TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
+    TRY(hf_quant_parse(json_object_get(root, "quantization_config"), path, &source->quant), done);
     buf_free(&file);
     TRY(read_optional(source, "generation_config.json", MAX_CONFIG_BYTES, &file, &path), done);
     if (file.data != NULL)
         TRY(hf_config_parse_generation(file.data, file.n_bytes, path, &source->config), done);
 done:
+    json_decref(root);
     buf_free(&file);
     return st;
 }
@@ -141,15 +146,14 @@ done:
 
 /* ---- weights ---------------------------------------------------------------------------------- */
 
-/* Map a file as the next of source->maps, which has room, and list its tensors. */
+/* Map a file and list its tensors. */
 static enum status add_file(struct model_source *source, const char *path, struct tensor_list *list)
 {
-    struct file_map *map = &source->maps[source->n_maps];
+    struct file_map map;
     enum status st;
 
-    TRY(file_map_open(path, map), err);
-    source->n_maps++;
-    TRY(safetensors_list(map->data, map->n_bytes, path, source->arena, list), err);
+    TRY(source_map(source, path, &map), err);
+    TRY(safetensors_list(map.data, map.n_bytes, path, source->arena, list), err);
 err:
     return st;
 }
@@ -211,15 +215,19 @@ static enum status check_index(const char *origin, const json_t *weight_map,
     return ST_OK;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    const struct source_file *x = a, *y = b;
+
+    return strcmp(x->path, y->path);
+}
+
 static enum status add_files(struct model_source *source, json_t *files, struct tensor_list *list)
 {
     const char *name;
     json_t *unused;
     enum status st = ST_OK;
 
-    source->maps = host_zalloc(json_object_size(files) * sizeof *source->maps);
-    if (source->maps == NULL)
-        return ST_NOMEM;
     json_object_foreach(files, name, unused)
     {
         const char *path = path_in(source, name);
@@ -228,6 +236,7 @@ static enum status add_files(struct model_source *source, json_t *files, struct 
             return ST_NOMEM;
         TRY(add_file(source, path, list), err);
     }
+    qsort(source->files, (size_t)source->n_files, sizeof *source->files, by_path);
 err:
     return st;
 }
@@ -261,6 +270,34 @@ static bool exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+/* A directory with weights in a form that is not read, or without any. */
+static enum status no_tensors(const struct model_source *source)
+{
+    static const char *const others[] = {"pytorch_model.bin",
+                                         "pytorch_model.bin.index.json",
+                                         "consolidated.safetensors",
+                                         "consolidated.00.pth",
+                                         "tf_model.h5",
+                                         "flax_model.msgpack"};
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        const char *path = path_in(source, others[i]);
+
+        if (path == NULL)
+            return ST_NOMEM;
+        if (!exists(path))
+            continue;
+        log_error("%s: weights in this form are not supported; convert them to model.safetensors "
+                  "(transformers: save_pretrained)",
+                  path);
+        return ST_UNSUPPORTED;
+    }
+    log_error("%s: holds neither model.safetensors nor model.safetensors.index.json; other weight "
+              "files (pytorch_model.bin) are not supported, convert them to safetensors",
+              source->path);
+    return ST_IO;
+}
+
 static enum status load_tensors(struct model_source *source, struct tensor_list *list)
 {
     const char *whole = path_in(source, "model.safetensors");
@@ -268,16 +305,11 @@ static enum status load_tensors(struct model_source *source, struct tensor_list 
 
     if (whole == NULL || index == NULL)
         return ST_NOMEM;
-    if (exists(whole)) {
-        source->maps = host_zalloc(sizeof *source->maps);
-        return source->maps != NULL ? add_file(source, whole, list) : ST_NOMEM;
-    }
+    if (exists(whole))
+        return add_file(source, whole, list);
     if (exists(index))
         return add_indexed(source, index, list);
-    log_error("%s: holds neither model.safetensors nor model.safetensors.index.json; other weight "
-              "files (pytorch_model.bin) are not supported, convert them to safetensors",
-              source->path);
-    return ST_IO;
+    return no_tensors(source);
 }
 
 enum status hf_dir_load(struct model_source *source)

@@ -195,7 +195,7 @@ static const struct {
     {"auto_map", IGNORED, F_PHI3}, /* code that transformers has had of its own since */
     {"use_mrope", FALSE, F_QWEN},
     {"use_qk_norm", FALSE, 0},
-    {"quantization_config", EMPTY, 0},
+    {"quantization_config", READ, 0}, /* by hf_quant.c */
     {"compression_config", EMPTY, 0},
     {"per_layer_config", EMPTY, 0},
     {"auto_map", EMPTY, 0},

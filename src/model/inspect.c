@@ -5,41 +5,111 @@
 
 static const double MIB = 1 << 20;
 
-/* Weights in all, and tensors of each type. */
-static int64_t count_weights(const struct model_source *source, int n_of_type[TENSOR_TYPE_COUNT],
-                             double *out_file_bytes)
+/* What a tensor is for, as far as a choice of its type goes. */
+enum tensor_class {
+    CLASS_EMBED,
+    CLASS_HEAD,
+    CLASS_ATTENTION,
+    CLASS_FFN,
+    CLASS_NORM,
+    CLASS_BIAS,
+    CLASS_COUNT
+};
+
+static const char *const class_names[CLASS_COUNT] = {
+    [CLASS_EMBED] = "embedding", [CLASS_HEAD] = "LM head", [CLASS_ATTENTION] = "attention",
+    [CLASS_FFN] = "ffn",         [CLASS_NORM] = "norms",   [CLASS_BIAS] = "biases",
+};
+
+static enum tensor_class class_of(enum weight_id id)
 {
-    const struct model_config *c = &source->config;
-    int64_t n_weights = 0;
-
-    *out_file_bytes = 0;
-    for (size_t i = 0; i < model_n_views(c); i++) {
-        const struct tensor_view *view = &source->views[i];
-
-        if (view->data == NULL)
-            continue;
-        n_weights += view->n_rows * view->n_cols;
-        n_of_type[view->type]++;
-        *out_file_bytes += (double)view->n_rows * (double)view->row_bytes;
+    if (weight_is_bias(id))
+        return CLASS_BIAS;
+    if (weight_is_norm(id))
+        return CLASS_NORM;
+    switch (id) {
+    case WEIGHT_EMBED:
+        return CLASS_EMBED;
+    case WEIGHT_HEAD:
+        return CLASS_HEAD;
+    case WEIGHT_Q:
+    case WEIGHT_K:
+    case WEIGHT_V:
+    case WEIGHT_O:
+        return CLASS_ATTENTION;
+    default:
+        return CLASS_FFN;
     }
-    return n_weights;
 }
 
-static enum status put_types(const int n_of_type[TENSOR_TYPE_COUNT], struct buf *out)
-{
-    const char *sep = "";
-    enum status st;
+struct tensor_counts {
+    int64_t n_weights;
+    double file_bytes;
+    int of[CLASS_COUNT][TENSOR_TYPE_COUNT]; /* tensors */
+};
 
-    TRY(buf_puts(out, "types        "), err);
-    for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
-        if (n_of_type[t] == 0)
-            continue;
-        TRY(buf_printf(out, "%s%s in %d tensor%s", sep, tensor_type_name((enum tensor_type)t),
-                       n_of_type[t], n_of_type[t] == 1 ? "" : "s"),
-            err);
-        sep = ", ";
+static void count_tensors(const struct model_source *source, struct tensor_counts *out)
+{
+    const struct model_config *c = &source->config;
+
+    *out = (struct tensor_counts){0};
+    for (int i = 0; i < WEIGHT_COUNT; i++) {
+        const enum weight_id id = (enum weight_id)i;
+
+        for (int at = 0; at < weight_times(c, id); at++) {
+            const struct tensor_view *view = model_source_tensor(source, id, at);
+
+            if (view == NULL)
+                continue;
+            out->n_weights += view->n_rows * view->n_cols;
+            out->of[class_of(id)][view->type]++;
+            out->file_bytes += (double)view->n_rows * (double)view->row_bytes;
+        }
     }
-    TRY(buf_puts(out, "\n"), err);
+}
+
+/* A line for each class: "attention Q4_K in 60 tensors, Q6_K in 60 tensors". */
+static enum status put_types(const struct tensor_counts *counts, struct buf *out)
+{
+    const char *head = "types";
+    enum status st = ST_OK;
+
+    for (int k = 0; k < CLASS_COUNT; k++) {
+        const char *sep = "";
+
+        for (int t = 0; t < TENSOR_TYPE_COUNT; t++) {
+            const int n = counts->of[k][t];
+
+            if (n == 0)
+                continue;
+            if (sep[0] == '\0')
+                TRY(buf_printf(out, "%-12s %-10s ", head, class_names[k]), err);
+            TRY(buf_printf(out, "%s%s in %d tensor%s", sep, tensor_type_name((enum tensor_type)t),
+                           n, n == 1 ? "" : "s"),
+                err);
+            sep = ", ";
+            head = "";
+        }
+        if (sep[0] != '\0')
+            TRY(buf_puts(out, "\n"), err);
+    }
+err:
+    return st;
+}
+
+/* The files of a model that has several. */
+static enum status put_files(const struct model_source *source, struct buf *out)
+{
+    enum status st = ST_OK;
+
+    for (int i = 0; source->n_files > 1 && i < source->n_files; i++) {
+        const struct source_file *file = &source->files[i];
+        const char *slash = strrchr(file->path, '/');
+
+        TRY(buf_printf(out, "%-12s %s, %.1f MiB\n", i == 0 ? "files" : "",
+                       slash != NULL ? slash + 1 : file->path, (double)file->map.n_bytes / MIB),
+            err);
+    }
 err:
     return st;
 }
@@ -125,15 +195,18 @@ err:
 enum status model_inspect(const struct model_source *source, struct buf *out)
 {
     const struct model_config *c = &source->config;
-    int n_of_type[TENSOR_TYPE_COUNT] = {0};
-    double file_bytes = 0;
-    const int64_t n_weights = count_weights(source, n_of_type, &file_bytes);
+    struct tensor_counts counts;
     const double kv_bytes = 2.0 * c->L * c->K * c->E * (double)ops_type_bytes(OPS_BF16);
+    size_t mapped_bytes;
+    const size_t own_bytes = weights_stored_bytes(source, &mapped_bytes);
     enum status st;
 
+    count_tensors(source, &counts);
     TRY(buf_printf(out, "model        %s\n", source->path), err);
-    TRY(buf_printf(out, "format       %s, %.1f MiB of weights\n", source->format, file_bytes / MIB),
+    TRY(buf_printf(out, "format       %s, %.1f MiB of weights%s\n", source->format,
+                   counts.file_bytes / MIB, source->n_files > 1 ? " in several files" : ""),
         err);
+    TRY(put_files(source, out), err);
     TRY(buf_printf(out, "family       %s%s%s\n", c->family,
                    c->tied ? ", LM head tied to the embedding" : "",
                    c->qkv_bias || c->o_bias ? ", biases in attention" : ""),
@@ -146,11 +219,15 @@ enum status model_inspect(const struct model_source *source, struct buf *out)
     TRY(put_rope(c, out), err);
     TRY(put_differences(c, out), err);
     TRY(buf_printf(out, "context      %d tokens\n", c->context), err);
-    TRY(put_types(n_of_type, out), err);
-    TRY(buf_printf(out, "parameters   %.1f million\n", (double)n_weights / 1e6), err);
+    TRY(put_types(&counts, out), err);
+    TRY(buf_printf(out, "parameters   %.1f million\n", (double)counts.n_weights / 1e6), err);
     TRY(put_tokenizer(source, out), err);
-    TRY(buf_printf(out, "memory       weights %.1f MiB as bf16, KV %.2f MiB per 1,000 tokens\n",
-                   (double)weights_bytes(c, OPS_BF16) / MIB, 1000.0 * kv_bytes / MIB),
+    TRY(buf_printf(
+            out,
+            "memory       weights %.1f MiB as bf16, %.1f MiB with precision = \"stored\"; KV %.2f "
+            "MiB per 1,000 tokens\n",
+            (double)weights_bytes(c, OPS_BF16) / MIB, (double)(own_bytes + mapped_bytes) / MIB,
+            1000.0 * kv_bytes / MIB),
         err);
     TRY(buf_printf(out, "fingerprint  %016llx\n",
                    (unsigned long long)model_source_fingerprint(source)),

@@ -63,6 +63,7 @@ struct model_config {
 
 /* ---- files (source.c inspect.c bind.c naming.c dequant.c, gguf*.c, hf_*.c safetensors.c) --- */
 
+/* Fingerprints hold these numbers: new ones go to the end. */
 enum tensor_type {
     TENSOR_F32,
     TENSOR_F16,
@@ -70,6 +71,14 @@ enum tensor_type {
     TENSOR_Q4_0,
     TENSOR_Q4_1,
     TENSOR_Q8_0,
+    TENSOR_Q5_0,
+    TENSOR_Q5_1,
+    TENSOR_Q2_K,
+    TENSOR_Q3_K,
+    TENSOR_Q4_K,
+    TENSOR_Q5_K,
+    TENSOR_Q6_K,
+    TENSOR_F8_E4M3, /* of safetensors only */
     TENSOR_TYPE_COUNT
 };
 const char *tensor_type_name(enum tensor_type type);
@@ -127,6 +136,7 @@ struct tensor_view {
     int64_t n_rows, n_cols;
     const uint8_t *data; /* view into the mapped file */
     size_t row_bytes;
+    const struct tensor_scales *scales; /* of 8-bit floats; NULL: none */
 };
 
 struct model_source;
@@ -152,10 +162,22 @@ const struct tensor_view *model_source_tensor(const struct model_source *source,
  * is multiplied, whether or not the file holds them less 1. */
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
                       float *out);
+/* model_source_part - elements first .. first + n - 1 of a row of a matrix; both are multiples of
+ * the type's block (256 is one of each). */
+void model_source_part(const struct model_source *source, enum weight_id id, int layer, int64_t row,
+                       int64_t first, int64_t n, float *out);
 /* model_source_tokenizer - a new tokeniser, owned by the caller; each of its ids is below V.
  * Returns as tokenizer_create, and ST_IO. */
 enum status model_source_tokenizer(const struct model_source *source,
                                    struct tokenizer **out_tokenizer);
+/* How the model's makers would have it sampled; as struct sampler_params has it. */
+struct model_sampling {
+    double temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+};
+/* model_source_sampling - from generation_config.json or the keys of a GGUF file.  Returns ST_OK,
+ * ST_CONFIG (it says nothing), ST_UNSUPPORTED, ST_FORMAT, ST_IO; logged. */
+enum status model_source_sampling(const struct model_source *source, struct model_sampling *out);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
@@ -173,11 +195,14 @@ enum status model_inspect(const struct model_source *source, struct buf *out_tex
 
 struct weights; /* packed, one copy in memory */
 struct weights_args {
-    const struct model_source *source; /* borrowed; may be closed afterwards */
+    const struct model_source *source; /* borrowed; may be closed afterwards, unless stored */
     enum ops_type type;
+    bool stored; /* matrices stay in the file, mapped, and are made into the type as they are used:
+                    the same results for the memory of the file.  Outlived by source then */
     struct threads *threads; /* borrowed */
-    void *memory; /* [weights_bytes] zeros, 64-byte aligned, borrowed, outlives the weights; the
-                     ranks of a node share it.  NULL = pages of its own */
+    void *memory;      /* [weights_bytes, or weights_stored_bytes] zeros, 64-byte aligned, borrowed,
+                          outlives the weights; the      ranks of a node share it.  NULL = pages of its
+                          own */
     int part, n_parts; /* fill every n_parts-th layer from `part` on; 0, 0 = all.  Whoever fills
                           the others must have finished before the weights are used */
 };
@@ -185,7 +210,10 @@ struct weights_args {
  * Local.  Returns ST_OK, ST_FORMAT, ST_NOMEM. */
 enum status weights_create(const struct weights_args *args, struct weights **out_weights);
 void weights_destroy(struct weights *weights);
+/* weights_bytes - of memory, where they are packed.  weights_stored_bytes - where they are stored;
+ * *out_mapped: of the model's files, beside it. */
 size_t weights_bytes(const struct model_config *config, enum ops_type type);
+size_t weights_stored_bytes(const struct model_source *source, size_t *out_mapped);
 
 /* ---- sampler (sampler.c) -------------------------------------------------------------------- */
 

@@ -25,7 +25,7 @@ struct st_file {
 static enum status dtype_of(const struct st_file *f, const char *name, const json_t *value,
                             enum tensor_type *out)
 {
-    static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16};
+    static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_F8_E4M3};
     const char *text = json_string_value(value);
 
     if (text == NULL) {
@@ -39,8 +39,8 @@ static enum status dtype_of(const struct st_file *f, const char *name, const jso
         }
     }
     log_error(
-        "%s: tensor %s is of dtype %.32s, not supported; this version has F32, F16, BF16: get "
-        "the model in one of these",
+        "%s: tensor %s is of dtype %.32s, not supported; this version has F32, F16, BF16, F8_E4M3: "
+        "get the model in one of these",
         f->origin, name, text);
     return ST_UNSUPPORTED;
 }

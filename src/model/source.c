@@ -130,16 +130,30 @@ err:
     return st;
 }
 
+enum status source_map(struct model_source *source, const char *path, struct file_map *out_map)
+{
+    const size_t n = (size_t)source->n_files;
+    struct source_file *files = host_realloc(source->files, (n + 1) * sizeof *files);
+    enum status st = ST_NOMEM;
+
+    if (files == NULL)
+        return ST_NOMEM;
+    source->files = files;
+    files[n].path = path;
+    TRY(file_map_open(path, &files[n].map), err);
+    source->n_files++;
+    *out_map = files[n].map;
+err:
+    return st;
+}
+
 static enum status load_file(struct model_source *source)
 {
+    struct file_map map;
     enum status st;
 
-    source->maps = host_zalloc(sizeof *source->maps);
-    if (source->maps == NULL)
-        return ST_NOMEM;
-    TRY(file_map_open(source->path, &source->maps[0]), err);
-    source->n_maps = 1;
-    TRY(gguf_load(source, source->maps[0].data, source->maps[0].n_bytes, source->path), err);
+    TRY(source_map(source, source->path, &map), err);
+    TRY(gguf_load(source, map.data, map.n_bytes, source->path), err);
 err:
     return st;
 }
@@ -169,9 +183,9 @@ void model_close(struct model_source *source)
 {
     if (source == NULL)
         return;
-    for (int i = 0; i < source->n_maps; i++)
-        file_map_close(&source->maps[i]);
-    host_free(source->maps);
+    for (int i = 0; i < source->n_files; i++)
+        file_map_close(&source->files[i].map);
+    host_free(source->files);
     host_free(source->views);
     arena_destroy(source->arena);
     host_free(source->path);
@@ -180,8 +194,8 @@ void model_close(struct model_source *source)
 
 void model_source_forget(const struct model_source *source)
 {
-    for (int i = 0; i < source->n_maps; i++)
-        file_map_forget(&source->maps[i]);
+    for (int i = 0; i < source->n_files; i++)
+        file_map_forget(&source->files[i].map);
 }
 
 /* ---- questions ------------------------------------------------------------------------------ */
@@ -324,6 +338,8 @@ uint64_t model_source_fingerprint(const struct model_source *source)
         hash_add(&state, kind, sizeof kind);
         if (view->data != NULL)
             hash_add(&state, view->data, (size_t)view->n_rows * view->row_bytes);
+        if (view->data != NULL && view->scales != NULL)
+            hash_add(&state, view->scales->data, view->scales->n_bytes);
     }
     return hash_end(&state);
 }

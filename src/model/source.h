@@ -65,21 +65,60 @@ enum status tensor_measure(struct source_tensor *tensor);
  * begins at base, do not overlap; sorts them by place.  Returns ST_OK, ST_FORMAT. */
 enum status tensor_list_check_places(struct tensor_list *list, int64_t first, const uint8_t *base);
 
+/* tensor_list_find - by name, in a list that source_bind has sorted; NULL if it is not there. */
+struct source_tensor *tensor_list_find(const struct tensor_list *list, const char *name);
+
+/* ---- weights of 8-bit floats (hf_quant.c) ---------------------------------------------------- */
+
+/* What quantization_config says; suffix NULL: nothing. */
+struct hf_quant {
+    const char *suffix;         /* behind a weight's name: the name of its scales */
+    int block_rows, block_cols; /* that share a scale; 0: a row or the tensor, as the shape says */
+};
+
+/* The scale of element (r, c) is number (first_row + r) / block_rows * n_across + c / block_cols.
+ */
+struct tensor_scales {
+    enum tensor_type type;
+    const uint8_t *data; /* view into the mapped file */
+    size_t n_bytes;
+    int64_t first_row; /* of the weight in its tensor, which may hold others before it */
+    int64_t block_rows, block_cols, n_across;
+};
+
+struct model_source;
+/* hf_quant_parse - the value of quantization_config, NULL if there is none.
+ * Returns ST_OK, ST_UNSUPPORTED (logged by name). */
+enum status hf_quant_parse(const json_t *config, const char *origin, struct hf_quant *out);
+/* source_bind_scales - find the scales of a tensor, if it needs any, for *view, which begins with
+ * row first_row of it.  Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status source_bind_scales(struct model_source *source, const struct tensor_list *list,
+                               const struct source_tensor *tensor, int64_t first_row,
+                               struct tensor_view *view);
+/* tensor_apply_scales - to n elements of a row from `first` on. */
+void tensor_apply_scales(const struct tensor_scales *scales, int64_t row, int64_t first, int64_t n,
+                         float *out);
+
 /* ---- an open model -------------------------------------------------------------------------- */
 
 struct model_source {
     char *path;         /* owned */
     const char *format; /* "GGUF v3", "safetensors" */
     struct arena *arena;
-    struct file_map *maps; /* owned */
-    int n_maps;
+    struct source_file {
+        const char *path; /* borrowed: in arena, or path above */
+        struct file_map map;
+    } * files; /* owned */
+    int n_files;
     struct model_config config;
     const struct model_family *family; /* static */
+    struct hf_quant quant;             /* of a directory */
     bool permuted;                     /* q and k rows are as llama GGUFs hold them */
     bool norms_less_one;               /* the file holds norms less 1 */
     const char *layers_key;            /* where the file says how many layers there are */
     struct tensor_view *views;         /* owned; see model_source_tensor; data NULL = absent */
     const char *chat_template;         /* in arena, NULL if none */
+    struct gguf *gguf;                 /* in arena: the keys of a GGUF file; NULL for directories */
     struct vocab_spec vocab;           /* of a GGUF file; n_tokens 0 for directories */
 };
 
@@ -114,6 +153,9 @@ static inline size_t model_n_views(const struct model_config *c)
 
 /* source_begin - an empty source for path.  Returns ST_OK, ST_NOMEM.  End with model_close. */
 enum status source_begin(const char *path, struct model_source **out_source);
+/* source_map - map one more file; path is borrowed as long as the source lives.
+ * Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status source_map(struct model_source *source, const char *path, struct file_map *out_map);
 /* source_check_config - sizes that fit together and that this version can compute.
  * source_check_layers - that there is room for what is kept of each layer.
  * Return ST_OK, ST_FORMAT, ST_UNSUPPORTED; logged with origin. */
@@ -274,6 +316,10 @@ enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *ori
                             struct model_config *config);
 enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
                                        struct model_config *config);
+/* hf_sampling_parse - sampling from the text of a generation_config.json; absent keys mean what
+ * transformers takes them for.  Returns as hf_config_parse. */
+enum status hf_sampling_parse(const uint8_t *data, size_t n_bytes, const char *origin,
+                              struct model_sampling *out);
 /* hf_dir_load - fill source from its directory.  Also ST_IO. */
 enum status hf_dir_load(struct model_source *source);
 

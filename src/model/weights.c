@@ -3,6 +3,8 @@
  *
  *   file row (F32, F16, BF16, Q4_0, ...) ── float32 ── finite? ── rounded to the type ─► panel
  *
+ *   or: file row stays where it is ── float32 ── finite? ;  the rest when the row is used
+ *
  * One mapping holds everything, laid out in the order of use.  Rows are packed in parallel, a panel
  * of OPS_LANES rows a task, since the rows of a panel share cache lines.
  */
@@ -18,6 +20,7 @@
 struct carver {
     uint8_t *base; /* borrowed, or NULL */
     size_t n_bytes;
+    bool stored; /* matrices get none: their rows stay in the file */
 };
 
 static void *carve(struct carver *carver, size_t n_bytes)
@@ -36,8 +39,11 @@ static float *carve_vector(struct carver *carver, int n)
 static struct ops_matrix carve_matrix(struct carver *carver, enum ops_type type, int n_out,
                                       int n_in)
 {
-    return (struct ops_matrix){type, n_out, n_in,
-                               carve(carver, ops_matrix_bytes(type, n_out, n_in))};
+    struct ops_matrix w = {.type = type, .n_out = n_out, .n_in = n_in};
+
+    if (!carver->stored)
+        w.data = carve(carver, ops_matrix_bytes(type, n_out, n_in));
+    return w;
 }
 
 /* The vector for a weight that the model has; else NULL. */
@@ -91,15 +97,31 @@ static void lay_out_shared(const struct model_config *c, enum ops_type type, str
     out->final_norm = carve_vector(carver, c->D);
 }
 
-size_t weights_bytes(const struct model_config *config, enum ops_type type)
+static size_t count_bytes(const struct model_config *config, enum ops_type type, bool stored)
 {
-    struct carver layer = {0}, shared = {0};
+    struct carver layer = {.stored = stored}, shared = {.stored = stored};
     struct layer_weights unused_layer;
     struct weights unused_shared;
 
     lay_out_layer(config, type, &layer, NULL, &unused_layer);
     lay_out_shared(config, type, &shared, &unused_shared);
     return (size_t)config->L * layer.n_bytes + shared.n_bytes;
+}
+
+size_t weights_bytes(const struct model_config *config, enum ops_type type)
+{
+    return count_bytes(config, type, false);
+}
+
+size_t weights_stored_bytes(const struct model_source *source, size_t *out_mapped)
+{
+    const struct model_config *c = model_source_config(source);
+
+    *out_mapped = 0;
+    for (size_t i = 0; i < model_n_views(c); i++)
+        if (source->views[i].data != NULL)
+            *out_mapped += (size_t)source->views[i].n_rows * source->views[i].row_bytes;
+    return count_bytes(c, OPS_BF16, true);
 }
 
 /* ---- filling ------------------------------------------------------------------------------- */
@@ -113,10 +135,12 @@ struct filling {
     struct ops_matrix *to; /* NULL: a vector, its one row goes to vector */
     float *vector;
     int first_out;
-    float *scratch;                 /* [threads, scratch_ld] */
-    size_t scratch_ld;              /* floats */
-    enum ops_type type;             /* of the matrices */
-    bool rounded;                   /* this one is stored as bf16, or as if */
+    float *scratch;       /* [threads, scratch_ld] */
+    size_t scratch_ld;    /* floats */
+    enum ops_type type;   /* of the matrices */
+    struct arena *stored; /* where matrices note their stored rows; NULL: they are packed */
+    bool mine;            /* of this part: checked and filled here */
+    bool rounded;         /* this one is stored as bf16, or as if */
     _Atomic(int64_t) first_bad_row; /* n_rows: none */
 };
 
@@ -154,11 +178,53 @@ static void fill_panel(void *arg, int task, int thread)
                 ;
             return;
         }
+        if (f->to != NULL && f->stored != NULL)
+            continue;
         if (f->to != NULL)
             ops_matrix_set_row(f->to, f->first_out + (int)r, row);
         else if (f->rounded)
             round_to_bf16(row, f->n_cols);
     }
+}
+
+/* ---- rows that stay in the file -------------------------------------------------------------- */
+
+enum { MAX_STORED = 4 }; /* tensors that make one matrix */
+
+struct stored_rows {
+    struct ops_stored ops[MAX_STORED];
+    struct stored_tensor {
+        const struct model_source *source;
+        enum weight_id id;
+        int layer;
+    } tensors[MAX_STORED];
+};
+
+static void expand_stored(const void *arg, int row, int first, int n, float *out)
+{
+    const struct stored_tensor *tensor = arg;
+
+    model_source_part(tensor->source, tensor->id, tensor->layer, row, first, n, out);
+}
+
+/* The next rows of a matrix are those of the tensor that f is about. */
+static enum status add_stored(const struct filling *f)
+{
+    struct ops_matrix *w = f->to;
+    const int n = w->n_stored;
+    struct stored_rows *rows =
+        n == 0 ? arena_alloc(f->stored, sizeof *rows)
+               : (struct stored_rows *)(uintptr_t)w->stored; /* ops is its first member */
+
+    if (rows == NULL)
+        return ST_NOMEM;
+    assert(n < MAX_STORED);
+    rows->tensors[n] = (struct stored_tensor){f->source, f->id, f->layer};
+    rows->ops[n] = (struct ops_stored){
+        .n_rows = (int)f->n_rows, .expand = expand_stored, .arg = &rows->tensors[n]};
+    w->stored = rows->ops;
+    w->n_stored++;
+    return ST_OK;
 }
 
 /* Fill `to` from row first_out on (or vector) with one tensor. */
@@ -177,6 +243,10 @@ static enum status fill(struct filling *f, struct threads *threads, enum weight_
     f->to = to;
     f->vector = vector;
     f->first_out = first_out;
+    if (to != NULL && f->stored != NULL && add_stored(f) != ST_OK)
+        return ST_NOMEM;
+    if (!f->mine)
+        return ST_OK;
     f->rounded = f->type == OPS_BF16 && (to != NULL || weight_is_bias(id)); /* all but norms */
     atomic_store(&f->first_bad_row, tensor->n_rows);
     threads_run(threads, (int)((tensor->n_rows + OPS_LANES - 1) / OPS_LANES), fill_panel, f);
@@ -263,7 +333,7 @@ static enum status fill_part(struct weights *w, const struct weights_args *args)
     enum status st = ST_NOMEM;
     const struct model_config *c = model_source_config(args->source);
     const int n_parts = args->n_parts > 0 ? args->n_parts : 1;
-    struct filling f = {.source = args->source, .type = args->type};
+    struct filling f = {.source = args->source, .type = args->type, .stored = w->stored};
 
     f.scratch_ld = (size_t)(c->D > c->F ? c->D : c->F);
     if (f.scratch_ld < (size_t)(c->H * c->E))
@@ -272,15 +342,22 @@ static enum status fill_part(struct weights *w, const struct weights_args *args)
     if (f.scratch == NULL)
         goto err;
 
-    for (int l = args->part; l < c->L; l += n_parts)
-        TRY(fill_layer(&f, args->threads, c, l, &w->layers[l]), err_scratch);
+    /* Where rows stay in the file, every part has to know where they all are. */
+    for (int l = 0; l < c->L; l++) {
+        f.mine = l % n_parts == args->part;
+        if (f.mine || args->stored)
+            TRY(fill_layer(&f, args->threads, c, l, &w->layers[l]), err_scratch);
+    }
     st = ST_OK;
-    if (args->part > 0)
+    f.mine = args->part == 0;
+    if (!f.mine && !args->stored)
         goto err_scratch;
     TRY(fill(&f, args->threads, WEIGHT_EMBED, 0, &w->embed, 0, NULL), err_scratch);
     TRY(fill(&f, args->threads, WEIGHT_FINAL_NORM, 0, NULL, 0, w->final_norm), err_scratch);
     if (!c->tied)
         TRY(fill(&f, args->threads, WEIGHT_HEAD, 0, &w->head, 0, NULL), err_scratch);
+    else
+        w->head = w->embed;
 
 err_scratch:
     host_free(f.scratch);
@@ -300,7 +377,7 @@ enum status weights_create(const struct weights_args *args, struct weights **out
     w->type = args->type;
     w->L = c->L;
     w->layers = host_zalloc((size_t)c->L * sizeof *w->layers);
-    w->pages_bytes = weights_bytes(c, args->type);
+    w->pages_bytes = count_bytes(c, args->type, args->stored);
     w->pages_owned = args->memory == NULL;
     w->pages = w->pages_owned ? pages_map(w->pages_bytes) : args->memory;
     if (c->X > 0)
@@ -308,7 +385,9 @@ enum status weights_create(const struct weights_args *args, struct weights **out
     if (w->layers == NULL || w->pages == NULL || (c->X > 0 && w->experts == NULL))
         goto err;
 
-    struct carver carver = {.base = w->pages};
+    if (args->stored)
+        TRY(arena_create(64 << 10, &w->stored), err);
+    struct carver carver = {.base = w->pages, .stored = args->stored};
     for (int l = 0; l < c->L; l++)
         lay_out_layer(c, args->type, &carver, c->X > 0 ? w->experts + (ptrdiff_t)l * c->X : NULL,
                       &w->layers[l]);
@@ -331,6 +410,7 @@ void weights_destroy(struct weights *weights)
         return;
     if (weights->pages_owned)
         pages_unmap(weights->pages, weights->pages_bytes);
+    arena_destroy(weights->stored);
     host_free(weights->layers);
     host_free(weights->experts);
     host_free(weights);

@@ -38,6 +38,8 @@ struct weights {
     uint8_t *pages;               /* all of the above lies here */
     size_t pages_bytes;
     bool pages_owned; /* else the caller's, shared by the ranks of a node */
+    struct arena
+        *stored; /* owned; what matrices with stored rows point to.  NULL: all are packed */
 };
 
 #endif

@@ -13,6 +13,7 @@
 enum scratch_use {
     SCRATCH_INPUT,  /* matmul: x, rounded and padded */
     SCRATCH_THREAD, /* attention: one struct a thread */
+    SCRATCH_PANELS, /* matmul: stored rows on their way to the tiles, one struct a thread */
     SCRATCH_TASKS,  /* attention and kv_store: first task of each sequence */
     SCRATCH_CHUNKS, /* softmax_stats: figures of every chunk of logits */
     SCRATCH_COUNT
@@ -38,6 +39,9 @@ struct ops_ctx {
  */
 enum status ops_ctx_reserve(struct ops_ctx *ctx, enum scratch_use use, size_t n_bytes,
                             void **out_data);
+
+/* ops_matrix_expand - elements first .. of row `out` of a matrix with stored rows, as they are. */
+void ops_matrix_expand(const struct ops_matrix *w, int out, int first, int n, float *row);
 
 static inline int ops_ceil_div(int n, int by)
 {

@@ -85,7 +85,7 @@ static void matrix_set(struct ops_matrix *w, int out, int in, float value)
 
 void ops_matrix_set_row(struct ops_matrix *w, int out, const float *row)
 {
-    assert(out >= 0 && out < w->n_out);
+    assert(out >= 0 && out < w->n_out && w->stored == NULL);
     for (int in = 0; in < w->n_in; in++)
         matrix_set(w, out, in, row[in]);
     /* The padding takes part in the chains, so it has to be zero whatever the memory held. */
@@ -97,9 +97,27 @@ void ops_matrix_set_row(struct ops_matrix *w, int out, const float *row)
                 matrix_set(w, pad, in, 0.0f);
 }
 
+void ops_matrix_expand(const struct ops_matrix *w, int out, int first, int n, float *row)
+{
+    const struct ops_stored *rows = w->stored;
+
+    while (out >= rows->n_rows) {
+        out -= rows->n_rows;
+        rows++;
+    }
+    assert(rows < w->stored + w->n_stored);
+    rows->expand(rows->arg, out, first, n, row);
+}
+
 void ops_matrix_get_row(const struct ops_matrix *w, int out, float *row)
 {
     assert(out >= 0 && out < w->n_out);
+    if (w->stored != NULL) {
+        ops_matrix_expand(w, out, 0, w->n_in, row);
+        for (int in = 0; w->type == OPS_BF16 && in < w->n_in; in++)
+            row[in] = f32_from_bf16(bf16_from_f32(row[in]));
+        return;
+    }
     for (int in = 0; in < w->n_in; in++) {
         const size_t at = matrix_index(w, out, in);
 

@@ -33,11 +33,26 @@ struct ops_matrix {
     enum ops_type type;
     int n_out, n_in;
     void *data; /* borrowed; 64-byte aligned */
+    /* Or stored [n_stored]: nothing is packed, the rows are made anew for each product, one after
+     * another from these.  They are rounded to the type, so results are those of the same rows
+     * packed, bit for bit.  Borrowed; data is NULL then. */
+    const struct ops_stored *stored;
+    int n_stored;
 };
+/* Some rows of a matrix in a form that ops does not know. */
+struct ops_stored {
+    int n_rows;
+    /* Elements first .. first + n - 1 of a row as float32; first is a multiple of
+     * OPS_STORED_ELEMS, and n too unless the row ends there.  Any thread calls it. */
+    void (*expand)(const void *arg, int row, int first, int n, float *out);
+    const void *arg; /* borrowed */
+};
+enum { OPS_STORED_ELEMS = 256 };
 size_t ops_matrix_bytes(enum ops_type type, int n_out, int n_in);
-/* ops_matrix_set_row - store row `out` (float32 [n_in], rounded to the type) in its panel. */
+/* ops_matrix_set_row - store row `out` (float32 [n_in], rounded to the type) in its panel; not of a
+ * matrix with stored rows. */
 void ops_matrix_set_row(struct ops_matrix *w, int out, const float *row);
-/* ops_matrix_get_row - the stored row as float32 [n_in]. */
+/* ops_matrix_get_row - row `out` as float32 [n_in], rounded to the type. */
 void ops_matrix_get_row(const struct ops_matrix *w, int out, float *row);
 
 /*

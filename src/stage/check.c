@@ -83,9 +83,11 @@ static void print_report(const struct session *session, const struct crew *crew,
                          const struct survey *survey, const struct journal_counts *counts)
 {
     const struct model_config *config = model_source_config(session->source);
-    const double weights = (double)weights_bytes(config, session->type);
+    size_t own, mapped;
+    struct buf text = {0};
     const double kv = (double)n_blocks * (double)kv_block_bytes(&session->kv);
 
+    session_weights_bytes(session, &own, &mapped);
     report_layout(session, crew);
     printf("model     %s: %s, %d layers, width %d, vocabulary %d, context %d of %d\n",
            session->job->model, config->family, config->L, config->D, config->V, session->context,
@@ -93,13 +95,17 @@ static void print_report(const struct session *session, const struct crew *crew,
     if (config->rope.scaling[0] != '\0')
         printf("          RoPE scaled: %s, wavelengths up to %.4g times as long\n",
                config->rope.scaling, config->rope.divisors[config->E / 2 - 1]);
-    printf("memory    weights %.0f MiB%s, KV %.0f MiB%s (%d blocks of %d tokens, %.1f MiB per "
+    printf("memory    weights %.0f MiB%s%s, KV %.0f MiB%s (%d blocks of %d tokens, %.1f MiB per "
            "1,000 tokens)\n",
-           mib(weights), crew->n > 1 ? " a node" : "", mib(kv),
+           mib((double)(own + mapped)), crew->n > 1 ? " a node" : "",
+           session->stored ? ", as stored in the file" : "", mib(kv),
            crew->n > 1 ? " for each decode stage" : "", n_blocks, session->kv.P,
            mib((double)kv_block_bytes(&session->kv) * 1000 / session->kv.P));
     printf("chat      %s\n",
            session->chat != NULL ? chat_template_name(session->chat) : "not used");
+    if (session->job->sampling == SAMPLING_MODEL && session_print_sampling(session, &text) == ST_OK)
+        printf("sampling  the model's: %.*s\n", (int)text.n_bytes, (const char *)text.data);
+    buf_free(&text);
     printf("rows      %llu (%llu:%llu of %s), %llu prompt tokens, longest %lld (row %llu)\n",
            (unsigned long long)survey->n_rows, (unsigned long long)session->rows_begin,
            (unsigned long long)session->rows_end, session->job->prompts,

@@ -18,6 +18,7 @@ enum { ROWS_PER_POLL = 16, ARENA_BYTES = 1 << 16 };
 
 /* A row in flight, by slot: until both PREFILLED and DONE have come, in either order. */
 struct flight {
+    uint64_t row;
     bool used, prefilled, done;
     int prefill, decode, n_prompt, n_blocks;
 };
@@ -214,7 +215,8 @@ static enum status admit(struct coordinator *self)
         err);
 
     self->n_free--;
-    self->flights[slot] = (struct flight){.used = true,
+    self->flights[slot] = (struct flight){.row = row.row,
+                                          .used = true,
                                           .prefill = prefill,
                                           .decode = decode,
                                           .n_prompt = n_prompt,
@@ -279,7 +281,8 @@ static enum status take_done(struct coordinator *self, struct msg *msg, bool *ou
         done.slot >= self->args.n_slots)
         return refuse(msg);
     struct flight *flight = &self->flights[done.slot];
-    if (!flight->used || flight->done || flight->decode != msg->from.index)
+    if (!flight->used || flight->done || flight->decode != msg->from.index ||
+        flight->row != row.row)
         return refuse(msg);
     self->pools[flight->decode].n_free_blocks += flight->n_blocks;
     self->pools[flight->decode].n_rows--;

@@ -45,6 +45,24 @@ enum status crew_together(struct crew *crew, enum status mine, const char *doing
     return ranks_agree(crew->ranks, mine, doing, crew->patience_s);
 }
 
+enum status crew_busy(struct crew *crew, background_fn work, void *arg)
+{
+    enum { TURN_US = 2000 };
+    enum status st;
+    struct background *background;
+
+    if (crew->n == 1)
+        return work(arg);
+    TRY(background_start(work, arg, &background), err);
+    while (!background_done(background)) {
+        st = ranks_alive(crew->ranks);
+        clock_sleep_us(st == ST_OK ? TURN_US : 100 * TURN_US); /* the work is worth its end */
+    }
+    st = background_join(background);
+err:
+    return st;
+}
+
 /* What this process is: name, version, and every byte of its program file. */
 static enum status hash_program(const char *program, uint64_t *out_hash)
 {

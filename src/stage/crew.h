@@ -37,6 +37,10 @@ void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew);
  *   doing  in  what the ranks were doing, for the message about one that does not come
  * Collective over all.  Returns ST_OK, or what the lowest rank failed with. */
 enum status crew_together(struct crew *crew, enum status mine, const char *doing);
+/* crew_busy - work(arg), on a thread of its own, while rank 0, which does it, lets the others know
+ * that it lives: they wait for it in the next exchange.  A rank alone just does it.
+ * On rank 0.  Returns what work returned; ST_NOMEM, ST_IO (there is no thread). */
+enum status crew_busy(struct crew *crew, background_fn work, void *arg);
 /* crew_same_job - that all run the same program and job.  crew_same_data - that all see the same
  * model and prompt file.
  *   job  in  NULL = this rank could not load it (logged)

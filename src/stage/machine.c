@@ -34,15 +34,17 @@ enum status machine_size(const struct session *session, const struct crew *crew,
     const struct job *job = session->job;
     const int prefill = plan_layout_hosts(&crew->layout, rank, ROLE_PREFILL);
     const int decode = plan_layout_hosts(&crew->layout, rank, ROLE_DECODE);
-    const size_t weights = weights_bytes(model_source_config(session->source), session->type);
     const int n_sharing = node->n_computing > 0 ? node->n_computing : 1;
+    size_t own, mapped;
+
+    session_weights_bytes(session, &own, &mapped);
     struct plan_kv_args args = {
         .context = session->context,
         .block_tok = session->kv.P,
         .decode_batch = job->decode_batch,
         .block_bytes = kv_block_bytes(&session->kv),
         .available_bytes = node->available_bytes,
-        .weights_bytes = shares ? weights / (size_t)n_sharing : weights,
+        .weights_bytes = (shares ? own / (size_t)n_sharing : own) + mapped / (size_t)n_sharing,
         .n_sharing = n_sharing,
         .asked_mib = job->kv_memory_mib,
     };
@@ -82,7 +84,7 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
     const struct session *session = machine->session;
     const int n_computing = machine->node.n_computing;
 
-    machine->weights_bytes = weights_bytes(model_source_config(session->source), session->type);
+    session_weights_bytes(session, &machine->weights_bytes, &machine->mapped_bytes);
     TRY(crew_share(crew, n_computing > 1 ? machine->weights_bytes : 0, &machine->shared_weights,
                    why),
         err);
@@ -96,13 +98,15 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
                 &(struct weights_args){
                     .source = session->source,
                     .type = session->type,
+                    .stored = session->stored,
                     .threads = machine->threads,
                     .memory = machine->shared_weights,
                     .part = machine->shared_weights != NULL ? machine->node.part : 0,
                     .n_parts = machine->shared_weights != NULL ? n_computing : 0,
                 },
                 &machine->weights);
-        model_source_forget(session->source);
+        if (!session->stored)
+            model_source_forget(session->source);
     }
     st = crew_together(crew, st, "packing the weights");
 err:
@@ -404,18 +408,15 @@ err:
     return st;
 }
 
-enum status machine_destroy(struct machine *machine, bool in_order)
+void machine_destroy(struct machine *machine, bool in_order)
 {
-    /* Stages hold rows of the I/O thread: they go first.  What is queued is still written. */
     for (int i = 0; i < machine->n_stages; i++)
         if (machine->stages[i] != machine->watch)
             stage_destroy(machine->stages[i]);
     stage_destroy(machine->watch);
-    const enum status st = io_stop(machine->io);
-
     if (!in_order) { /* bytes may still come in: their places stay until the process ends */
         world_abandon(machine->world);
-        return st;
+        return;
     }
     world_destroy(machine->world);
     link_out_destroy(machine->link_out);
@@ -433,5 +434,4 @@ enum status machine_destroy(struct machine *machine, bool in_order)
     threads_destroy(machine->threads);
     host_free(machine->facts);
     *machine = (struct machine){.n_stages = 0};
-    return st;
 }

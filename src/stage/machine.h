@@ -39,7 +39,9 @@ struct machine {
     int n_slots;                                /* rows in flight */
     struct threads *threads;
     void *shared_weights; /* NULL = the weights have pages of their own */
-    size_t weights_bytes;
+    size_t
+        weights_bytes; /* set aside; stored weights are mapped_bytes of the model's files beside */
+    size_t mapped_bytes;
     struct weights *weights;
     struct kv_space space; /* N = 0: this rank has no blocks */
     size_t kv_bytes;
@@ -69,9 +71,8 @@ enum status machine_size(const struct session *session, const struct crew *crew,
 enum status machine_create(struct crew *crew, const struct session *session,
                            struct journal *journal, struct machine *machine);
 /* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
- * soon and no peer is waited for.  Stops the I/O thread: what is queued is written.
- * Returns ST_OK, or the first error of the I/O thread. */
-enum status machine_destroy(struct machine *machine, bool in_order);
+ * soon and no peer is waited for.  machine->io stays, for the caller to stop after that. */
+void machine_destroy(struct machine *machine, bool in_order);
 
 /* ---- links.c --------------------------------------------------------------------------------- */
 

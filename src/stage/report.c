@@ -89,20 +89,22 @@ void report_start(const struct machine *machine, double load_s)
 {
     const struct session *session = machine->session;
     const struct machine_facts *mine = &machine->facts[0];
+    const char *stored = session->stored ? " as stored" : "";
 
     if (machine->crew->n == 1) {
-        log_info("loaded in %.2f s: weights %.0f MiB, KV %d blocks of %d tokens, %.0f MiB; %s, %d "
-                 "threads",
-                 load_s, mib(machine->weights_bytes), mine->n_blocks, session->kv.P,
-                 mib(machine->kv_bytes), session->ops->name, mine->n_threads);
+        log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
+                 "%d threads",
+                 load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored,
+                 mine->n_blocks, session->kv.P, mib(machine->kv_bytes), session->ops->name,
+                 mine->n_threads);
         return;
     }
     for (int r = 0; r < machine->crew->n; r++)
         report_rank(machine, r);
     report_links(machine);
     warn_of_copies(machine);
-    log_info("loaded in %.2f s: weights %.0f MiB, KV blocks of %d tokens and %.1f KiB; %s", load_s,
-             mib(machine->weights_bytes), session->kv.P,
+    log_info("loaded in %.2f s: weights %.0f MiB%s, KV blocks of %d tokens and %.1f KiB; %s",
+             load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored, session->kv.P,
              (double)kv_block_bytes(&session->kv) / 1024, session->ops->name);
 }
 

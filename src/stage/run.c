@@ -18,8 +18,11 @@
 
 /* For the launcher to learn that all ranks have to end. */
 #define LEAVE_LIMIT_S 0.4
-/* For rank 0 to write down how it ended, before the others end the run themselves. */
+/* For rank 0 to write down how it ended, before the others end the run themselves: this, or
+ * peer_timeout_s if that is longer, for its last sync may be slow. */
 #define END_PATIENCE_S 10.0
+/* Of peer_timeout_s: how long ranks wait for each other once the loop has ended well. */
+#define END_PART 0.6
 
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
@@ -32,6 +35,7 @@ struct run {
     bool begun;    /* the job was right: from here on only the machine can be to blame */
     bool apart;    /* the ranks cannot meet again */
     int lost;      /* rank that is to blame for that; -1 = none */
+    bool told;     /* another rank has logged why */
     char why[512]; /* what ended the run, once it is known */
 };
 
@@ -85,13 +89,14 @@ err:
 }
 
 /* What rank 0 alone knows, told to all. */
-static enum status tell_all(struct run *run, uint64_t mine, uint64_t *out_of_rank_0)
+static enum status tell_all(struct run *run, uint64_t mine, const char *doing,
+                            uint64_t *out_of_rank_0)
 {
     enum status st = ST_NOMEM;
     struct crew *crew = &run->crew;
     uint64_t *all = host_alloc((size_t)crew->n * sizeof *all);
 
-    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "starting up"), err);
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, doing), err);
     TRY(ranks_gather(crew->ranks, &mine, sizeof mine, all), err);
     *out_of_rank_0 = all[0];
 err:
@@ -116,7 +121,8 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
-    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, out_n_todo);
+    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
+                  out_n_todo);
 err:
     return st;
 }
@@ -149,6 +155,7 @@ static void note_end(struct run *run, enum status st, const struct stage *watch)
         set_cause(run, &cause);
     } else if (failure->rank >= 0 && failure->rank != run->crew.me) {
         set_why(run, "%s: %s", run->crew.who[failure->rank], failure->message);
+        run->told = failure->status != ST_STOPPED;
     } else {
         set_why(run, "%s", log_last_error());
     }
@@ -163,6 +170,12 @@ static void take_figures(struct run *run, const struct machine *machine, double 
     for (int r = 0; figures->beats != NULL && r < run->crew.n; r++)
         figures->beats[r] = *watch_beat(machine->watch, r);
     watch_totals(machine->watch, &figures->totals);
+}
+
+/* What is queued is still written; the last sync may take its time. */
+static enum status stop_io(void *io)
+{
+    return io_stop(io);
 }
 
 /* Compute every row of the range that the journal does not hold. */
@@ -194,8 +207,11 @@ static enum status serve(struct run *run)
             note_end(run, st, machine.watch);
         take_figures(run, &machine, clock_now_s() - loaded_s);
         run->apart = st != ST_OK && run->crew.n > 1;
+        log_hold(!leads(run) && !run->apart); /* together again: rank 0 speaks */
     }
-    io_st = machine_destroy(&machine, !run->apart);
+    struct io *io = machine.io; /* stages hold rows of it: they go first */
+    machine_destroy(&machine, !run->apart);
+    io_st = run->apart || !leads(run) ? io_stop(io) : crew_busy(&run->crew, stop_io, io);
     if (run->journal != NULL)
         journal_counts(run->journal, &run->figures.counts);
     if (st == ST_OK)
@@ -205,9 +221,10 @@ static enum status serve(struct run *run)
 
 /* ---- finish ---------------------------------------------------------------------------------- */
 
-static enum status merge(struct run *run)
+static enum status merge(void *arg)
 {
     enum status st;
+    struct run *run = arg;
     const struct session *session = &run->session;
     const struct result_meta meta = {
         .program = run->program,
@@ -227,12 +244,22 @@ err:
     return st;
 }
 
-/* The others wait as long as it takes: nothing is heard of a rank that merges. */
+/* The others wait as long as it takes, and as long as rank 0 is heard of meanwhile. */
 static enum status finish(struct run *run)
 {
+    enum status st = ST_OK;
+
     run->begun = true;
-    const enum status st = leads(run) && !journal_complete(run->journal) ? merge(run) : ST_OK;
-    return ranks_agree(run->crew.ranks, st, "merging the results", 0);
+    run->crew.patience_s = END_PART * run->job->peer_timeout_s;
+    if (leads(run) && !journal_complete(run->journal))
+        st = crew_busy(&run->crew, merge, run);
+    const bool complete = leads(run) && st == ST_OK;
+    st = ranks_agree(run->crew.ranks, st, "merging the results", run->crew.patience_s);
+    if (!complete || st != ST_COMM)
+        return st;
+    log_warn("a rank was lost at the very end; %s is complete", run->job->results);
+    run->apart = true;
+    return ST_OK;
 }
 
 /* ---- end ------------------------------------------------------------------------------------- */
@@ -256,6 +283,15 @@ static bool status_says(const struct run *run, enum outcome outcome)
     return status_read(run->job->results, &status) == ST_OK && status.outcome == outcome;
 }
 
+/* Whether RESULTS.status tells this rank's reason already. */
+static bool status_quotes(const struct run *run)
+{
+    struct run_status status;
+
+    return status_read(run->job->results, &status) == ST_OK &&
+           strncmp(status.message, run->why, sizeof status.message - 1) == 0;
+}
+
 /* To the log, on one rank: why the run is over.  What failed here has been logged where it did. */
 static void log_end(const struct run *run, enum status st)
 {
@@ -263,7 +299,9 @@ static void log_end(const struct run *run, enum status st)
 
     if (strcmp(run->why, log_last_error()) == 0)
         return;
-    if (st == ST_STOPPED && run->lost < 0)
+    if (run->told)
+        log_info("the run ends: %s", run->why);
+    else if (st == ST_STOPPED && run->lost < 0)
         log_warn("%s: %llu of %llu rows are done; the same command goes on", run->why,
                  (unsigned long long)counts->n_done, (unsigned long long)counts->n_rows);
     else
@@ -308,12 +346,17 @@ static void tell_finder(const struct run *run)
 {
     const bool in_haste = *warden_flag(run->warden) != 0;
     const double turn_s = in_haste ? 0.1 : 2 * LOOP_TELL_S;
+    enum status st;
 
     wait_for_end(run, turn_s * (run->crew.me < 4 ? run->crew.me - 1 : 3));
-    if (!status_says(run, OUTCOME_RUNNING)) /* one has told it, or rank 0 went in its own way */
+    /* One has told it, or rank 0 went in its own way. */
+    if (run->begun ? !status_says(run, OUTCOME_RUNNING) : status_quotes(run))
         return;
-    log_end(run, ST_COMM);
-    if (status_note(run->job->results, OUTCOME_MACHINE, run->why) != ST_OK)
+    log_hold(false);
+    log_error("%s", run->why);
+    st = run->begun ? status_note(run->job->results, OUTCOME_MACHINE, run->why)
+                    : status_refuse(run->job->results, OUTCOME_MACHINE, run->why);
+    if (st != ST_OK)
         log_warn("the outcome could not be written beside %s", run->job->results);
 }
 
@@ -339,13 +382,17 @@ static enum outcome end(struct run *run, enum status st)
             log_end(run, st);
         if (run->journal != NULL)
             tell_owner(run, outcome); /* while the lock is still ours */
-        else if (run->journal == NULL && run->job != NULL && outcome == OUTCOME_JOB &&
-                 status_refuse(run->job->results, run->why) != ST_OK)
+        else if (st != ST_OK && run->job != NULL &&
+                 status_refuse(run->job->results, outcome, run->why) != ST_OK)
             log_warn("the outcome could not be written beside %s", run->job->results);
-    } else if (run->apart && run->lost == 0) {
+    } else if (run->apart && run->lost == 0 && run->job != NULL) {
         tell_finder(run);
     } else if (run->apart) {
-        wait_for_end(run, *warden_flag(run->warden) != 0 ? 0.75 * WARDEN_HARD_S : END_PATIENCE_S);
+        const double patience_s = run->job != NULL && run->job->peer_timeout_s > END_PATIENCE_S
+                                      ? run->job->peer_timeout_s
+                                      : END_PATIENCE_S;
+
+        wait_for_end(run, *warden_flag(run->warden) != 0 ? 0.75 * WARDEN_HARD_S : patience_s);
     }
     journal_close(run->journal);
     host_free(run->figures.beats);
@@ -371,8 +418,10 @@ enum outcome stage_run(const struct job *job, const char *program, struct ranks 
     st = finish(&run);
 err:
     run.apart = run.apart || st == ST_COMM;
+    if (st == ST_COMM && run.lost < 0)
+        run.lost = ranks_missing(ranks);
     outcome = (uint64_t)end(&run, st);
-    if (!run.apart && tell_all(&run, outcome, &outcome) != ST_OK)
+    if (!run.apart && tell_all(&run, outcome, "ending", &outcome) != ST_OK)
         run.apart = true;
     crew_end(&run.crew);
     if (run.apart)

@@ -54,6 +54,36 @@ static enum status resolve_context(struct session *session)
     return ST_OK;
 }
 
+/* The job's sampling, or the model's, beside which the job may have none. */
+static enum status resolve_sampling(struct session *session)
+{
+    static const char *const options[] = {"temperature", "top_k", "top_p", "min_p",
+                                          "repetition_penalty"};
+    const struct job *job = session->job;
+    enum status st = ST_OK;
+
+    session->sampling = (struct model_sampling){.temperature = job->temperature,
+                                                .top_p = job->top_p,
+                                                .min_p = job->min_p,
+                                                .repetition_penalty = job->repetition_penalty,
+                                                .top_k = job->top_k};
+    if (job->sampling != SAMPLING_MODEL)
+        return ST_OK;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        bool is_default = false;
+
+        TRY(job_is_default(job, options[i], &is_default), err);
+        if (!is_default) {
+            log_error("%s is set, and sampling = \"model\" takes it from the model: leave one out",
+                      options[i]);
+            return ST_CONFIG;
+        }
+    }
+    TRY(model_source_sampling(session->source, &session->sampling), err);
+err:
+    return st;
+}
+
 static enum status resolve_chat(struct session *session)
 {
     const struct job *job = session->job;
@@ -78,6 +108,16 @@ static struct kv_layout resolve_kv(const struct session *session)
     };
 }
 
+enum status session_print_sampling(const struct session *session, struct buf *out)
+{
+    const struct model_sampling *s = &session->sampling;
+
+    return buf_printf(out,
+                      "temperature %.10g, top_k %d, top_p %.10g, min_p %.10g, "
+                      "repetition_penalty %.10g",
+                      s->temperature, s->top_k, s->top_p, s->min_p, s->repetition_penalty);
+}
+
 /* What the results depend on; see journal.h for how it is compared. */
 static enum status make_identity(struct session *session)
 {
@@ -91,6 +131,11 @@ static enum status make_identity(struct session *session)
                    (unsigned long long)session->model_fingerprint,
                    (unsigned long long)session->prompts_fingerprint, session->ops->numerics),
         err);
+    if (session->job->sampling == SAMPLING_MODEL) {
+        TRY(buf_puts(out, "sampling_of_model = "), err);
+        TRY(session_print_sampling(session, out), err);
+        TRY(buf_puts(out, "\n"), err);
+    }
     TRY(buf_put(out, "", 1), err);
 err:
     return st;
@@ -114,11 +159,11 @@ static enum status make_intake(struct session *session)
         .system_prompt = job->system_prompt,
         .context = session->context,
         .max_tokens = job->max_tokens,
-        .sampling = {.temperature = job->temperature,
-                     .top_p = job->top_p,
-                     .min_p = job->min_p,
-                     .repetition_penalty = job->repetition_penalty,
-                     .top_k = job->top_k,
+        .sampling = {.temperature = session->sampling.temperature,
+                     .top_p = session->sampling.top_p,
+                     .min_p = session->sampling.min_p,
+                     .repetition_penalty = session->sampling.repetition_penalty,
+                     .top_k = session->sampling.top_k,
                      .seed = job->seed,
                      .n_top = job->logprobs},
         .stops = session->stops,
@@ -144,14 +189,23 @@ enum status session_open(const struct job *job, struct session *session)
     TRY(prompts_open(job->prompts, &session->prompts), err);
     TRY(resolve_rows(session), err);
     TRY(resolve_context(session), err);
+    TRY(resolve_sampling(session), err);
     TRY(resolve_chat(session), err);
     session->type = job->precision == PRECISION_F32 ? OPS_F32 : OPS_BF16;
+    session->stored = job->precision == PRECISION_STORED;
     session->kv = resolve_kv(session);
     TRY(make_intake(session), err);
     TRY(job_print(job, &session->effective_job), err);
     TRY(buf_put(&session->effective_job, "", 1), err);
 err:
     return st;
+}
+
+void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped)
+{
+    *out_mapped = 0;
+    *out_own = session->stored ? weights_stored_bytes(session->source, out_mapped)
+                               : weights_bytes(model_source_config(session->source), session->type);
 }
 
 uint64_t session_fingerprint(struct session *session)

@@ -16,8 +16,10 @@ struct session {
     const struct chat_template *chat; /* NULL if no row needs one */
     const struct ops *ops;
     enum ops_type type;
+    bool stored; /* weights stay as they are in the file */
     int context;
     struct kv_layout kv;
+    struct model_sampling sampling; /* of rows that say nothing: the job's, or the model's */
     uint64_t rows_begin, rows_end;
     struct buf effective_job;                        /* NUL-terminated */
     uint64_t model_fingerprint, prompts_fingerprint; /* once session_identify has been called */
@@ -30,6 +32,11 @@ struct session {
  * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
 enum status session_open(const struct job *job, struct session *session);
 void session_close(struct session *session);
+/* session_print_sampling - append what rows are sampled with that say nothing, on one line. */
+enum status session_print_sampling(const struct session *session, struct buf *out);
+/* session_weights_bytes - memory that the weights take: *out_own set aside, shared by the ranks of
+ * a node if they can; *out_mapped of the model's files, which ranks of a node share anyway. */
+void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped);
 /* session_fingerprint - of the model; reads it to its end the first time. */
 uint64_t session_fingerprint(struct session *session);
 /* session_identify - what the results depend on, as the journal and the result file say it; reads

@@ -212,7 +212,7 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
     if (warden == NULL)
         return ST_NOMEM;
     warden->args = *args;
-    warden->parent = getppid();
+    warden->parent = args->ranks != NULL ? ranks_parent(args->ranks) : getppid();
     warden->cause.lost = warden->leave_code = -1;
     warden->visible = host_zalloc((size_t)n_ranks(warden) * sizeof *warden->visible);
     if (warden->visible == NULL) {
@@ -257,11 +257,15 @@ void warden_stop(struct warden *warden)
 
 const atomic_int *warden_flag(const struct warden *warden)
 {
-    return &warden->flag;
+    static const atomic_int never;
+
+    return warden != NULL ? &warden->flag : &never;
 }
 
 struct warden_cause warden_cause(struct warden *warden)
 {
+    if (warden == NULL)
+        return (struct warden_cause){.lost = -1};
     pthread_mutex_lock(&warden->mutex);
     const struct warden_cause cause = warden->cause;
     pthread_mutex_unlock(&warden->mutex);
@@ -276,6 +280,8 @@ int warden_pressed(const struct warden *warden)
 
 void warden_guard(struct warden *warden, const char *results_path)
 {
+    if (warden == NULL)
+        return;
     pthread_mutex_lock(&warden->mutex);
     warden->results_path = results_path;
     pthread_mutex_unlock(&warden->mutex);
@@ -285,6 +291,8 @@ void warden_leave(struct warden *warden, double limit_s, int exit_code)
 {
     const double at_s = clock_now_s() + limit_s;
 
+    if (warden == NULL)
+        return;
     pthread_mutex_lock(&warden->mutex);
     if (warden->leave_s == 0 || at_s < warden->leave_s)
         warden->leave_s = at_s;

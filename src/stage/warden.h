@@ -28,6 +28,7 @@ struct warden_cause {
     double frozen_s; /* this rank itself had been stopped for so long just before; 0 = no */
 };
 
+/* Could none be started, NULL does in its place: nothing ever comes. */
 struct warden;
 /* warden_start - catch SIGINT and SIGTERM from now on.  One at a time: signals have no argument.
  * Local.  Returns ST_OK, ST_NOMEM, ST_IO. */

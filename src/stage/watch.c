@@ -2,11 +2,14 @@
  * watch.c - whether all ranks live, what they do, and how all of them learn that one has failed.
  *
  *   all the time   BEAT ───► watch/0 ──BEAT──► all     each end hears that the other lives
- *   one fails      FAIL ───► watch/0 ──FAIL──► all     the run ends; watch/0 logs why, once
+ *   one fails      FAIL ───► watch/0 ──FAIL──► all     the run ends; who fails logs why, once
  *   one has ended  REPORT ─► watch/0                   its figures are complete
  *
  * A rank that is silent for most of peer_timeout_s is lost: watch/0 says so and fails for it.  If
  * that rank is 0, rank 1 does so in its place; the others give it time before they do.
+ *
+ * Whatever comes from a rank breaks its silence, if only a part of a long message: behind those of
+ * many rows a BEAT may be late (world_n_heard).
  *
  * Silence counts only while this watch is awake: of the time between two polls no more than one
  * poll may take is counted, so a process that was stopped does not take its peers for lost.
@@ -23,10 +26,14 @@
 #define LOST_PART 0.8   /* silence of a lost rank */
 #define LATE_PART 0.9   /* silence of rank 0, for those that leave it to rank 1 */
 #define BEAT_MOST_S 1.0
+/* What is left of a short peer_timeout_s after LOST_PART is too little for the launcher to end. */
+#define END_S 1.2
+#define LATE_S 0.6 /* the same after LATE_PART */
 
 struct peer {
     struct wire_beat beat; /* the last that came */
-    double heard_s;        /* when, in time awake */
+    double heard_s;        /* when it was heard last, in time awake */
+    uint32_t n_heard;      /* world_n_heard at that time */
     bool reported;         /* and says no more */
 };
 
@@ -260,7 +267,13 @@ const struct wire_fail *watch_failure(const struct stage *watch)
 static enum status look_at_peer(struct watch *self, int rank, double limit_s)
 {
     enum status st;
-    const struct peer *peer = &self->peers[rank];
+    struct peer *peer = &self->peers[rank];
+    const uint32_t n_heard = world_n_heard(self->args.world, rank);
+
+    if (n_heard != peer->n_heard) {
+        peer->n_heard = n_heard;
+        peer->heard_s = self->awake_s;
+    }
     const double silent_s = self->awake_s - peer->heard_s;
     char message[sizeof self->failure.message];
 
@@ -273,13 +286,22 @@ static enum status look_at_peer(struct watch *self, int rank, double limit_s)
         "finished rows are kept",
         self->args.who[rank], silent_s, self->args.peer_timeout_s,
         peer->beat.doing[0] != '\0' ? peer->beat.doing : "nothing");
-    log_error("%s", message);
+    if (self->rank == 0) /* of rank 0 many ranks hear nothing: who tells is found when they end */
+        log_error("%s", message);
     note_failure(self, rank, ST_COMM, message);
     self->failure.lost = true;
     TRY(tell_all(self, rank), err);
     return ST_COMM;
 err:
     return st;
+}
+
+/* How much silence is a loss, so that the run is over within peer_timeout_s. */
+static double lost_after_s(const struct watch *self, double part, double end_s)
+{
+    const double timeout_s = self->args.peer_timeout_s;
+
+    return part * timeout_s < timeout_s - end_s ? part * timeout_s : timeout_s - end_s;
 }
 
 /* Rank 0, when all rows are written: all ranks are to end soon.  One that does not may wait for a
@@ -293,7 +315,7 @@ static enum status look_at_end(struct watch *self)
     if (!coordinator_ended(self))
         self->ending_s = self->awake_s;
     const double ending_s = self->awake_s - self->ending_s;
-    if (ending_s < LOST_PART * self->args.peer_timeout_s)
+    if (ending_s < lost_after_s(self, LOST_PART, END_S))
         return ST_OK;
     while (rank + 1 < self->n_ranks &&
            (rank == 0 ? others_ended(self) : self->peers[rank].reported))
@@ -315,8 +337,8 @@ err:
 static enum status look_for_lost(struct watch *self)
 {
     enum status st = ST_OK;
-    const double part = self->rank <= 1 ? LOST_PART : LATE_PART;
-    const double limit_s = part * self->args.peer_timeout_s;
+    const double limit_s = self->rank <= 1 ? lost_after_s(self, LOST_PART, END_S)
+                                           : lost_after_s(self, LATE_PART, LATE_S);
 
     if (self->rank != 0)
         return look_at_peer(self, 0, limit_s);
@@ -360,9 +382,7 @@ static enum status take_fail(struct watch *self, const struct msg *msg)
         return ST_OK;
     self->failure = fail;
     if (self->rank == 0) {
-        if (fail.status != ST_STOPPED) /* of that, those who end the run tell */
-            log_error("%s: %s", self->args.who[msg->from.index], fail.message);
-        TRY(tell_all(self, -1), err);
+        TRY(tell_all(self, -1), err); /* that rank has logged it */
     }
     return (enum status)fail.status;
 err:

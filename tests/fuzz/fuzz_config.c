@@ -32,5 +32,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         abort();
     if (hf_config_parse_generation(data, n_bytes, "generation_config.json", &config) == ST_OK)
         check(&config);
+    struct model_sampling sampling;
+    if (hf_sampling_parse(data, n_bytes, "generation_config.json", &sampling) == ST_OK &&
+        !(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 &&
+          sampling.min_p >= 0 && sampling.repetition_penalty > 0))
+        abort();
     return 0;
 }

@@ -1,12 +1,12 @@
 /*
  * fuzz_gguf.c - any bytes as a GGUF file: refused, or a model whose every row, tokeniser and
- * template can be read.
+ * template can be read; and as one part of a model that is split.
  *
  * Every refusal logs a line: run it with -close_fd_mask=2.
  */
 #include <stdlib.h>
 
-#include "model/source.h"
+#include "model/gguf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
@@ -31,11 +31,31 @@ static void read_all(const struct model_source *source)
     if (model_source_tokenizer(source, &tokenizer) == ST_OK && tokenizer_n_tokens(tokenizer) > c->V)
         abort();
     tokenizer_destroy(tokenizer);
+    struct model_sampling sampling;
+    if (model_source_sampling(source, &sampling) == ST_OK && !(sampling.temperature >= 0))
+        abort();
     if (text != NULL && !utf8_valid(text, strlen(text), NULL))
         abort();
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_ids[i] < 0 || c->eos_ids[i] >= c->V)
             abort();
+}
+
+/* The same bytes as the second of two files. */
+static void as_part(const uint8_t *data, size_t n_bytes)
+{
+    const struct file_map map = {data, n_bytes};
+    struct tensor_list list = {0};
+    struct arena *arena = NULL;
+
+    if (arena_create(4096, &arena) != ST_OK)
+        return;
+    if (gguf_split_read(&map, "fuzz", 1, 2, 11, arena, &list) == ST_OK)
+        for (int64_t i = 0; i < list.n_tensors; i++)
+            if (list.tensors[i].data + list.tensors[i].n_bytes > data + n_bytes)
+                abort();
+    tensor_list_free(&list);
+    arena_destroy(arena);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
@@ -47,5 +67,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     if (gguf_load(source, data, n_bytes, "fuzz.gguf") == ST_OK)
         read_all(source);
     model_close(source);
+    as_part(data, n_bytes);
     return 0;
 }

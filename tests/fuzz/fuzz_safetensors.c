@@ -1,6 +1,6 @@
 /*
  * fuzz_safetensors.c - any bytes as a safetensors file: refused, or a list of tensors that lie in
- * the file without overlaps.
+ * the file without overlaps; and as the weights of a model of 8-bit floats.
  *
  * Every refusal logs a line: run it with -close_fd_mask=2.
  */
@@ -9,6 +9,28 @@
 #include "model/source.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
+
+/* The tensors as a small model of 8-bit floats; every row that there is can be read. */
+static void as_model(struct tensor_list *list)
+{
+    struct model_source *source = NULL;
+    float row[16];
+
+    if (source_begin("fuzz", &source) != ST_OK)
+        return;
+    source->config = (struct model_config){
+        .family = "llama", .L = 1, .D = 16, .F = 16, .H = 1, .K = 1, .E = 16, .V = 4, .tied = true};
+    source->quant = (struct hf_quant){"_scale_inv", 8, 8};
+    if (source_bind(source, &weight_naming_hf, list) == ST_OK) {
+        for (int id = 0; id < WEIGHT_COUNT; id++) {
+            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, 0);
+
+            for (int64_t r = 0; view != NULL && r < view->n_rows; r++)
+                model_source_row(source, (enum weight_id)id, 0, r, row);
+        }
+    }
+    model_close(source);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
@@ -30,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         }
         if (n_used > n_bytes)
             abort();
+        as_model(&list);
     }
     tensor_list_free(&list);
     arena_destroy(arena);

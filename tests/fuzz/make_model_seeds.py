@@ -151,4 +151,115 @@ make_gguf("types", TYPES, head=True)
 make_safetensors()
 make_config()
 make_gguf("biased", TYPES[:1], biases=True)
+
+
+def make_kquant():
+    """Every type of GGUF, the larger ones with random blocks; as one file and as parts of a model."""
+    width = 256
+    shapes = {"token_embd": (V, width), "output_norm": (width,), "blk.0.attn_norm": (width,),
+              "blk.0.attn_q": (H * E, width), "blk.0.attn_k": (K * E, width),
+              "blk.0.attn_v": (K * E, width), "blk.0.attn_output": (width, H * E),
+              "blk.0.ffn_norm": (width,), "blk.0.ffn_gate": (F, width), "blk.0.ffn_up": (F, width),
+              "blk.0.ffn_down": (width, F)}
+    types = {"token_embd": "Q6_K", "blk.0.attn_q": "Q4_K", "blk.0.attn_k": "Q2_K", "blk.0.attn_v": "Q3_K",
+             "blk.0.attn_output": "Q5_0", "blk.0.ffn_gate": "Q5_K", "blk.0.ffn_up": "Q8_0",
+             "blk.0.ffn_down": "Q5_1"}
+
+    def begin(name):
+        return gguf.GGUFWriter(SEEDS / "gguf" / name, "llama")
+
+    def keys(out):
+        out.add_block_count(1)
+        out.add_embedding_length(width)
+        out.add_feed_forward_length(F)
+        out.add_head_count(H)
+        out.add_head_count_kv(K)
+        out.add_key_length(E)
+        out.add_value_length(E)
+        out.add_context_length(64)
+        out.add_layer_norm_rms_eps(1e-5)
+        out.add_tokenizer_model("gpt2")
+        out.add_tokenizer_pre("smollm")
+        out.add_token_list(["<s>", "</s>", "a", "b", "ab", "c", "abc", "<u>"])
+        out.add_token_merges(["a b", "ab c"])
+        out.add_float32("general.sampling.temp", 0.7)
+        out.add_int32("general.sampling.top_k", 40)
+
+    def split(out, no):
+        out.add_uint16("split.no", no)
+        out.add_uint16("split.count", 2)
+        out.add_int32("split.tensors.count", len(shapes))
+
+    def tensor(out, name):
+        shape = shapes[name]
+        if name not in types:
+            out.add_tensor(name + ".weight", np.ones(shape, np.float32))
+            return
+        kind = gguf.GGMLQuantizationType[types[name]]
+        n_elems, n_bytes = gguf.GGML_QUANT_SIZES[kind]
+        raw = rng.integers(0, 256, (shape[0], shape[1] // n_elems * n_bytes), dtype=np.uint8)
+        out.add_tensor(name + ".weight", raw, raw_dtype=kind)
+
+    def end(out):
+        out.write_header_to_file()
+        out.write_kv_data_to_file()
+        out.write_tensors_to_file()
+        out.close()
+
+    whole = begin("kquant")
+    keys(whole)
+    for name in shapes:
+        tensor(whole, name)
+    end(whole)
+    first = begin("split_first")
+    keys(first)
+    split(first, 0)
+    tensor(first, "output_norm")
+    end(first)
+    part = begin("split_part")
+    split(part, 1)
+    tensor(part, "blk.0.attn_norm")
+    tensor(part, "blk.0.attn_k")
+    end(part)
+
+
+def make_f8():
+    """A whole model as fuzz_safetensors.c expects it, with scales for each block of 8 x 8."""
+    header, data = {}, b""
+    d, f, v = 16, 16, 4
+    matrices = {"self_attn.q_proj": (16, d), "self_attn.k_proj": (16, d), "self_attn.v_proj": (16, d),
+                "self_attn.o_proj": (d, 16), "mlp.gate_proj": (f, d), "mlp.up_proj": (f, d),
+                "mlp.down_proj": (d, f)}
+
+    def put_tensor(name, dtype, shape, raw):
+        nonlocal data
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+
+    put_tensor("model.embed_tokens.weight", "BF16", [v, d], bytes(2 * v * d))
+    put_tensor("model.norm.weight", "F32", [d], np.ones(d, np.float32).tobytes())
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        put_tensor(f"model.layers.0.{name}.weight", "F32", [d], np.ones(d, np.float32).tobytes())
+    for name, (rows, cols) in matrices.items():
+        raw = rng.integers(0, 0x7F, rows * cols, dtype=np.uint8).tobytes()
+        put_tensor(f"model.layers.0.{name}.weight", "F8_E4M3", [rows, cols], raw)
+        put_tensor(f"model.layers.0.{name}.weight_scale_inv", "F32", [rows // 8, cols // 8],
+                   rng.random(rows * cols // 64, np.float32).tobytes())
+    text = json.dumps(header).encode()
+    put("safetensors", "f8", len(text).to_bytes(8, "little") + text + data)
+
+
+def make_more_configs():
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e4m3", "activation_scheme": "dynamic"}
+    row = {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": {
+        "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True}}}}
+    for name, quantization in (("fp8", fp8), ("row8", row)):
+        put("config", name, json.dumps({"model_type": "llama", "quantization_config": quantization}).encode())
+    put("config", "sampling", json.dumps({"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
+                                          "repetition_penalty": 1.05, "suppress_tokens": []}).encode())
+
+
+make_kquant()
+make_f8()
+make_more_configs()
 make_families()  # last: the others keep their numbers

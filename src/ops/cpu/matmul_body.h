@@ -20,7 +20,8 @@ enum {
     MATMUL_STEPS = 288,     /* of a block of the summed index: a panel's share is 18 KiB of bf16 */
     MATMUL_TASKS = 8,       /* a thread: evens out threads of unequal speed */
     MATMUL_MIN_FMA = 32768, /* a task: below, handing it out costs more than it saves */
-    ROUND_MIN_ELEMS = 32768 /* of x, for a task of rounding */
+    MATMUL_STORED_STEPS = 256, /* of a block where rows are stored: whole OPS_STORED_ELEMS */
+    ROUND_MIN_ELEMS = 32768    /* of x, for a task of rounding */
 };
 
 /*
@@ -51,11 +52,20 @@ static void tile_grid(enum tile_kind kind, int rows, const uint8_t *const *panel
     }
 }
 
+_Static_assert(2 * MATMUL_STORED_STEPS % OPS_STORED_ELEMS == 0, "blocks of stored rows");
+
+/* Stored rows of one thread on their way to the tiles: one block of the summed index. */
+struct stored_panels {
+    uint8_t panels[TILE_MAX_PANELS][MATMUL_STORED_STEPS * OPS_LANES * 2 * sizeof(float)];
+    float row[2 * MATMUL_STORED_STEPS];
+};
+
 struct matmul_args {
     float *out;
     const float *x;
     float *rounded; /* [T, ld_rounded] */
     const struct ops_matrix *w;
+    struct stored_panels *stored; /* [threads], where the matrix has stored rows */
     enum tile_kind kind;
     int ldo, ldx, ld_rounded, T;
     int n_panels, n_steps;        /* of the whole product */
@@ -103,23 +113,62 @@ static void matmul_partial_panel(const struct matmul_args *m, int n_rows, const 
         lanes_store_n(shape->out + r * shape->ldo, lanes_load(copy[r]), n_cols);
 }
 
+/* Steps first .. of one stored row, into its lane of a panel. */
+static void matmul_place_row(const struct matmul_args *m, const float *row, int lane, int n_steps,
+                             uint8_t *panel)
+{
+    if (m->w->type == OPS_BF16) {
+        uint32_t pairs[MATMUL_STORED_STEPS];
+        uint32_t *to = (uint32_t *)(void *)panel + lane;
+
+        for (int s = 0; s < n_steps; s++)
+            pairs[s] = bf16_from_f32(row[2 * s]) | (uint32_t)bf16_from_f32(row[2 * s + 1]) << 16;
+        for (int s = 0; s < n_steps; s++)
+            to[s * OPS_LANES] = pairs[s];
+    } else {
+        float *to = (float *)(void *)panel + 2 * lane;
+
+        for (int s = 0; s < n_steps; s++, to += 2 * OPS_LANES)
+            memcpy(to, row + 2 * s, 2 * sizeof *to);
+    }
+}
+
+/* Steps first .. of panel p, packed as ops.h says, from stored rows. */
+static void matmul_expand(const struct matmul_args *m, int p, int first, int n_steps,
+                          struct stored_panels *scratch, uint8_t *panel)
+{
+    const struct ops_matrix *w = m->w;
+    const int left = w->n_in - 2 * first, n = left < 2 * n_steps ? left : 2 * n_steps;
+
+    for (int lane = 0; lane < OPS_LANES; lane++) {
+        const int out = p * OPS_LANES + lane;
+
+        if (out < w->n_out)
+            ops_matrix_expand(w, out, 2 * first, n, scratch->row);
+        else
+            memset(scratch->row, 0, (size_t)n * sizeof *scratch->row);
+        if (n < 2 * n_steps)
+            scratch->row[n] = 0.0f; /* the odd one at the end */
+        matmul_place_row(m, scratch->row, lane, n_steps, panel);
+    }
+}
+
 static void matmul_task(void *arg, int task, int thread)
 {
     const struct matmul_args *m = arg;
     const int chunk = task % m->n_chunks; /* tasks side by side read the same weights */
     const int row = (int)((int64_t)m->T * chunk / m->n_chunks);
-    const int n_rows = (int)((int64_t)m->T * (chunk + 1) / m->n_chunks) - row;
+    const int last_row = (int)((int64_t)m->T * (chunk + 1) / m->n_chunks);
     const int first = task / m->n_chunks * m->panels_per_task;
     const int last =
         first + m->panels_per_task < m->n_panels ? first + m->panels_per_task : m->n_panels;
     const int n_full = m->w->n_out / OPS_LANES;
     const ptrdiff_t step_bytes = 2 * OPS_LANES * (ptrdiff_t)ops_type_bytes(m->w->type);
-    (void)thread;
+    const uint8_t *panels[TILE_MAX_PANELS] = {NULL};
 
     for (int step = 0; step < m->n_steps; step += m->steps_per_block) {
         const int left = m->n_steps - step;
         struct tile shape = {
-            .x = m->rounded + (ptrdiff_t)row * m->ld_rounded + step * tile_x_per_step(m->kind),
             .ldx = m->ld_rounded,
             .step_bytes = step_bytes,
             .n_steps = left < m->steps_per_block ? left : m->steps_per_block,
@@ -128,19 +177,31 @@ static void matmul_task(void *arg, int task, int thread)
         };
 
         for (int p = first, n; p < last; p += n) {
-            const uint8_t *panels[TILE_MAX_PANELS];
-
             n = last - p < m->at_once ? last - p : m->at_once;
             if (p < n_full && p + n > n_full)
                 n = n_full - p;
-            for (int j = 0; j < n; j++)
-                panels[j] = (const uint8_t *)m->w->data +
-                            ((ptrdiff_t)(p + j) * m->n_steps + step) * step_bytes;
-            shape.out = m->out + (ptrdiff_t)row * m->ldo + (ptrdiff_t)p * OPS_LANES;
-            if (p < n_full)
-                tile_grid(m->kind, n_rows, panels, n, &shape);
-            else
-                matmul_partial_panel(m, n_rows, panels[0], &shape);
+            for (int j = 0; j < n; j++) {
+                if (m->stored == NULL) {
+                    panels[j] = (const uint8_t *)m->w->data +
+                                ((ptrdiff_t)(p + j) * m->n_steps + step) * step_bytes;
+                } else {
+                    struct stored_panels *scratch = &m->stored[thread];
+
+                    matmul_expand(m, p + j, step, shape.n_steps, scratch, scratch->panels[j]);
+                    panels[j] = scratch->panels[j];
+                }
+            }
+            /* of packed rows one turn, since a chunk has no more */
+            for (int r = row, n_rows; r < last_row; r += n_rows) {
+                n_rows = last_row - r < MATMUL_ROWS ? last_row - r : MATMUL_ROWS;
+                shape.x =
+                    m->rounded + (ptrdiff_t)r * m->ld_rounded + step * tile_x_per_step(m->kind);
+                shape.out = m->out + (ptrdiff_t)r * m->ldo + (ptrdiff_t)p * OPS_LANES;
+                if (p < n_full)
+                    tile_grid(m->kind, n_rows, panels, n, &shape);
+                else
+                    matmul_partial_panel(m, n_rows, panels[0], &shape);
+            }
         }
     }
 }
@@ -180,6 +241,16 @@ static enum status cpu_matmul(struct ops_ctx *ctx, float *out, int ldo, const fl
     m.steps_per_block = n_blocks > 1 ? ops_ceil_div(m.n_steps, n_blocks) : m.n_steps;
     m.at_once = few ? TILE_MAX_PANELS : tile_panels(TILE_MAX_ROWS);
     m.n_chunks = ops_ceil_div(T, MATMUL_ROWS);
+    if (w->stored != NULL) { /* whoever expands a panel uses it for all rows */
+        void *panels;
+
+        TRY(ops_ctx_reserve(ctx, SCRATCH_PANELS,
+                            (size_t)threads_count(ctx->threads) * sizeof *m.stored, &panels),
+            err);
+        m.stored = panels;
+        m.steps_per_block = MATMUL_STORED_STEPS;
+        m.n_chunks = 1;
+    }
 
     const int n_runs = ops_ceil_div(MATMUL_TASKS * threads_count(ctx->threads), m.n_chunks);
     const int64_t fma_per_panel =
