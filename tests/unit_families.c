@@ -115,6 +115,28 @@ static void same_bits(const char *path, const struct golden *g)
     host_free(got);
 }
 
+/* Weights that stay in the file, whichever way it holds them, give the bits of packed ones. */
+static void same_stored(const char *path, const struct golden *g)
+{
+    const size_t n = (size_t)g->T * (size_t)g->V;
+    float *logits[2] = {logits_alloc(g), logits_alloc(g)};
+    size_t n_differ = 0;
+
+    for (int stored = 0; stored < 2; stored++) {
+        struct rig rig;
+
+        rig_begin(&rig, (struct rig_args){
+                            .path = path, .type = OPS_BF16, .stored = stored, .n_threads = 2});
+        rig_logits(&rig, g->tokens, g->T, 9, logits[stored]);
+        rig_end(&rig);
+    }
+    for (size_t v = 0; v < n; v++)
+        n_differ += bits_from_f32(logits[0][v]) != bits_from_f32(logits[1][v]);
+    CHECK_INT(n_differ, 0);
+    host_free(logits[0]);
+    host_free(logits[1]);
+}
+
 /* Three sequences side by side in steps of mixed sizes: each comes out as it does alone.  With
  * experts, other rows of a step go to the same ones. */
 static void side_by_side(const char *path, const struct golden *g)
@@ -176,14 +198,17 @@ int main(void)
         right_answer(dir, &g);
         same_bits(dir, &g);
         side_by_side(dir, &g);
+        same_stored(dir, &g);
         if (cases[i].has_gguf_golden) {
             buf_free(&g.file);
             snprintf(path, sizeof path, "%s/gguf.golden", dir);
             g = golden_read(path);
         }
         snprintf(path, sizeof path, "%s/model.gguf", dir);
-        if (cases[i].has_gguf)
+        if (cases[i].has_gguf) {
             right_answer(path, &g);
+            same_stored(path, &g);
+        }
         if (cases[i].has_gguf && !cases[i].has_gguf_golden)
             same_config(dir, path);
         buf_free(&g.file);

@@ -195,6 +195,37 @@ static void experts(void)
     CHECK(c.X == 64 && !c.normalise_experts && c.qk_norm == QK_NORM_ALL && c.eps == 1e-5f);
 }
 
+/* A file that says nothing means what the family's class means: a line of defaults.txt. */
+static void class_defaults(void)
+{
+    struct buf file = {0};
+    int n_families = 0;
+
+    CHECK_INT(file_read("tests/golden/configs/defaults.txt", 1u << 20, &file), ST_OK);
+    CHECK_INT(buf_put(&file, "", 1), ST_OK);
+    char *text = (char *)file.data;
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"), n_families++) {
+        char family[32], json[80], got[512];
+
+        CHECK_INT(sscanf(line, "%31s", family), 1);
+        snprintf(json, sizeof json, "{\"model_type\": \"%s\"}", family);
+        const struct model_config c = parsed(json);
+        const int n_windows = count(&c, LAYER_WINDOW);
+        snprintf(
+            got, sizeof got,
+            "%s V %d D %d F %d L %d H %d K %d E %d context %d eps %g base %g local %g tied %d "
+            "bos %d eos %d window %d in %d no_rope %d experts %d used %d normalised %d caps %g "
+            "%g scale %.6f",
+            family, c.V, c.D, c.F, c.L, c.H, c.K, c.E, c.context, (double)c.eps, c.rope.base,
+            c.rope_window.base, c.tied, c.bos_id, c.n_eos > 0 ? c.eos_ids[0] : -1, c.window,
+            n_windows, count(&c, LAYER_NO_ROPE), c.X, c.n_used_experts, c.normalise_experts,
+            c.attn_softcap, c.final_softcap, c.attn_scale);
+        CHECK_STR(got, line);
+    }
+    CHECK_INT(n_families, FAMILY_COUNT);
+    buf_free(&file);
+}
+
 static const struct refused {
     const char *family, *text; /* {"model_type": "family", text} */
     enum status status;
@@ -292,6 +323,7 @@ static void each_refused(void)
 
 int main(void)
 {
+    class_defaults();
     llama3();
     mistral();
     qwen2();

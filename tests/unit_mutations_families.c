@@ -418,7 +418,7 @@ static const struct {
     {"mixtral", "two experts exchanged", mixtral_experts},
     {"mixtral", "gate and up of an expert exchanged", mixtral_gate_up},
     {"qwen3moe", "two experts exchanged", moe_experts},
-    {"olmoe", "down of two experts exchanged", moe_down},
+    {"qwen3moe", "down of two experts exchanged", moe_down},
 };
 
 int main(void)

@@ -95,7 +95,7 @@ enum status decoder_create(const struct decoder_args *args, struct decoder **out
     d->context = args->context;
     d->next_layer = d->config.L;
     d->embed_scale = factor(d->config.embed_scale);
-    if (d->config.embed_scale_rounded && d->weights->type == OPS_BF16)
+    if (d->config.embed_scale_rounded && d->weights->type != OPS_F32)
         d->embed_scale = f32_from_bf16(bf16_from_f32(d->embed_scale));
     d->residual_scale = factor(d->config.residual_scale);
     TRY(ops_ctx_create(args->threads, &d->ctx), err);

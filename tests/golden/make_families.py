@@ -9,12 +9,13 @@ NAME/ holds what transformers' save_pretrained writes (config.json as transforme
 model.safetensors in bfloat16) and model.golden, the float32 logits that transformers computes from
 it, in the form that make_checkpoints.py describes.  Where llama.cpp has the family, model.gguf holds
 the same numbers under the names, keys and row orders that its converter writes.  gguf.golden is
-there where a GGUF file cannot say what config.json says.
+there where a GGUF file cannot say what config.json says.  Some files are in one of the forms that
+are rarer ("form"): projections as one tensor, experts one by one or stacked.
 
 Weights are drawn as in make_checkpoints.py, so that bugs show.  Windows are 6 tokens wide and the
 text has 32, so that most of it is out of sight; soft caps bend what they cap.
 """
-import json
+import copy
 import pathlib
 import sys
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 from make_checkpoints import permute, to_bf16
+from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent / "families"
 T = 32
@@ -37,6 +39,8 @@ WIDE = dict(SMALL, hidden_size=32)  # families that have no head size of their o
 
 #  config: for the family's configuration class.  gguf: architecture, None: no such file.
 #  permuted: q and k rows in GGUF.   gguf_config: what a GGUF file says instead.
+#  form: qkv: q, k, v are one tensor of the GGUF file.   single: experts one by one, as before 2024.
+#        gate_up: gate and up of experts are one tensor, and in the directory all experts of a layer.
 FAMILIES = {
     "llama3": dict(cls="Llama", seed=11, gguf="llama", permuted=True, config=dict(
         tie_word_embeddings=False, rope_parameters=dict(
@@ -69,16 +73,16 @@ FAMILIES = {
     "olmo2": dict(cls="Olmo2", seed=19, gguf="olmo2", config=dict(
         WIDE, tie_word_embeddings=False,
         rope_parameters=dict(rope_type="default", rope_theta=500000.0))),
-    "granite": dict(cls="Granite", seed=20, gguf="granite", permuted=True, config=dict(
+    "granite": dict(cls="Granite", seed=20, gguf="granite", permuted=True, form="qkv", config=dict(
         WIDE, embedding_multiplier=3.0, attention_multiplier=0.1, residual_multiplier=0.6,
         logits_scaling=4.0, rope_parameters=ROPE)),
-    "mixtral": dict(cls="Mixtral", seed=21, gguf="llama", permuted=True, config=dict(
+    "mixtral": dict(cls="Mixtral", seed=21, gguf="llama", permuted=True, form="single", config=dict(
         SMALL, tie_word_embeddings=False, intermediate_size=16, num_local_experts=4,
         num_experts_per_tok=2, rope_parameters=dict(rope_type="default", rope_theta=1000000.0))),
     "qwen3moe": dict(cls="Qwen3Moe", seed=22, gguf="qwen3moe", config=dict(
         SMALL, moe_intermediate_size=8, num_experts=5, num_experts_per_tok=3, norm_topk_prob=True,
         rope_parameters=dict(rope_type="default", rope_theta=1000000.0))),
-    "olmoe": dict(cls="Olmoe", seed=23, gguf="olmoe", config=dict(
+    "olmoe": dict(cls="Olmoe", seed=23, gguf="olmoe", form="gate_up", config=dict(
         WIDE, tie_word_embeddings=False, intermediate_size=8, num_experts=5,
         num_experts_per_tok=2, norm_topk_prob=False, rope_parameters=ROPE)),
 }
@@ -86,7 +90,7 @@ FAMILIES = {
 
 def make_config(f, **changes):
     cls = getattr(transformers, f.get("config_cls", f["cls"] + "Config"))
-    return cls(**{**BASE, **f["config"], **changes}, attn_implementation="eager")
+    return cls(**copy.deepcopy({**BASE, **f["config"], **changes}), attn_implementation="eager")
 
 
 def model_class(f):
@@ -168,6 +172,7 @@ NAMES = {
 def gguf_tensors(f, w):
     """(name, array) as the converter has them."""
     post = any("post_feedforward_layernorm" in name for name in w)
+    parts = []  # q, k, v of a layer
     for name, a in w.items():
         if f.get("less_one") and name.endswith("norm.weight"):
             a = a + 1
@@ -182,7 +187,23 @@ def gguf_tensors(f, w):
             continue
         layer, rest = name[len("model.layers."):].split(".", 1)
         blk = f"blk.{layer}."
-        if rest == "mlp.experts.gate_up_proj":
+        if rest.startswith("mlp.experts.") and f.get("form") == "single":
+            half = a.shape[1] // 2
+            for x, expert in enumerate(a):
+                if "down" in rest:
+                    yield f"{blk}ffn_down.{x}.weight", expert
+                else:
+                    yield f"{blk}ffn_gate.{x}.weight", expert[:half]
+                    yield f"{blk}ffn_up.{x}.weight", expert[half:]
+        elif rest == "mlp.experts.gate_up_proj" and f.get("form") == "gate_up":
+            yield blk + "ffn_gate_up_exps.weight", a
+        elif rest in ("self_attn.q_proj.weight", "self_attn.k_proj.weight",
+                      "self_attn.v_proj.weight") and f.get("form") == "qkv":
+            parts.append(a)
+            if len(parts) == 3:
+                yield blk + "attn_qkv.weight", np.concatenate(parts)
+                parts.clear()
+        elif rest == "mlp.experts.gate_up_proj":
             half = a.shape[1] // 2
             yield blk + "ffn_gate_exps.weight", np.ascontiguousarray(a[:, :half])
             yield blk + "ffn_up_exps.weight", np.ascontiguousarray(a[:, half:])
@@ -291,6 +312,9 @@ def main():
         (folder / "generation_config.json").unlink(missing_ok=True)
         (folder / "model.safetensors").chmod(0o644)
         write_golden(folder / "model.golden", f, folder, config)
+        if f.get("form") == "gate_up":
+            save_file({n: torch.from_numpy(a).bfloat16() for n, a in w.items()},
+                      folder / "model.safetensors", metadata={"format": "pt"})
         if f["gguf"] is None:
             continue
         gguf_config = make_config(f, **f.get("gguf_config", {}))
