@@ -187,6 +187,20 @@ static void side_by_side(const char *path, const struct golden *g)
     rig_end(&rig);
 }
 
+/* A tensor counts once, however many weights it holds. */
+static void inspected(const char *path, const char *says)
+{
+    struct model_source *source;
+    struct buf text = {0};
+
+    RIG_OK(model_open(path, &source));
+    RIG_OK(model_inspect(source, &text));
+    RIG_OK(buf_put(&text, "", 1));
+    CHECK_HAS((const char *)text.data, says);
+    buf_free(&text);
+    model_close(source);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -213,5 +227,14 @@ int main(void)
             same_config(dir, path);
         buf_free(&g.file);
     }
+    inspected(GOLDEN "phi3", "             attention  BF16 in 4 tensors\n"
+                             "             ffn        BF16 in 4 tensors\n");
+    inspected(GOLDEN "olmoe", "             attention  BF16 in 8 tensors\n"
+                              "             experts    BF16 in 4 tensors\n"
+                              "             router     BF16 in 2 tensors\n"
+                              "             norms      BF16 in 9 tensors\n");
+    inspected(GOLDEN "mixtral/model.gguf", "             experts    BF16 in 24 tensors\n"
+                                           "             router     F32 in 2 tensors\n");
+    inspected(GOLDEN "qwen2", "             biases     BF16 in 6 tensors\n");
     TEST_END();
 }

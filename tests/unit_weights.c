@@ -173,6 +173,19 @@ static void not_finite(void)
     CHECK_HAS(log_last_error(), "model.embed_tokens.weight, row 1 of 300");
 }
 
+/* The row that is named is the tensor's, not that of the weight which is a part of it. */
+static void not_finite_in_parts(void)
+{
+    static const char qkv[] = "model.layers.1.self_attn.qkv_proj.weight";    /* [96, 32] */
+    static const char experts[] = "model.layers.1.mlp.experts.gate_up_proj"; /* [5, 16, 32] */
+
+    CHECK_INT(create_spoilt(GOLDEN "families/phi3", qkv, 70 * 32 + 5, 0x7fc0, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "qkv_proj.weight, row 70 of 96");
+    CHECK_INT(create_spoilt(GOLDEN "families/olmoe", experts, 61 * 32, 0x7fc0, OPS_BF16),
+              ST_FORMAT);
+    CHECK_HAS(log_last_error(), "experts.gate_up_proj, row 61 of 80");
+}
+
 /* A bias is refused as a matrix is, infinite as bf16 or not a number. */
 static void biases_not_finite(void)
 {
@@ -217,6 +230,7 @@ int main(void)
         }
     }
     not_finite();
+    not_finite_in_parts();
     biases_not_finite();
     bytes_of_biases();
     TEST_END();
