@@ -4,8 +4,7 @@
  * instruction set, in one piece, in pieces and token by token, for every type; and where a tensor
  * holds several weights, as of fused projections and stacked experts.
  */
-#include "model/gguf.h"
-#include "rig.h"
+#include "gguf_copy.h"
 
 #define GOLDEN "tests/golden/"
 
@@ -75,27 +74,11 @@ static void compare(const char *path, const struct golden *g, enum ops_type type
 
 /* ---- files of Q8_0 -------------------------------------------------------------------------- */
 
-enum { BLOCK = 32, ALIGNMENT = 32, GGUF_Q8_0 = 8, GGUF_BF16 = 30 };
+enum { BLOCK = 32, GGUF_Q8_0 = 8 };
 
 static bool is_quantised(const struct source_tensor *t)
 {
     return t->type == TENSOR_BF16 && t->n_dims > 1 && t->dims[t->n_dims - 1] % BLOCK == 0;
-}
-
-static void put_u32(struct buf *out, uint32_t value)
-{
-    RIG_OK(buf_put(out, &value, sizeof value));
-}
-
-static void put_u64(struct buf *out, uint64_t value)
-{
-    RIG_OK(buf_put(out, &value, sizeof value));
-}
-
-static void align(struct buf *out)
-{
-    while (out->n_bytes % ALIGNMENT != 0)
-        RIG_OK(buf_put(out, "", 1));
 }
 
 /* A block of bf16 as Q8_0, whose scale is the power of two that it takes. */
@@ -134,37 +117,24 @@ static void put_data(struct buf *out, const struct source_tensor *t)
 /* The GGUF file `from` with matrices of bf16 as Q8_0.  Returns how many. */
 static int quantise(const char *from, const char *to)
 {
-    struct buf in = {0}, out = {0}, data = {0};
-    struct tensor_list list = {0};
-    struct arena *arena = NULL;
+    struct buf out = {0}, data = {0};
+    struct gguf_copy copy;
     int n = 0;
 
-    RIG_OK(file_read(from, 64u << 20, &in));
-    RIG_OK(arena_create(4096, &arena));
-    struct gguf g = {.origin = from, .data = in.data, .n_bytes = in.n_bytes, .arena = arena};
-    RIG_OK(gguf_read_values(&g));
-    RIG_OK(buf_put(&out, in.data, g.at)); /* header and keys, as they are */
-    RIG_OK(gguf_read_tensors(&g, &list));
-    for (int64_t i = 0; i < list.n_tensors; i++) {
-        const struct source_tensor *t = &list.tensors[i];
+    gguf_copy_read(&copy, from);
+    RIG_OK(buf_put(&out, copy.file.data, copy.keys_end)); /* header and keys, as they are */
+    for (int64_t i = 0; i < copy.list.n_tensors; i++) {
+        const struct source_tensor *t = &copy.list.tensors[i];
 
-        put_u64(&out, strlen(t->name));
-        RIG_OK(buf_puts(&out, t->name));
-        put_u32(&out, (uint32_t)t->n_dims);
-        for (int d = t->n_dims - 1; d >= 0; d--)
-            put_u64(&out, (uint64_t)t->dims[d]);
-        put_u32(&out, is_quantised(t) ? GGUF_Q8_0 : t->type == TENSOR_BF16 ? GGUF_BF16 : 0);
-        put_u64(&out, data.n_bytes);
+        gguf_put_tensor(&out, t, is_quantised(t) ? GGUF_Q8_0 : gguf_type_of(t), data.n_bytes);
         put_data(&data, t);
-        align(&data);
+        gguf_align(&data);
         n += is_quantised(t);
     }
-    align(&out);
+    gguf_align(&out);
     RIG_OK(buf_put(&out, data.data, data.n_bytes));
     RIG_OK(file_write_atomic(to, out.data, out.n_bytes));
-    tensor_list_free(&list);
-    arena_destroy(arena);
-    buf_free(&in);
+    gguf_copy_end(&copy);
     buf_free(&out);
     buf_free(&data);
     return n;
