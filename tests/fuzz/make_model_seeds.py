@@ -216,13 +216,10 @@ def make_kquant():
     end(part)
 
 
-def make_f8():
+def make_f8(name, matrices, rng):
     """A whole model as fuzz_safetensors.c expects it, with scales for each block of 8 x 8."""
     header, data = {}, b""
-    d, f, v = 16, 16, 4
-    matrices = {"self_attn.q_proj": (16, d), "self_attn.k_proj": (16, d), "self_attn.v_proj": (16, d),
-                "self_attn.o_proj": (d, 16), "mlp.gate_proj": (f, d), "mlp.up_proj": (f, d),
-                "mlp.down_proj": (d, f)}
+    d, v = 16, 4
 
     def put_tensor(name, dtype, shape, raw):
         nonlocal data
@@ -231,15 +228,30 @@ def make_f8():
 
     put_tensor("model.embed_tokens.weight", "BF16", [v, d], bytes(2 * v * d))
     put_tensor("model.norm.weight", "F32", [d], np.ones(d, np.float32).tobytes())
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        put_tensor(f"model.layers.0.{name}.weight", "F32", [d], np.ones(d, np.float32).tobytes())
-    for name, (rows, cols) in matrices.items():
-        raw = rng.integers(0, 0x7F, rows * cols, dtype=np.uint8).tobytes()
-        put_tensor(f"model.layers.0.{name}.weight", "F8_E4M3", [rows, cols], raw)
-        put_tensor(f"model.layers.0.{name}.weight_scale_inv", "F32", [rows // 8, cols // 8],
-                   rng.random(rows * cols // 64, np.float32).tobytes())
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        put_tensor(f"model.layers.0.{norm}.weight", "F32", [d], np.ones(d, np.float32).tobytes())
+    for matrix, (*stack, rows, cols) in matrices.items():
+        n = int(np.prod(stack, dtype=int))
+        if matrix == "mlp.gate.weight":
+            put_tensor(f"model.layers.0.{matrix}", "F32", [rows, cols], bytes(4 * rows * cols))
+            continue
+        raw = rng.integers(0, 0x7F, n * rows * cols, dtype=np.uint8).tobytes()
+        put_tensor(f"model.layers.0.{matrix}", "F8_E4M3", [*stack, rows, cols], raw)
+        put_tensor(f"model.layers.0.{matrix}_scale_inv", "F32", [*stack, rows // 8, cols // 8],
+                   rng.random(n * rows * cols // 64, np.float32).tobytes())
     text = json.dumps(header).encode()
-    put("safetensors", "f8", len(text).to_bytes(8, "little") + text + data)
+    put("safetensors", name, len(text).to_bytes(8, "little") + text + data)
+
+
+def make_f8_models():
+    square = (16, 16)
+    make_f8("f8", {f"{n}.weight": square for n in (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+        "mlp.up_proj", "mlp.down_proj")}, rng)
+    make_f8("f8_experts", {
+        "self_attn.qkv_proj.weight": (48, 16), "self_attn.o_proj.weight": square, "mlp.gate.weight": (2, 16),
+        "mlp.experts.gate_up_proj": (2, 32, 16), "mlp.experts.down_proj": (2, 16, 16)},
+        np.random.default_rng(4))
 
 
 def make_more_configs():
@@ -261,5 +273,5 @@ numbers = rng.bit_generator.state
 make_families()
 rng.bit_generator.state = numbers  # what follows was first made right after "biased"
 make_kquant()
-make_f8()
+make_f8_models()
 make_more_configs()
