@@ -143,9 +143,9 @@ static inline enum status memory_put(struct io *io, const void *payload, size_t 
     return ST_OK;
 }
 
-static inline bool memory_idle(struct io *io)
+static inline int memory_n_waiting(struct io *io)
 {
-    return ((struct memory_io *)io)->n_queued == 0;
+    return ((struct memory_io *)io)->n_queued;
 }
 
 static inline void memory_counts(struct io *io, struct journal_counts *out_counts)
@@ -160,7 +160,7 @@ static const struct io_ops memory_io_ops = {
     .next = memory_next,
     .row_free = memory_row_free,
     .put = memory_put,
-    .idle = memory_idle,
+    .n_waiting = memory_n_waiting,
     .counts = memory_counts,
 };
 

@@ -209,7 +209,7 @@ struct io_ops {
     enum status (*next)(struct io *io, const struct prompt_row **out_row);
     void (*row_free)(struct io *io, const struct prompt_row *row);
     enum status (*put)(struct io *io, const void *payload, size_t n_bytes);
-    bool (*idle)(struct io *io);
+    int (*n_waiting)(struct io *io);
     void (*counts)(struct io *io, struct journal_counts *out_counts);
 };
 struct io { /* base of every kind */
@@ -225,9 +225,9 @@ void io_row_free(struct io *io, const struct prompt_row *row);
 /* io_put - queue one finished row (bytes of result_pack, copied).
  * Returns ST_OK, ST_AGAIN (queue full), or the error that ended writing. */
 enum status io_put(struct io *io, const void *payload, size_t n_bytes);
-/* io_idle - whether everything put has been written.  io_counts - as journal_counts, of what is
- * written. */
-bool io_idle(struct io *io);
+/* io_n_waiting - rows that were put and are not written yet: a kill would lose them.  io_counts -
+ * as journal_counts, of what is written. */
+int io_n_waiting(struct io *io);
 void io_counts(struct io *io, struct journal_counts *out_counts);
 
 /* The I/O thread: two bounded queues; prompt rows that are not done come in, finished rows go out.

@@ -59,6 +59,7 @@ struct io_thread {
     int n_ready; /* rows that were read and not handed out */
     struct result *first, **last;
     size_t results_bytes; /* queued, or being written */
+    int n_results;        /* likewise */
     struct journal_counts counts;
     enum status read_st, write_st; /* ST_OK, ST_END (read_st only), or the error that ended it */
     bool stopping;
@@ -237,18 +238,21 @@ static void write_results(struct io_thread *io)
     enum status st = io->write_st;
     struct result *const first = io->first;
     size_t n_bytes = 0;
+    int n = 0;
 
     io->first = NULL;
     io->last = &io->first;
     pthread_mutex_unlock(&io->mutex);
     for (struct result *result = first; result != NULL; result = result->next) {
         n_bytes += sizeof *result + result->n_bytes;
+        n++;
         if (st == ST_OK)
             st = journal_append(io->args.journal, result->payload, result->n_bytes);
     }
     results_free(first);
     pthread_mutex_lock(&io->mutex);
     io->results_bytes -= n_bytes;
+    io->n_results -= n;
     io->write_st = st;
     journal_counts(io->args.journal, &io->counts);
 }
@@ -404,6 +408,7 @@ static enum status queue_put(struct io *base, const void *payload, size_t n_byte
         *io->last = result;
         io->last = &result->next;
         io->results_bytes += queue_bytes;
+        io->n_results++;
         pthread_cond_signal(&io->wake);
     }
     pthread_mutex_unlock(&io->mutex);
@@ -412,14 +417,14 @@ static enum status queue_put(struct io *base, const void *payload, size_t n_byte
     return st;
 }
 
-static bool queue_idle(struct io *base)
+static int queue_n_waiting(struct io *base)
 {
     struct io_thread *io = self_of(base);
 
     pthread_mutex_lock(&io->mutex);
-    const bool idle = io->results_bytes == 0;
+    const int n_waiting = io->n_results;
     pthread_mutex_unlock(&io->mutex);
-    return idle;
+    return n_waiting;
 }
 
 static void queue_counts(struct io *base, struct journal_counts *out_counts)
@@ -435,7 +440,7 @@ static const struct io_ops thread_ops = {
     .next = queue_next,
     .row_free = queue_row_free,
     .put = queue_put,
-    .idle = queue_idle,
+    .n_waiting = queue_n_waiting,
     .counts = queue_counts,
 };
 
@@ -544,9 +549,9 @@ enum status io_put(struct io *io, const void *payload, size_t n_bytes)
     return io->ops->put(io, payload, n_bytes);
 }
 
-bool io_idle(struct io *io)
+int io_n_waiting(struct io *io)
 {
-    return io->ops->idle(io);
+    return io->ops->n_waiting(io);
 }
 
 void io_counts(struct io *io, struct journal_counts *out_counts)

@@ -7,8 +7,10 @@
  *   journal ◄──io_put───────────────────────┴──────DONE──── decode
  *
  * Only this stage admits, against its mirror of every decode rank's free blocks, so no stage ever
- * has to refuse a row.  The mirror of prefill's queues only balances them.  When the journal's
- * queue is full it stops admitting, and everything behind it comes to rest by itself.
+ * has to refuse a row.  The mirror of prefill's queues only balances them.  Rows that are computed
+ * but not yet in the journal count as rows in flight, of which there are at most n_slots: so many,
+ * and no more, are computed again after a kill.  When the journal is slow, admission stops, and
+ * everything behind it comes to rest by itself.
  */
 #include <assert.h>
 
@@ -186,7 +188,7 @@ static enum status admit(struct coordinator *self)
         plan_need_tok(n_prompt, self->held.max_out, args->intake->context), args->block_tok);
     const int decode = plan_route(self->pools, self->n_decode, n_blocks);
 
-    if (decode < 0 || self->n_free == 0)
+    if (decode < 0 || self->n_free <= self->n_unwritten + io_n_waiting(args->io))
         return ST_AGAIN;
     const int prefill = route_prompt(self, decode);
     const int32_t slot = self->free_slots[self->n_free - 1];
@@ -381,7 +383,7 @@ static enum status poll(struct stage *stage, bool *out_worked)
             report(self, now_s);
     }
     if (self->read_all && self->held_prompt == NULL && self->n_free == self->args.n_slots &&
-        self->n_unwritten == 0 && self->error_row.n_bytes == 0 && io_idle(self->args.io))
+        self->n_unwritten == 0 && self->error_row.n_bytes == 0 && io_n_waiting(self->args.io) == 0)
         return stop_all(self);
     return ST_OK;
 }
