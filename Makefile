@@ -167,7 +167,7 @@ test-slow: deps
 	@$(again) test-slow-run
 test-slow-run: $(tests) $(out)/tests/virtual $(out)/epidote
 	@$(run_tests) --set slow $(TESTS)
-test-real: deps model
+test-real: deps model model-files
 	@$(again) test-real-run
 test-real-run: $(tests) $(out)/epidote
 	@$(run_tests) --set smollm2 $(TESTS)
@@ -211,6 +211,10 @@ ci:
 # ---- the rest -----------------------------------------------------------------------------------
 model:
 	@inputs/models/fetch_smollm2.sh build/models
+# What only tests need.
+model-files:
+	@inputs/models/fetch_llama_cpp_files.sh build/models/llama_cpp_files
+	@inputs/models/fetch_gemma3.sh build/models
 demo: deps model
 	@$(again) build/epidote
 	@inputs/demo.sh
@@ -248,7 +252,7 @@ help:
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
 	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
-	@echo 'make test-slow    the slow tests        make test-real    the tests on SmolLM2 (fetches it)'
+	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
 	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
@@ -261,6 +265,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        sanitize ubsan tsan mpich fuzz fuzz-run ci model demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

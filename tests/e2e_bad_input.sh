@@ -33,6 +33,11 @@ bad "a pool too small for a row" "kv_memory_mib" --set kv_memory_mib=1 --set pre
 bad "an unknown backend" "cuda" --set 'backend="cuda"'
 bad "an unknown link" "nccl" --set 'link="nccl"'
 bad "an unknown template" "nosuch" --set chat=true --set 'chat_template="nosuch"'
+printf 'a\n  {%% include "b" %%}\n' >"$dir/bad.jinja"
+bad "a template beyond the subset" "bad.jinja: chat template, line 2 column 6: expected if" --set chat=true --set "chat_template=\"$dir/bad.jinja\""
+bad "a template that is not there" "none.jinja" --set chat=true --set 'chat_template="none.jinja"'
+bad "variables that are not JSON" "chat_template_kwargs must be an object of JSON" --set chat=true --set 'chat_template_kwargs="x=1"'
+bad "a date that is none" "chat_date must be a date like 2026-01-31" --set chat=true --set 'chat_date="2026-02-30"'
 
 printf 'model = "x";\nprompts = "y";\nresults = "z";\nspeed = 3;\n' >"$dir/b.cfg"
 "$epidote" run "$dir/b.cfg" >"$dir/b.log" 2>&1

@@ -5,13 +5,14 @@
 #
 # A test is a binary DIR/unit_* or DIR/mpi_* made of tests/*.c or a script tests/e2e_*.sh.  One of the first
 # three lines of its source holds the word TEST and may go on with
-#   needs: slow smollm2 ...   what it needs: `slow` time, `smollm2` the fetched model, any other
-#                             word a command that must be in PATH (else the test is skipped)
+#   needs: slow smollm2 ...   what it needs: `slow` time, `smollm2` and `gemma3` the fetched models,
+#                             `templates` the fetched chat templates and vocabularies, any other word
+#                             a command that must be in PATH (else the test is skipped)
 #   np: 2 3 4                 run it under mpirun, once for each number of ranks and, with Open MPI,
 #                             for each of the PMLs ob1 and ucx (its two ways to move messages)
 #   timeout: 300              seconds instead of 120
-# The set `fast` is what needs neither slow nor smollm2; `slow` is what needs slow only; `smollm2` is
-# what needs the model.  Exit status 77 means skipped, the last line says why.
+# The set `fast` is what needs neither time nor anything fetched; `slow` is what needs slow only;
+# `smollm2` is what needs something fetched.  Exit status 77 means skipped, the last line says why.
 # Output is kept in DIR/NAME.log and shown when a test fails.  Environment: TEST_PATIENCE multiplies
 # every timeout (sanitizers are slow); MPIRUN is the launcher of the build's MPI.
 set -u
@@ -32,7 +33,9 @@ done
 patience=${TEST_PATIENCE:-1}
 case $bin in *debug-*) patience=$((patience * 4)) ;; esac
 model=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
-export EPIDOTE_SMOLLM2="$PWD/$model"
+templates=build/models/llama_cpp_files/templates
+gemma3=build/models/gemma-3-270m-q4_k_m.gguf
+export EPIDOTE_SMOLLM2="$PWD/$model" EPIDOTE_GEMMA3="$PWD/$gemma3"
 export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=0:detect_leaks=1}
 # Only code that was compiled for it can be judged; MPI's and HDF5's was not.
 export TSAN_OPTIONS=${TSAN_OPTIONS:-ignore_noninstrumented_modules=1}
@@ -55,7 +58,7 @@ in_set() {
     local slow=0 real=0 n
     for n in $1; do
         [ "$n" = slow ] && slow=1
-        [ "$n" = smollm2 ] && real=1
+        case $n in smollm2 | gemma3 | templates) real=1 ;; esac
     done
     case $set_name in
     fast) [ $slow$real = 00 ] ;;
@@ -75,6 +78,8 @@ lacks() { # NEEDS - the first thing that is not here
     for n in $1; do
         case $n in
         slow) ;;
+        templates) [ -d "$templates" ] || { echo "$templates is not there: make model-files"; return; } ;;
+        gemma3) [ -f "$gemma3" ] || { echo "$gemma3 is not there: make model-files"; return; } ;;
         smollm2) [ -f "$model" ] || { echo "$model is not there: make model"; return; } ;;
         *) command -v "$n" >/dev/null || { echo "no $n in PATH"; return; } ;;
         esac

@@ -173,6 +173,14 @@ static inline struct tokenizer *load_variant_b(void)
 
 /* ---- conversations --------------------------------------------------------------------------- */
 
+static inline enum status open_chat(const char *name, const char *source, const struct tokenizer *t,
+                                    struct chat_template **out_chat)
+{
+    const struct chat_spec spec = {.name = name, .source = source};
+
+    return chat_template_create(&spec, t, out_chat);
+}
+
 static inline int64_t count_control(const struct tokenizer *t, const struct token_list *list)
 {
     int64_t n = 0;
@@ -192,7 +200,7 @@ static inline bool check_conversation(const struct tokenizer *t, const json_t *g
     const bool adds_system = strcmp(name, "smollm2") == 0 && strcmp(role, "system") != 0;
     const int64_t n_marks = 2 * ((int64_t)json_array_size(list) + adds_system) + 1;
     char *text = json_dumps(list, 0);
-    const struct chat_template *chat = NULL;
+    struct chat_template *chat = NULL;
     struct token_list got = {0}, want = {0};
     struct row_error err;
 
@@ -201,7 +209,7 @@ static inline bool check_conversation(const struct tokenizer *t, const json_t *g
 
         CHECK(token_list_append(&want, &id, 1) == ST_OK);
     }
-    CHECK(chat_template_find(name, NULL, t, &chat) == ST_OK);
+    CHECK(open_chat(name, NULL, t, &chat) == ST_OK);
     CHECK(chat_encode_messages(chat, t, text, strlen(text), NULL, ENCODE_PARSE_SPECIAL, &got,
                                &err) == ST_OK);
     CHECK(same_ids(&got, &want));
@@ -214,6 +222,7 @@ static inline bool check_conversation(const struct tokenizer *t, const json_t *g
     CHECK(same_ids(&got, &want) == !injects);
     token_list_free(&got);
     token_list_free(&want);
+    chat_template_destroy(chat);
     free(text);
     return injects;
 }

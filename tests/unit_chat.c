@@ -39,13 +39,13 @@ static const char *shown(const struct tokenizer *t, struct token_list *list, str
 static void one_user_message(void)
 {
     struct tokenizer *t = load_small();
-    const struct chat_template *smollm2 = NULL, *chatml = NULL;
+    struct chat_template *smollm2 = NULL, *chatml = NULL;
     struct token_list list = {0};
     struct buf text = {0};
     struct row_error err;
 
-    CHECK(chat_template_find("smollm2", NULL, t, &smollm2) == ST_OK);
-    CHECK(chat_template_find("auto", chatml_source, t, &chatml) == ST_OK);
+    CHECK(open_chat("smollm2", NULL, t, &smollm2) == ST_OK);
+    CHECK(open_chat("auto", chatml_source, t, &chatml) == ST_OK);
     CHECK_STR(chat_template_name(chatml), "chatml");
 
     CHECK(chat_encode_user(smollm2, t, "Hi", 2, NULL, 0, &list, &err) == ST_OK);
@@ -71,6 +71,43 @@ static void one_user_message(void)
               "<|im_start|>user\nH\xef\xbf\xbd<|im_end|>\n<|im_start|>assistant\n");
     token_list_free(&list);
     buf_free(&text);
+    chat_template_destroy(smollm2);
+    chat_template_destroy(chatml);
+    tokenizer_destroy(t);
+}
+
+static void gemma_by_name(void)
+{
+    static const struct change turns[] = {
+        {"added_tokens/+", ADDED(1024, "<start_of_turn>", true)},
+        {"added_tokens/+", ADDED(1025, "<end_of_turn>", true)},
+        {NULL, NULL},
+    };
+    static const char messages[] =
+        "[{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \" Hi "
+        "\"}, {\"role\": \"assistant\", \"content\": \"<end_of_turn>\"}, {\"role\": \"user\", "
+        "\"content\": [{\"type\": \"text\", \"text\": \"a\"}]}]";
+    struct chat_template *gemma = NULL;
+    struct tokenizer *t = NULL;
+    struct token_list list = {0};
+    struct buf text = {0};
+    struct row_error err;
+
+    CHECK(tokenizer_load_json(write_changed(turns, NULL), &t) == ST_OK);
+    CHECK(open_chat("gemma", NULL, t, &gemma) == ST_OK);
+    CHECK(chat_encode_messages(gemma, t, messages, sizeof messages - 1, NULL, 0, &list, &err) ==
+          ST_OK);
+    CHECK_INT(count_control(t, &list), 7);
+    CHECK_STR(shown(t, &list, &text),
+              "<start_of_turn>user\nS\n\nHi<end_of_turn>\n<start_of_turn>model\n<end_of_turn>"
+              "<end_of_turn>\n<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n");
+    CHECK_INT(chat_encode_messages(gemma, t, "[{\"role\": \"assistant\", \"content\": \"x\"}]", 39,
+                                   NULL, 0, &list, &err),
+              ST_ROW);
+    CHECK_HAS(err.text, "have to alternate");
+    token_list_free(&list);
+    buf_free(&text);
+    chat_template_destroy(gemma);
     tokenizer_destroy(t);
 }
 
@@ -90,15 +127,23 @@ static void bad_conversations_are_bad_rows(void)
         {"[{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"user\"}]",
          "message 1 has no content"},
         {"[{\"role\": \"user\", \"content\": null}]", "null as content; it must be a string"},
-        {"[{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]", "a list of parts"},
+        {"[{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]", "part 0 has no text"},
+        {"[{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]", "takes text only"},
+        {"[{\"role\": \"user\", \"content\": [{}]}]", "part 0 has no type"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"tools\": [{}]}",
+         "has tools, which template smollm2 does not write"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"tool\": []}",
+         "key \"tool\""},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"tools\": {}}",
+         "tools must be a list"},
         {"[{\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [1]}]", "tool_calls"},
     };
-    const struct chat_template *chat = NULL;
+    struct chat_template *chat = NULL;
     struct tokenizer *t = load_small();
     struct token_list list = {0};
     struct row_error err;
 
-    CHECK(chat_template_find("smollm2", NULL, t, &chat) == ST_OK);
+    CHECK(open_chat("smollm2", NULL, t, &chat) == ST_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         CHECK_INT(chat_encode_messages(chat, t, cases[i].messages, strlen(cases[i].messages), NULL,
                                        0, &list, &err),
@@ -107,24 +152,25 @@ static void bad_conversations_are_bad_rows(void)
         CHECK_INT(list.n_ids, 0);
     }
     token_list_free(&list);
+    chat_template_destroy(chat);
     tokenizer_destroy(t);
 }
 
 static void unknown_templates_are_refused(void)
 {
     static const struct change no_marks[] = {{"added_tokens/2/special", "false"}, {NULL, NULL}};
-    const struct chat_template *chat = NULL;
+    struct chat_template *chat = NULL;
     struct tokenizer *t = load_small(), *other = NULL;
 
-    CHECK_INT(chat_template_find("vicuna", NULL, t, &chat), ST_CONFIG);
-    CHECK_HAS(log_last_error(), "vicuna is not known; this version has: auto, smollm2, chatml");
-    CHECK_INT(chat_template_find("auto", NULL, t, &chat), ST_UNSUPPORTED);
+    CHECK_INT(open_chat("vicuna", NULL, t, &chat), ST_CONFIG);
+    CHECK_HAS(log_last_error(),
+              "vicuna is not known; there are: auto, smollm2, gemma, chatml, and the path");
+    CHECK_INT(open_chat("auto", NULL, t, &chat), ST_UNSUPPORTED);
     CHECK_HAS(log_last_error(), "carries no chat template");
-    CHECK_INT(chat_template_find("auto", "{{ x }}", t, &chat), ST_UNSUPPORTED);
-    CHECK_HAS(log_last_error(), "xxh64 3a91c65384845e67");
-    CHECK_HAS(log_last_error(), "smollm2, chatml");
+    CHECK_INT(open_chat("auto", "a\n{% include 'x' %}", t, &chat), ST_UNSUPPORTED);
+    CHECK_HAS(log_last_error(), "choose another with chat_template (smollm2, gemma");
     CHECK(tokenizer_load_json(write_changed(no_marks, NULL), &other) == ST_OK);
-    CHECK_INT(chat_template_find("chatml", NULL, other, &chat), ST_CONFIG);
+    CHECK_INT(open_chat("chatml", NULL, other, &chat), ST_CONFIG);
     CHECK_HAS(log_last_error(), "<|im_end|>, which is no special token of this model");
     CHECK(chat == NULL);
     tokenizer_destroy(other);
@@ -178,6 +224,7 @@ int main(void)
     tmp_begin();
     conversations_encode_as_the_reference();
     one_user_message();
+    gemma_by_name();
     bad_conversations_are_bad_rows();
     unknown_templates_are_refused();
     stop_lists_are_read();

@@ -185,6 +185,7 @@ static void bad_lines_are_refused(void)
         {"{}", "found: none", false},
         {"{\"prompt\": 5}", "field prompt is an integer; it has to be a string", false},
         {"{\"messages\": {}}", "field messages is an object", false},
+        {"{\"messages\": \"[]\", \"tools\": []}", "must be a list where there are tools", false},
         {"{\"prompt_tokens\": \"1 2\"}", "field prompt_tokens is a string", false},
         {"{\"tokens\": [1, -1]}", "field tokens: element 1 is not a token id", false},
         {"{\"tokens\": [2147483648]}", "element 0 is not a token id", false},

@@ -502,8 +502,12 @@ static void templates_and_eos(void)
     expect_template("{{ a }}");
     write_text("tokenizer_config.json",
                "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"r\"},"
-               "{\"name\": \"default\", \"template\": \"d\"}]}");
+               "{\"name\": \"default\", \"template\": \"d\"},"
+               "{\"name\": \"tool_use\", \"template\": \"t\"}]}");
     expect_template("d");
+    CHECK_INT(model_open(dir, &source), ST_OK);
+    CHECK_STR(model_source_tool_template(source), "t");
+    model_close(source);
     write_text("tokenizer_config.json", "{\"chat_template\": 3}");
     refused(ST_FORMAT, "tokenizer_config.json: key chat_template", "get the file again");
     write_text("chat_template.jinja", "{{ b }}\n");

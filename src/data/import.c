@@ -191,6 +191,8 @@ static bool is_used(const struct import_args *args, const char *field)
         strcmp(field, columns[COL_PROMPT].name) == 0 ||
         strcmp(field, columns[COL_MESSAGES].name) == 0)
         return !named;
+    if (strcmp(field, "tools") == 0 || strcmp(field, "chat_template_kwargs") == 0)
+        return !named || args->field_messages != NULL; /* they go with messages */
     if (strcmp(field, columns[COL_ID].name) == 0)
         return args->field_id == NULL;
     for (int c = 0; c < COL_COUNT; c++)

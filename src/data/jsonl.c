@@ -159,7 +159,8 @@ static enum status take_text(const struct jsonl_row *row, const char *name, cons
     return ST_OK;
 }
 
-/* messages: a list, or already the JSON text of one.  stop: a string or a list of strings. */
+/* messages: a list, an object that has one, or already the JSON text of either.  stop: a string or
+ * a list of strings. */
 static enum status take_json(const struct jsonl_row *row, const char *name, char **out_scratch,
                              const char **out_text, size_t *out_bytes)
 {
@@ -177,13 +178,55 @@ static enum status take_json(const struct jsonl_row *row, const char *name, char
     return ST_OK;
 }
 
+/* What belongs to a list of messages and stands beside it in a line. */
+static const char *const beside[] = {"tools", "chat_template_kwargs"};
+enum { N_BESIDE = sizeof beside / sizeof beside[0] };
+
+static bool any_beside(const struct jsonl_row *row)
+{
+    for (int i = 0; i < N_BESIDE; i++)
+        if (field(row, beside[i]) != NULL)
+            return true;
+    return false;
+}
+
+/* messages and tools as the one object that a row holds. */
+static enum status take_together(struct jsonl_row *row, json_t *messages)
+{
+    json_t *all = json_pack("{s:O}", "messages", messages);
+    int bad = all == NULL;
+
+    for (int i = 0; i < N_BESIDE && !bad; i++)
+        if (field(row, beside[i]) != NULL)
+            bad = json_object_set(all, beside[i], json_object_get(row->root, beside[i]));
+    if (!bad)
+        row->scratch[0] = json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    if (row->scratch[0] == NULL) {
+        log_error("no memory for field messages");
+        return ST_NOMEM;
+    }
+    row->messages = row->scratch[0];
+    row->messages_bytes = strlen(row->scratch[0]);
+    return ST_OK;
+}
+
 static enum status take_messages(struct jsonl_row *row, const char *name, struct row_error *error)
 {
     const json_t *value = field(row, name);
 
-    if (value != NULL && json_is_string(value))
+    if (value == NULL)
+        return ST_OK;
+    if (json_is_array(value) && any_beside(row))
+        return take_together(row, json_object_get(row->root, name));
+    if (any_beside(row))
+        return row_error_set(error,
+                             "field %.64s must be a list where there are tools or "
+                             "chat_template_kwargs beside it",
+                             name);
+    if (json_is_string(value))
         return take_text(row, name, &row->messages, &row->messages_bytes, error);
-    if (value != NULL && !json_is_array(value))
+    if (!json_is_array(value) && !json_is_array(json_object_get(value, "messages")))
         return wrong_type(name, value, "a list of messages", error);
     return take_json(row, name, &row->scratch[0], &row->messages, &row->messages_bytes);
 }

@@ -33,11 +33,13 @@ struct job {
     int n_stop;
     uint64_t seed;
     bool ignore_eos;
-    int logprobs;        /* -1 = none, 0 = of the chosen token, n = and the top n */
-    bool chat;           /* `prompt` is a user message, not raw text */
-    char *system_prompt; /* owned; NULL = the template's own default */
-    char *chat_template; /* owned; "auto" or a name that text/ knows */
-    bool parse_special;  /* special tokens inside `prompt` text are recognised */
+    int logprobs;               /* -1 = none, 0 = of the chosen token, n = and the top n */
+    bool chat;                  /* `prompt` is a user message, not raw text */
+    char *system_prompt;        /* owned; NULL = the template's own default */
+    char *chat_template;        /* owned; "auto", a path or a name that text/ knows */
+    char *chat_template_kwargs; /* owned; JSON; NULL = none */
+    char *chat_date;            /* owned; "2026-01-31"; NULL = none */
+    bool parse_special;         /* special tokens inside `prompt` text are recognised */
     enum precision precision;
     char *backend;      /* owned; "cpu" */
     char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, ... */

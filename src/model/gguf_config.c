@@ -140,21 +140,20 @@ err:
     return st;
 }
 
-static enum status read_template(struct gguf *g, const char **out_template)
+static enum status read_template(struct gguf *g, const char *key, const char **out_template)
 {
     struct text_span text = {0};
     size_t bad = 0;
     enum status st;
 
-    TRY(gguf_get_string(g, "tokenizer.chat_template", &text), err);
+    TRY(gguf_get_string(g, key, &text), err);
     if (text.data == NULL)
         return ST_OK;
     if (text.n_bytes > MAX_TEMPLATE_BYTES || !utf8_valid(text.data, text.n_bytes, &bad) ||
         memchr(text.data, '\0', text.n_bytes) != NULL) {
-        log_error(
-            "%s: key tokenizer.chat_template (%zu bytes) must be UTF-8 without NUL, at most %d "
-            "bytes; the file is damaged, get it again",
-            g->origin, text.n_bytes, MAX_TEMPLATE_BYTES);
+        log_error("%s: key %s (%zu bytes) must be UTF-8 without NUL, at most %d "
+                  "bytes; the file is damaged, get it again",
+                  g->origin, key, text.n_bytes, MAX_TEMPLATE_BYTES);
         return ST_FORMAT;
     }
     *out_template = arena_copy(g->arena, text.data, text.n_bytes);
@@ -251,7 +250,8 @@ enum status gguf_load(struct model_source *source, const uint8_t *data, size_t n
     TRY(read_vocab(&g, c, &source->vocab), done);
     TRY(read_ids(&g, c, &source->vocab), done);
     TRY(source_check_config(c, origin), done);
-    TRY(read_template(&g, &source->chat_template), done);
+    TRY(read_template(&g, "tokenizer.chat_template", &source->chat_template), done);
+    TRY(read_template(&g, "tokenizer.chat_template.tool_use", &source->tool_template), done);
     TRY(gguf_read_tensors(&g, &list), done);
     TRY(gguf_split_load(source, &g, &list), done);
     c->tied = !has_tensor(&list, "output.weight");

@@ -2,7 +2,8 @@
  * hf_dir.c - a Hugging Face directory as an open model:
  *
  *   config.json  generation_config.json         hyper-parameters          (hf_config.c)
- *   chat_template.jinja  tokenizer_config.json  chat template
+ *   chat_template.jinja  additional_chat_templates/tool_use.jinja  tokenizer_config.json
+ *                        chat templates
  *   model.safetensors, or the files that        tensors                   (safetensors.c, bind.c)
  *     model.safetensors.index.json lists
  *   tokenizer.json                              read when it is asked for (source.c)
@@ -84,19 +85,63 @@ done:
     return st;
 }
 
-/* Of several templates, a list of {name, template}, the one named "default" counts. */
-static const json_t *pick_template(const json_t *value)
+/* Of several templates, a list of {name, template}, the one of a name; "default" if it is alone. */
+static const json_t *pick_template(const json_t *value, const char *wanted)
 {
     if (!json_is_array(value))
-        return value;
+        return strcmp(wanted, "default") == 0 ? value : NULL;
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *one = json_array_get(value, i);
         const char *name = json_string_value(json_object_get(one, "name"));
 
-        if (name != NULL && strcmp(name, "default") == 0)
+        if (name != NULL && strcmp(name, wanted) == 0)
             return json_object_get(one, "template");
     }
     return NULL;
+}
+
+/* A template in a file of its own; *out_text stays if the file is not there. */
+static enum status load_template_file(struct model_source *source, const char *name,
+                                      const char **out_text)
+{
+    struct buf file = {0};
+    const char *path = NULL;
+    size_t bad = 0;
+    enum status st;
+
+    TRY(read_optional(source, name, MAX_CONFIG_BYTES, &file, &path), done);
+    if (file.data == NULL)
+        goto done;
+    if (!utf8_valid((const char *)file.data, file.n_bytes, &bad) ||
+        (file.n_bytes > 0 && memchr(file.data, '\0', file.n_bytes) != NULL)) {
+        log_error("%s: byte %zu: must be UTF-8 without NUL; get the file again", path, bad);
+        st = ST_FORMAT;
+        goto done;
+    }
+    *out_text = arena_copy(source->arena, file.data, file.n_bytes);
+    st = *out_text != NULL ? ST_OK : ST_NOMEM;
+done:
+    buf_free(&file);
+    return st;
+}
+
+/* A template in tokenizer_config.json. */
+static enum status take_template(struct model_source *source, const json_t *root, const char *name,
+                                 const char *path, const char **out_text)
+{
+    const json_t *text = pick_template(json_object_get(root, "chat_template"), name);
+
+    if (text == NULL || json_is_null(text))
+        return ST_OK;
+    if (!json_is_string(text)) {
+        log_error(
+            "%s: key chat_template must be a text, or a list of {name, template}; get the file "
+            "again",
+            path);
+        return ST_FORMAT;
+    }
+    *out_text = arena_copy(source->arena, json_string_value(text), json_string_length(text));
+    return *out_text != NULL ? ST_OK : ST_NOMEM;
 }
 
 static enum status load_template(struct model_source *source)
@@ -104,19 +149,13 @@ static enum status load_template(struct model_source *source)
     struct buf file = {0};
     const char *path = NULL;
     json_t *root = NULL;
-    size_t bad = 0;
     enum status st;
 
-    TRY(read_optional(source, "chat_template.jinja", MAX_CONFIG_BYTES, &file, &path), done);
-    if (file.data != NULL) {
-        if (!utf8_valid((const char *)file.data, file.n_bytes, &bad) ||
-            (file.n_bytes > 0 && memchr(file.data, '\0', file.n_bytes) != NULL)) {
-            log_error("%s: byte %zu: must be UTF-8 without NUL; get the file again", path, bad);
-            st = ST_FORMAT;
-            goto done;
-        }
-        source->chat_template = arena_copy(source->arena, file.data, file.n_bytes);
-        st = source->chat_template != NULL ? ST_OK : ST_NOMEM;
+    TRY(load_template_file(source, "chat_template.jinja", &source->chat_template), done);
+    if (source->chat_template != NULL) {
+        TRY(load_template_file(source, "additional_chat_templates/tool_use.jinja",
+                               &source->tool_template),
+            done);
         goto done;
     }
     TRY(read_optional(source, "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES, &file, &path),
@@ -124,20 +163,8 @@ static enum status load_template(struct model_source *source)
     if (file.data == NULL)
         goto done;
     TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
-    const json_t *text = pick_template(json_object_get(root, "chat_template"));
-    if (text == NULL || json_is_null(text))
-        goto done;
-    if (!json_is_string(text)) {
-        log_error(
-            "%s: key chat_template must be a text, or a list of {name, template}; get the file "
-            "again",
-            path);
-        st = ST_FORMAT;
-        goto done;
-    }
-    source->chat_template =
-        arena_copy(source->arena, json_string_value(text), json_string_length(text));
-    st = source->chat_template != NULL ? ST_OK : ST_NOMEM;
+    TRY(take_template(source, root, "default", path, &source->chat_template), done);
+    TRY(take_template(source, root, "tool_use", path, &source->tool_template), done);
 done:
     json_decref(root);
     buf_free(&file);

@@ -145,11 +145,15 @@ static enum status put_tokenizer(const struct model_source *source, struct buf *
     for (int i = 0; i < c->n_eos; i++)
         TRY(buf_printf(out, "%s%d", i > 0 ? ", " : "", c->eos_ids[i]), done);
     TRY(buf_puts(out, c->n_eos > 0 ? "\n" : "none\n"), done);
-    if (text != NULL)
-        TRY(buf_printf(out, "template     %zu bytes, hash %016llx\n", strlen(text),
+    if (text != NULL) {
+        TRY(buf_printf(out, "template     %zu bytes, hash %016llx; ", strlen(text),
                        (unsigned long long)hash_bytes(text, strlen(text), 0)),
             done);
-    else
+        TRY(chat_template_describe(text, out), done);
+        TRY(buf_puts(out, source->tool_template != NULL ? "; another for conversations with tools\n"
+                                                        : "\n"),
+            done);
+    } else
         TRY(buf_puts(out, "template     none\n"), done);
 done:
     tokenizer_destroy(tokenizer);

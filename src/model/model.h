@@ -181,6 +181,9 @@ struct model_sampling {
 enum status model_source_sampling(const struct model_source *source, struct model_sampling *out);
 /* model_source_chat_template - the Jinja text the file carries, NULL if none; view. */
 const char *model_source_chat_template(const struct model_source *source);
+/* model_source_tool_template - the one for conversations with tools, NULL if it has none of its
+ * own; view. */
+const char *model_source_tool_template(const struct model_source *source);
 /* model_source_fingerprint - content hash of weights, config and tokeniser; reads the whole file.
  */
 uint64_t model_source_fingerprint(const struct model_source *source);

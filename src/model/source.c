@@ -222,6 +222,11 @@ const char *model_source_chat_template(const struct model_source *source)
     return source->chat_template;
 }
 
+const char *model_source_tool_template(const struct model_source *source)
+{
+    return source->tool_template;
+}
+
 /* tokenizer.json of a directory.  Every id of it must have a row in the embedding. */
 static enum status load_tokenizer(const struct model_source *source,
                                   struct tokenizer **out_tokenizer)

@@ -117,6 +117,7 @@ struct model_source {
     const char *layers_key;            /* where the file says how many layers there are */
     struct tensor_view *views;         /* owned; see model_source_tensor; data NULL = absent */
     const char *chat_template;         /* in arena, NULL if none */
+    const char *tool_template;         /* in arena, NULL if none */
     struct gguf *gguf;                 /* in arena: the keys of a GGUF file; NULL for directories */
     struct vocab_spec vocab;           /* of a GGUF file; n_tokens 0 for directories */
 };

@@ -91,8 +91,12 @@ static enum status resolve_chat(struct session *session)
 
     if (!needed)
         return ST_OK;
-    return chat_template_find(job->chat_template, model_source_chat_template(session->source),
-                              session->tokenizer, &session->chat);
+    const struct chat_spec spec = {.name = job->chat_template,
+                                   .source = model_source_chat_template(session->source),
+                                   .tool_source = model_source_tool_template(session->source),
+                                   .kwargs = job->chat_template_kwargs,
+                                   .date = job->chat_date};
+    return chat_template_create(&spec, session->tokenizer, &session->chat);
 }
 
 static struct kv_layout resolve_kv(const struct session *session)
@@ -136,6 +140,10 @@ static enum status make_identity(struct session *session)
         TRY(session_print_sampling(session, out), err);
         TRY(buf_puts(out, "\n"), err);
     }
+    if (session->chat != NULL)
+        TRY(buf_printf(out, "chat_template_text = %016llx\n",
+                       (unsigned long long)chat_template_hash(session->chat)),
+            err);
     TRY(buf_put(out, "", 1), err);
 err:
     return st;
@@ -234,6 +242,7 @@ void session_close(struct session *session)
     buf_free(&session->identity);
     buf_free(&session->effective_job);
     prompts_close(session->prompts);
+    chat_template_destroy(session->chat);
     tokenizer_destroy(session->tokenizer);
     model_close(session->source);
     *session = (struct session){0};

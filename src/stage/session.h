@@ -13,7 +13,7 @@ struct session {
     struct model_source *source;
     struct tokenizer *tokenizer;
     struct prompts *prompts;
-    const struct chat_template *chat; /* NULL if no row needs one */
+    struct chat_template *chat; /* owned; NULL if no row needs one */
     const struct ops *ops;
     enum ops_type type;
     bool stored; /* weights stay as they are in the file */

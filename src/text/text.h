@@ -91,27 +91,42 @@ enum status detokenizer_end(struct detokenizer *detok, struct buf *text);
 
 /* ---- chat templates -------------------------------------------------------------------------- */
 
-/* Templates written in C, each recognised by the hash of the Jinja text it stands for. */
+/* A template in the subset of Jinja2 that chat templates use, and what it is run with. */
 struct chat_template;
+/* Texts are borrowed until chat_template_create returns. */
+struct chat_spec {
+    const char *name; /* "auto": the model's own; the path of a .jinja file; or a known name */
+    const char *source, *tool_source; /* the model's, and its own for rows with tools; or NULL */
+    const char *kwargs;               /* variables for the template, an object of JSON; or NULL */
+    const char *date;                 /* what strftime_now gives, "2026-01-31"; or NULL */
+};
 /*
- * chat_template_find - by name, or "auto": by the hash of the model's own template text.
- *   source     in  the model's template, NULL if it has none
- *   tokenizer  in  must have the template's special tokens, or they would be read as plain text
- * Returns ST_OK, ST_UNSUPPORTED (auto: names the hash found and the templates there are),
- * ST_CONFIG (unknown name, or the vocabulary lacks a token of the template).
+ * chat_template_create - read a template.
+ *   tokenizer  in  gives bos_token and eos_token; must have the special tokens of a template that
+ *                  is chosen by name, or they would be read as plain text
+ * Returns ST_OK, ST_UNSUPPORTED (none, or one with something that this version does not know;
+ * logged with line and column), ST_CONFIG (unknown name, bad kwargs or date, or the vocabulary
+ * lacks a token), ST_IO, ST_NOMEM.
  */
-enum status chat_template_find(const char *name, const char *source,
-                               const struct tokenizer *tokenizer,
-                               const struct chat_template **out_template);
+enum status chat_template_create(const struct chat_spec *spec, const struct tokenizer *tokenizer,
+                                 struct chat_template **out_template);
+void chat_template_destroy(struct chat_template *chat);
+/* chat_template_describe - append what of a row and a job a template looks at: "reads tools,
+ * enable_thinking, bos_token", or that this version cannot run it (logged).
+ * Returns ST_OK, ST_NOMEM. */
+enum status chat_template_describe(const char *source, struct buf *out);
+/* chat_template_hash - of its text. */
+uint64_t chat_template_hash(const struct chat_template *chat);
 const char *chat_template_name(const struct chat_template *chat);
 /*
  * chat_encode_messages - append the ids of a conversation, with the turn of the assistant opened.
- *   messages       in  JSON text: [{"role": ..., "content": ...}, ...]
+ *   messages       in  JSON text: [{"role": ..., "content": ...}, ...], or an object with
+ *                      messages, tools, documents, chat_template_kwargs
  *   system_prompt  in  put first when the messages do not begin with one; NULL = the template's own
  *   flags          in  ENCODE_PARSE_SPECIAL: special tokens spelled in roles and contents count too
  * Without that flag nothing in messages or system_prompt can become a special token: only what the
  * template itself writes does.  The text is otherwise encoded as one, as the reference does it.
- * Returns ST_OK, ST_ROW (bad JSON, role or content), ST_NOMEM.
+ * Returns ST_OK, ST_ROW (bad JSON, role or content; what the template refuses), ST_NOMEM.
  */
 enum status chat_encode_messages(const struct chat_template *chat,
                                  const struct tokenizer *tokenizer, const char *messages,

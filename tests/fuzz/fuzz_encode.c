@@ -96,17 +96,18 @@ static void there_and_back(const struct tokenizer *t, const uint8_t *data, size_
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     static struct tokenizer *t;
-    static const struct chat_template *chat;
+    static struct chat_template *chat;
     static struct arena *arena;
     const char *text = (const char *)data;
     struct token_list list = {0};
     struct text_span *stops = NULL;
     struct row_error err;
     int n_stops = 0;
+    const struct chat_spec spec = {.name = "smollm2"};
 
     if (t == NULL) {
         t = make_tokenizer();
-        if (chat_template_find("smollm2", NULL, t, &chat) != ST_OK ||
+        if (chat_template_create(&spec, t, &chat) != ST_OK ||
             arena_create(1 << 16, &arena) != ST_OK)
             abort();
     }
