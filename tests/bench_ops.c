@@ -91,6 +91,7 @@ static void attention(const struct bench *b, int B, int past, int n_tok)
     enum { H = 9, K = 3, E = 64, P = 16 };
     const int n_blocks = (past + n_tok + P - 1) / P, ld = (H + 2 * K) * E;
     const size_t n_rows = (size_t)B * (size_t)n_tok;
+    const struct ops_attention how = {.scale = 0.125f};
     struct ops_kv kv = {.type = OPS_BF16, .K = K, .P = P, .E = E};
     const size_t block_bytes = 2 * K * P * E * 2, bytes = block_bytes * (size_t)(B * n_blocks);
     int32_t *ids = calloc((size_t)(B * n_blocks), sizeof *ids);
@@ -109,7 +110,7 @@ static void attention(const struct bench *b, int B, int past, int n_tok)
     for (int turn = 0; spent < seconds_per_figure || turn < 3; turn++) {
         const double begin = clock_now_s();
 
-        if (b->ops->attention(b->ctx, out, rows, ld, H, &kv, seqs, B, 0.125f) != ST_OK)
+        if (b->ops->attention(b->ctx, out, rows, ld, H, &kv, seqs, B, &how) != ST_OK)
             fail("attention");
         const double s = clock_now_s() - begin;
         spent += s;

@@ -1,13 +1,13 @@
 /*
  * families_test.h - tokenisers by the rules of families, over the small vocabularies of
- * tests/golden/families.
+ * tests/golden/tokenizer/families.
  */
 #ifndef EPIDOTE_FAMILIES_TEST_H
 #define EPIDOTE_FAMILIES_TEST_H
 
 #include "text_test.h"
 
-#define FAMILIES "tests/golden/families/"
+#define FAMILIES "tests/golden/tokenizer/families/"
 
 static inline json_t *family_json(const char *name)
 {

@@ -16,7 +16,7 @@ struct shape {
     enum ops_type type;
     int H, K, E, n_tok;
     float *q, *k, *v; /* [n_tok, H or K, E] */
-    float scale;
+    struct ops_attention how;
 };
 
 static struct shape shape_random(enum ops_type type, int K, int G, int E, int n_tok)
@@ -26,7 +26,7 @@ static struct shape shape_random(enum ops_type type, int K, int G, int E, int n_
     s.q = test_floats((size_t)(n_tok * s.H * E));
     s.k = test_floats((size_t)(n_tok * K * E));
     s.v = test_floats((size_t)(n_tok * K * E));
-    s.scale = 2.0f / sqrtf((float)E); /* scores spread enough for a softmax that picks */
+    s.how.scale = 2.0f / sqrtf((float)E); /* scores spread enough for a softmax that picks */
     return s;
 }
 
@@ -127,7 +127,7 @@ static void compute(const struct ops *ops, int n_threads, const struct shape *sh
         CHECK(ops->kv_store(ctxs[n_threads], &pool.kv, seqs, n_seqs, rows + q_len,
                             rows + q_len + k_len, ld) == ST_OK);
         CHECK(ops->attention(ctxs[n_threads], out, rows, ld, s0->H, &pool.kv, seqs, n_seqs,
-                             s0->scale) == ST_OK);
+                             &s0->how) == ST_OK);
         for (int i = 0; i < n_seqs; i++) {
             const int b = which[i];
 
@@ -141,7 +141,7 @@ static void compute(const struct ops *ops, int n_threads, const struct shape *sh
     pool_free(&pool);
 }
 
-/* softmax(q k^T scale) v in double, on what the type keeps of q, k and v. */
+/* softmax(softcap(q k^T scale)) v over the window in double, on what the type keeps of q, k, v. */
 static void oracle(const struct shape *s, const float *out)
 {
     const int G = s->H / s->K;
@@ -153,22 +153,25 @@ static void oracle(const struct shape *s, const float *out)
         for (int h = 0; h < s->H; h++) {
             const float *q = s->q + (t * s->H + h) * s->E;
             double score[MAX_TOK], most = -INFINITY, sum = 0.0;
+            const int from = s->how.window > 0 && t >= s->how.window ? t - s->how.window + 1 : 0;
 
-            for (int j = 0; j <= t; j++) {
+            for (int j = from; j <= t; j++) {
                 const float *k = s->k + (j * s->K + h / G) * s->E;
 
                 score[j] = 0.0;
                 for (int e = 0; e < s->E; e++)
                     score[j] += test_rounded(s->type, q[e]) * test_rounded(s->type, k[e]);
-                score[j] *= (double)s->scale;
+                score[j] *= (double)s->how.scale;
+                if (s->how.softcap > 0)
+                    score[j] = (double)s->how.softcap * tanh(score[j] / (double)s->how.softcap);
                 most = fmax(most, score[j]);
             }
-            for (int j = 0; j <= t; j++)
+            for (int j = from; j <= t; j++)
                 sum += score[j] = exp(score[j] - most);
             for (int e = 0; e < s->E; e++) {
                 double want = 0.0;
 
-                for (int j = 0; j <= t; j++)
+                for (int j = from; j <= t; j++)
                     want +=
                         score[j] / sum * test_rounded(s->type, s->v[(j * s->K + h / G) * s->E + e]);
                 const double error = fabs((double)out[(t * s->H + h) * s->E + e] - want);
@@ -177,16 +180,20 @@ static void oracle(const struct shape *s, const float *out)
         }
     }
     if (!(worst < limit))
-        fprintf(stderr, "attention H %d K %d E %d, %d tokens: error %.3g\n", s->H, s->K, s->E,
-                s->n_tok, worst);
+        fprintf(stderr, "attention H %d K %d E %d, %d tokens, window %d, cap %g: error %.3g\n",
+                s->H, s->K, s->E, s->n_tok, s->how.window, (double)s->how.softcap, worst);
     CHECK(worst < limit);
 }
 
 /* One shape in all the ways that must not matter. */
-static void same_whatever(enum ops_type type, int K, int G, int E, int n_tok)
+static void same_however(enum ops_type type, int K, int G, int E, int n_tok, int window,
+                         float softcap)
 {
     static const int block_sizes[] = {16, 32, 64};
     struct shape s = shape_random(type, K, G, E, n_tok);
+
+    s.how.window = window;
+    s.how.softcap = softcap;
     const size_t n = (size_t)(n_tok * s.H * E);
     float *want = test_floats(n), *got = test_floats(n);
 
@@ -212,6 +219,68 @@ static void same_whatever(enum ops_type type, int K, int G, int E, int n_tok)
     shape_free(&s);
 }
 
+static void same_whatever(enum ops_type type, int K, int G, int E, int n_tok)
+{
+    same_however(type, K, G, E, n_tok, 0, 0.0f);
+}
+
+/* Windows of one key, of less than a group of 16, of a tile and of more, soft caps that bend. */
+static void windows_and_caps(void)
+{
+    same_however(OPS_F32, 1, 3, 16, 150, 1, 0.0f);
+    same_however(OPS_BF16, 2, 2, 32, 200, 5, 0.0f);
+    same_however(OPS_F32, 1, 4, 48, 190, 16, 3.0f);
+    same_however(OPS_BF16, 1, 1, 16, 180, 17, 0.0f);
+    same_however(OPS_BF16, 2, 1, 64, 200, 63, 50.0f);
+    same_however(OPS_F32, 1, 2, 32, 250, 64, 0.0f);
+    same_however(OPS_BF16, 1, 2, 256, 140, 65, 2.0f);
+    same_however(OPS_BF16, 1, 5, 16, 330, 100, 0.0f);
+    same_however(OPS_F32, 2, 3, 32, 90, 1000, 1.0f); /* reaches before the first token */
+    same_however(OPS_BF16, 1, 71, 16, 40, 7, 4.0f);
+}
+
+/* A window as wide as the sequence is no window, bit for bit. */
+static void wide_window(const struct ops *ops)
+{
+    struct shape s = shape_random(OPS_BF16, 2, 3, 32, 150);
+    const size_t n = (size_t)(150 * s.H * s.E);
+    float *want = test_floats(n), *got = test_floats(n);
+
+    compute(ops, 1, &s, 1, 16, 1000, &want);
+    s.how.window = 150;
+    compute(ops, 2, &s, 1, 16, 40, &got);
+    CHECK_INT(test_n_differ(want, got, n), 0);
+    free(want);
+    free(got);
+    shape_free(&s);
+}
+
+/* What lies before a query's window changes nothing, not even when it is NaN or infinite. */
+static void past_is_unseen(const struct ops *ops)
+{
+    enum { N_TOK = 170, BAD = 75, WINDOW = 30 };
+    struct shape s = shape_random(OPS_BF16, 2, 3, 32, N_TOK);
+    const size_t row = (size_t)(s.H * s.E), n = N_TOK * row;
+    float *want = test_floats(n), *got = test_floats(n);
+
+    s.how.window = WINDOW;
+    compute(ops, 1, &s, 1, 16, 1000, &want);
+    for (int i = 0; i < s.K * s.E; i++) {
+        s.k[BAD * s.K * s.E + i] = NAN;
+        s.v[BAD * s.K * s.E + i] = i % 2 ? INFINITY : -INFINITY;
+    }
+    compute(ops, 2, &s, 1, 32, 1000, &got);
+    CHECK_INT(test_n_differ(want, got, BAD * row), 0);
+    CHECK_INT(test_n_differ(want + (BAD + WINDOW) * row, got + (BAD + WINDOW) * row,
+                            n - (BAD + WINDOW) * row),
+              0);
+    for (size_t i = BAD * row; i < (BAD + WINDOW) * row; i++) /* and a NaN is not swallowed */
+        CHECK(isnan(got[i]));
+    free(want);
+    free(got);
+    shape_free(&s);
+}
+
 /* Sequences of all lengths in one step give what each gives alone. */
 static void batch_mix(const struct ops *ops, enum ops_type type)
 {
@@ -219,8 +288,11 @@ static void batch_mix(const struct ops *ops, enum ops_type type)
     float *alone[9], *mixed[9];
     const int K = test_between(1, 3), G = test_between(1, 4), E = 16 * test_between(1, 5);
 
+    const int window = test_between(0, 1) * test_between(1, 90);
+
     for (int b = 0; b < 9; b++) {
         shapes[b] = shape_random(type, K, G, E, b == 4 ? 1 : test_between(1, 150));
+        shapes[b].how.window = window;
         const size_t n = (size_t)(shapes[b].n_tok * K * G * E);
         alone[b] = test_floats(n);
         mixed[b] = test_floats(n);
@@ -316,12 +388,15 @@ int main(void)
     same_whatever(OPS_BF16, 1, 71, 16, 66); /* a group wider than a task */
     same_whatever(OPS_BF16, 3, 3, 64, 64);
     same_whatever(OPS_BF16, 2, 5, 32, 1);
+    windows_and_caps();
     for (const struct ops *const *ops = ops_list(); *ops != NULL; ops++) {
         if (!(*ops)->usable())
             continue;
         batch_mix(*ops, OPS_BF16);
         batch_mix(*ops, OPS_F32);
         future_is_unseen(*ops);
+        past_is_unseen(*ops);
+        wide_window(*ops);
         store(*ops, OPS_BF16);
         store(*ops, OPS_F32);
     }

@@ -1,304 +1,240 @@
 /* TEST */
 /*
- * unit_families.c - hard strings by the rules of each family of models: ids and the way back are
- * what the reference makes of them (tests/golden/families), from tokenizer.json and by the names of
- * GGUF.
+ * unit_families.c - logits of a small checkpoint of every model family against transformers
+ * (float32), from its Hugging Face directory and from GGUF; and the same bits whatever the
+ * schedule.
  */
-#include "families_test.h"
+#include "rig.h"
 
-enum { MAX_STRINGS = 1000 };
+#define GOLDEN "tests/golden/families/"
 
-struct strings {
-    struct buf texts[MAX_STRINGS];
-    int n;
+static const struct {
+    const char *name;
+    bool has_gguf, has_gguf_golden; /* else a GGUF file says the same as the directory */
+} cases[] = {
+    {"llama3", true, false},  {"mistral", false, false}, {"qwen2", true, false},
+    {"qwen3", true, true},    {"gemma2", true, true},    {"gemma3", true, false},
+    {"smollm3", true, false}, {"phi3", true, false},     {"olmo2", true, false},
+    {"granite", true, false}, {"mixtral", true, false},  {"qwen3moe", true, false},
+    {"olmoe", true, false},
 };
 
-static void strings_open(struct strings *strings)
-{
-    struct lines lines;
-    char *hex = NULL;
+static const enum ops_type types[] = {OPS_BF16, OPS_F32};
 
-    *strings = (struct strings){0};
-    for (lines_open(&lines, FAMILIES "strings.txt");
-         strings->n < MAX_STRINGS && lines_next(&lines, &hex, 1); strings->n++)
-        from_hex(hex, &strings->texts[strings->n]);
-    CHECK(strings->n >= 700);
-    buf_free(&lines.file);
+static float *logits_alloc(const struct golden *g)
+{
+    float *logits = host_alloc((size_t)g->T * (size_t)g->V * sizeof *logits);
+
+    RIG_OK(logits != NULL ? ST_OK : ST_NOMEM);
+    return logits;
 }
 
-static void strings_close(struct strings *strings)
+/* f32: NMSE <= 1e-11.  bf16: at most twice the error of the reference's own bf16. */
+static void right_answer(const char *path, const struct golden *g)
 {
-    for (int i = 0; i < strings->n; i++)
-        buf_free(&strings->texts[i]);
-}
+    float *logits = logits_alloc(g);
+    double error[OPS_TYPE_COUNT];
 
-/* ---- one string ----------------------------------------------------------------------------- */
+    for (int k = 0; k < 2; k++) {
+        struct rig rig;
 
-/* What is hashed of a string: see make_families.py. */
-struct work {
-    const struct tokenizer *tokenizer;
-    int32_t not_shown[2]; /* ids that are left out of the way back */
-    bool ids_only;
-    struct token_list ids;
-    struct buf packed;
-};
-
-static void pack_ids(struct work *w, const struct buf *text, unsigned flags)
-{
-    const char *data = text->n_bytes > 0 ? (const char *)text->data : NULL;
-    struct row_error err;
-
-    w->ids.n_ids = 0;
-    CHECK(tokenizer_encode(w->tokenizer, data, text->n_bytes, flags, &w->ids, &err) == ST_OK);
-    const int32_t n = (int32_t)w->ids.n_ids;
-    CHECK(buf_put(&w->packed, &n, sizeof n) == ST_OK);
-    CHECK(buf_put(&w->packed, w->ids.ids, (size_t)n * sizeof n) == ST_OK);
-}
-
-/* Without the flag no text gives a control token. */
-static void no_control(const struct work *w)
-{
-    for (int64_t i = 0; i < w->ids.n_ids; i++)
-        CHECK(w->tokenizer->kinds[w->ids.ids[i]] != TOKEN_CONTROL ||
-              w->ids.ids[i] == w->tokenizer->pieces.unk_id);
-}
-
-static void pack_text(struct work *w)
-{
-    const size_t begin = w->packed.n_bytes;
-    struct detokenizer detok = {0};
-
-    for (int64_t i = 0; i < w->ids.n_ids; i++) {
-        const int32_t id = w->ids.ids[i];
-
-        if (id == w->not_shown[0] || id == w->not_shown[1])
-            continue;
-        CHECK(detokenizer_add(&detok, w->tokenizer, id, &w->packed) == ST_OK);
-        CHECK(utf8_valid((const char *)w->packed.data + begin, w->packed.n_bytes - begin, NULL));
+        rig_begin(&rig, (struct rig_args){.path = path, .type = types[k]});
+        CHECK_INT(rig.config.V, g->V);
+        rig_logits(&rig, g->tokens, g->T, g->T, logits);
+        error[types[k]] = nmse(logits, g->logits, (size_t)g->T * (size_t)g->V);
+        rig_end(&rig);
     }
-    CHECK(detokenizer_end(&detok, &w->packed) == ST_OK);
+    fprintf(stderr, "%-42s nmse f32 %.1e   bf16 %.2e (the reference's bf16: %.2e)\n", path,
+            error[OPS_F32], error[OPS_BF16], g->nmse_bf16);
+    CHECK(error[OPS_F32] <= 1e-11);
+    CHECK(error[OPS_BF16] <= 2 * g->nmse_bf16);
+    CHECK(error[OPS_BF16] > 1e-9); /* it really rounds */
+    host_free(logits);
 }
 
-static uint32_t hash_string(struct work *w, const struct buf *text)
+/* Both kinds of file lead to one configuration, but for what only one of them can say. */
+static void same_config(const char *dir, const char *gguf)
 {
-    buf_reset(&w->packed);
-    pack_ids(w, text, 0);
-    no_control(w);
-    pack_ids(w, text, w->ids_only ? 0 : ENCODE_PARSE_SPECIAL);
-    if (!w->ids_only)
-        pack_text(w);
-    return (uint32_t)hash_bytes(w->packed.data, w->packed.n_bytes, 0);
-}
+    struct model_config c[2];
 
-static void check_strings(const struct tokenizer *t, const struct strings *strings,
-                          const char *name, const char *how, bool ids_only)
-{
-    struct work w = {.tokenizer = t, .ids_only = ids_only};
-    char path[128], *line = NULL;
-    struct lines lines;
-    int n_wrong = 0;
+    for (int i = 0; i < 2; i++) {
+        struct model_source *source;
 
-    w.not_shown[0] = ids_only ? -1 : tokenizer_find(t, "na\xc3\xafve");
-    w.not_shown[1] = ids_only ? -1 : tokenizer_find(t, "<n> \xe2\x84\xab");
-    snprintf(path, sizeof path, FAMILIES "%s.txt", name);
-    lines_open(&lines, path);
-    for (int i = 0; i < strings->n; i++) {
-        CHECK(lines_next(&lines, &line, 1));
-        if (line[0] == '-' ||
-            hash_string(&w, &strings->texts[i]) == (uint32_t)strtoul(line, NULL, 16))
-            continue;
-        if (n_wrong++ < 5)
-            fprintf(stderr, "  %s (%s): string %d differs: \"%.*s\"\n", name, how, i,
-                    (int)strings->texts[i].n_bytes, (const char *)strings->texts[i].data);
+        RIG_OK(model_open(i == 0 ? dir : gguf, &source));
+        c[i] = *model_source_config(source);
+        model_close(source);
     }
-    CHECK_INT(n_wrong, 0);
-    token_list_free(&w.ids);
-    buf_free(&w.packed);
-    buf_free(&lines.file);
+    CHECK(c[0].L == c[1].L && c[0].D == c[1].D && c[0].F == c[1].F && c[0].H == c[1].H);
+    CHECK(c[0].K == c[1].K && c[0].E == c[1].E && c[0].V == c[1].V && c[0].eps == c[1].eps);
+    CHECK(c[0].context == c[1].context && c[0].tied == c[1].tied && c[0].X == c[1].X);
+    CHECK(c[0].qkv_bias == c[1].qkv_bias && c[0].o_bias == c[1].o_bias);
+    CHECK(c[0].window == c[1].window && memcmp(c[0].layers, c[1].layers, sizeof c[0].layers) == 0);
+    CHECK(c[0].rope.base == c[1].rope.base && c[0].rope_window.base == c[1].rope_window.base);
+    CHECK(fabs(c[0].residual_scale - c[1].residual_scale) < 1e-6);
+    CHECK(fabs(c[0].embed_scale - c[1].embed_scale) < 1e-6);
+    CHECK(fabs(c[0].logit_scale - c[1].logit_scale) < 1e-6);
+    CHECK(c[0].attn_softcap == c[1].attn_softcap && c[0].final_softcap == c[1].final_softcap);
+    CHECK(c[0].n_used_experts == c[1].n_used_experts);
+    CHECK(c[0].normalise_experts == c[1].normalise_experts);
 }
 
-/* ---- from tokenizer.json --------------------------------------------------------------------- */
-
-static void from_json(json_t *spec, const json_t *base, const struct strings *strings,
-                      const char *name)
+/* Every instruction set, and some chunks, blocks and threads, give the bits of plain C at once. */
+static void same_bits(const char *path, const struct golden *g)
 {
-    struct tokenizer *t = family_create(spec, base);
+    static const struct {
+        int chunk, P, n_threads;
+    } ways[] = {{1, 16, 1}, {5, 32, 2}, {1000, 64, 3}};
+    const size_t n = (size_t)g->T * (size_t)g->V;
+    float *right = logits_alloc(g), *got = logits_alloc(g);
 
-    if (t != NULL)
-        check_strings(t, strings, name, "tokenizer.json", false);
-    tokenizer_destroy(t);
-}
+    for (int k = 0; k < 2; k++) {
+        struct rig rig;
 
-/* ---- as a GGUF file would say it ------------------------------------------------------------- */
+        rig_begin(&rig, (struct rig_args){.path = path, .type = types[k], .instructions = "plain"});
+        rig_logits(&rig, g->tokens, g->T, g->T, right);
+        rig_end(&rig);
+        for (const struct ops *const *ops = ops_list(); *ops != NULL; ops++) {
+            for (size_t i = 0; i < sizeof ways / sizeof ways[0] && (*ops)->usable(); i++) {
+                size_t n_differ = 0;
 
-enum { MAX_TOKENS = 4096 };
-
-struct vocab {
-    struct text_span tokens[MAX_TOKENS], merges[MAX_TOKENS];
-    uint8_t kinds[MAX_TOKENS], flags[MAX_TOKENS];
-    float scores[MAX_TOKENS];
-    struct arena *arena;
-    struct vocab_spec spec;
-};
-
-static struct text_span span_of(const json_t *text)
-{
-    return (struct text_span){json_string_value(text), json_string_length(text)};
-}
-
-static void add_tokens(struct vocab *v, json_t *ids, const json_t *added)
-{
-    const char *key = NULL;
-    json_t *id = NULL;
-    size_t i = 0;
-    json_t *token = NULL;
-
-    json_object_foreach(ids, key, id)
-    {
-        CHECK(json_integer_value(id) < MAX_TOKENS);
-        v->tokens[json_integer_value(id)] = (struct text_span){key, strlen(key)};
+                rig_begin(&rig, (struct rig_args){.path = path,
+                                                  .type = types[k],
+                                                  .instructions = (*ops)->name,
+                                                  .n_threads = ways[i].n_threads,
+                                                  .P = ways[i].P});
+                memset(got, 0xff, n * sizeof *got);
+                rig_logits(&rig, g->tokens, g->T, ways[i].chunk, got);
+                rig_end(&rig);
+                for (size_t v = 0; v < n; v++)
+                    n_differ += bits_from_f32(got[v]) != bits_from_f32(right[v]);
+                CHECK_INT(n_differ, 0);
+            }
+        }
     }
-    json_array_foreach(added, i, token)
-    {
-        const json_int_t at = json_integer_value(json_object_get(token, "id"));
-
-        v->kinds[at] =
-            json_is_true(json_object_get(token, "special")) ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
-        v->flags[at] =
-            (uint8_t)((json_is_true(json_object_get(token, "lstrip")) ? TOKEN_LSTRIP : 0) |
-                      (json_is_true(json_object_get(token, "rstrip")) ? TOKEN_RSTRIP : 0) |
-                      (json_is_true(json_object_get(token, "single_word")) ? TOKEN_SINGLE_WORD
-                                                                           : 0) |
-                      (json_is_true(json_object_get(token, "normalized")) ? TOKEN_NORMALIZED : 0));
-    }
-    v->spec.n_tokens = (int)json_object_size(ids);
+    host_free(right);
+    host_free(got);
 }
 
-static void add_merges(struct vocab *v, const json_t *merges)
+/* Weights that stay in the file, whichever way it holds them, give the bits of packed ones. */
+static void same_stored(const char *path, const struct golden *g)
 {
-    json_t *merge = NULL;
-    size_t i = 0;
+    const size_t n = (size_t)g->T * (size_t)g->V;
+    float *logits[2] = {logits_alloc(g), logits_alloc(g)};
+    size_t n_differ = 0;
 
-    json_array_foreach(merges, i, merge)
-    {
-        const struct text_span left = span_of(json_array_get(merge, 0)),
-                               right = span_of(json_array_get(merge, 1));
-        char *text = arena_alloc(v->arena, left.n_bytes + right.n_bytes + 1);
+    for (int stored = 0; stored < 2; stored++) {
+        struct rig rig;
 
-        CHECK(text != NULL && i < MAX_TOKENS);
-        if (text == NULL || i >= MAX_TOKENS)
-            return;
-        memcpy(text, left.data, left.n_bytes);
-        text[left.n_bytes] = ' ';
-        memcpy(text + left.n_bytes + 1, right.data, right.n_bytes);
-        v->merges[i] = (struct text_span){text, left.n_bytes + right.n_bytes + 1};
+        rig_begin(&rig, (struct rig_args){
+                            .path = path, .type = OPS_BF16, .stored = stored, .n_threads = 2});
+        rig_logits(&rig, g->tokens, g->T, 9, logits[stored]);
+        rig_end(&rig);
     }
-    v->spec.n_merges = (int)json_array_size(merges);
+    for (size_t v = 0; v < n; v++)
+        n_differ += bits_from_f32(logits[0][v]) != bits_from_f32(logits[1][v]);
+    CHECK_INT(n_differ, 0);
+    host_free(logits[0]);
+    host_free(logits[1]);
 }
 
-static void from_gguf(const json_t *spec, const json_t *base, const struct strings *strings,
-                      const char *name, const char *pre)
+/* Three sequences side by side in steps of mixed sizes: each comes out as it does alone.  With
+ * experts, other rows of a step go to the same ones. */
+static void side_by_side(const char *path, const struct golden *g)
 {
-    struct vocab *v = calloc(1, sizeof *v);
-    struct tokenizer *t = NULL;
+    enum { N = 3 };
+    const size_t n = (size_t)g->T * (size_t)g->V;
+    int32_t *tokens[N];
+    float *alone[N], *mixed[N];
+    struct rig_seq seqs[N], *table[N];
+    struct rig rig;
 
-    CHECK(arena_create(1 << 16, &v->arena) == ST_OK);
-    v->spec = (struct vocab_spec){.origin = name,
-                                  .model = "bpe",
-                                  .pre = pre,
-                                  .tokens = v->tokens,
-                                  .kinds = v->kinds,
-                                  .flags = v->flags,
-                                  .merges = v->merges,
-                                  .bos_id = -1,
-                                  .eos_id = -1};
-    add_tokens(v, json_object_get(base, "vocab"), json_object_get(spec, "added_tokens"));
-    add_merges(v, json_object_get(base, "merges"));
-    CHECK(tokenizer_create(&v->spec, &t) == ST_OK);
-    if (t != NULL)
-        check_strings(t, strings, name, "as GGUF", false);
-    tokenizer_destroy(t);
-    arena_destroy(v->arena);
-    free(v);
+    rig_begin(&rig, (struct rig_args){.path = path, .type = OPS_BF16, .n_threads = 2});
+    for (int i = 0; i < N; i++) {
+        tokens[i] = host_alloc((size_t)g->T * sizeof *tokens[i]);
+        alone[i] = logits_alloc(g);
+        mixed[i] = logits_alloc(g);
+        for (int t = 0; t < g->T; t++)
+            tokens[i][t] = g->tokens[(t * (i + 1)) % g->T];
+        rig_logits(&rig, tokens[i], g->T, g->T, alone[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        table[i] = &seqs[i];
+        rig_seq_begin(&rig, &seqs[i], tokens[i], g->T, mixed[i]);
+    }
+    for (int step = 0; seqs[0].n_done < g->T || seqs[1].n_done < g->T || seqs[2].n_done < g->T;
+         step++) {
+        int n_tok[N];
+
+        for (int i = 0; i < N; i++) {
+            const int want = (step * 5 + i * 7) % 9, left = g->T - seqs[i].n_done;
+
+            n_tok[i] = want < left ? want : left;
+        }
+        if (n_tok[0] + n_tok[1] + n_tok[2] > 0)
+            rig_step(&rig, table, n_tok, N);
+    }
+    for (int i = 0; i < N; i++) {
+        size_t n_differ = 0;
+
+        for (size_t v = 0; v < n; v++)
+            n_differ += bits_from_f32(mixed[i][v]) != bits_from_f32(alone[i][v]);
+        CHECK_INT(n_differ, 0);
+        rig_seq_end(&rig, &seqs[i]);
+        host_free(tokens[i]);
+        host_free(alone[i]);
+        host_free(mixed[i]);
+    }
+    rig_end(&rig);
 }
 
-static void families_encode_as_the_reference(const struct strings *strings)
+/* A tensor counts once, however many weights it holds. */
+static void inspected(const char *path, const char *says)
 {
-    static const char *const names[] = {
-        "gpt-2",     "starcoder",       "command-r",        "qwen2",        "qwen35",
-        "mpt",       "llama-bpe",       "falcon",           "deepseek-llm", "deepseek-coder",
-        "llama-spm", "llama-spm-first", "llama-spm-always", "phi-3",        "gemma-4",
-        "dbrx",      "cl100k",          "gpt-4o",           "tekken",       "deepseek-v3",
-        "cut"};
-    json_t *bytes = family_json("bytes"), *chars = family_json("chars");
+    struct model_source *source;
+    struct buf text = {0};
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        json_t *family = family_json(names[i]), *spec = json_object_get(family, "tokenizer");
-        const char *base = json_string_value(json_object_get(family, "base"));
-        const char *pre = json_string_value(json_object_get(family, "gguf"));
-        const json_t *vocab = base != NULL && strcmp(base, "chars") == 0 ? chars : bytes;
-
-        from_json(spec, vocab, strings, names[i]);
-        if (pre != NULL)
-            from_gguf(spec, vocab, strings, names[i], pre);
-        json_decref(family);
-    }
-    json_decref(bytes);
-    json_decref(chars);
-}
-
-/* ---- merged by score ------------------------------------------------------------------------- */
-
-/* Against SentencePiece, with characters that have no token but are part of some. */
-static void scores_encode_as_the_reference(const struct strings *strings)
-{
-    static const uint8_t kinds[] = {
-        0,         TOKEN_NORMAL, TOKEN_CONTROL, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED,
-        TOKEN_BYTE};
-    json_t *json = family_json("spm"), *piece = NULL;
-    struct vocab *v = calloc(1, sizeof *v);
-    size_t i = 0;
-
-    json_array_foreach(json_object_get(json, "pieces"), i, piece)
-    {
-        CHECK(i < MAX_TOKENS);
-        if (i >= MAX_TOKENS)
-            break;
-        v->tokens[i] = span_of(json_array_get(piece, 0));
-        v->scores[i] = (float)json_number_value(json_array_get(piece, 1));
-        v->kinds[i] = kinds[json_integer_value(json_array_get(piece, 2))];
-    }
-    for (int prefix = 0; prefix < 2; prefix++) {
-        struct tokenizer *t = NULL;
-
-        v->spec = (struct vocab_spec){.origin = "spm",
-                                      .model = "spm",
-                                      .tokens = v->tokens,
-                                      .kinds = v->kinds,
-                                      .scores = v->scores,
-                                      .n_tokens = (int)i,
-                                      .bos_id = 1,
-                                      .eos_id = 2,
-                                      .has_unk = true,
-                                      .space_prefix = prefix != 0};
-        CHECK(tokenizer_create(&v->spec, &t) == ST_OK);
-        if (t != NULL)
-            check_strings(t, strings, prefix ? "spm" : "spm-bare", "by score", true);
-        tokenizer_destroy(t);
-    }
-    free(v);
-    json_decref(json);
+    RIG_OK(model_open(path, &source));
+    RIG_OK(model_inspect(source, &text));
+    RIG_OK(buf_put(&text, "", 1));
+    CHECK_HAS((const char *)text.data, says);
+    buf_free(&text);
+    model_close(source);
 }
 
 int main(void)
 {
-    struct strings strings;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char dir[128], path[160];
 
-    tmp_begin();
-    strings_open(&strings);
-    families_encode_as_the_reference(&strings);
-    scores_encode_as_the_reference(&strings);
-    strings_close(&strings);
-    tmp_end();
+        snprintf(dir, sizeof dir, GOLDEN "%s", cases[i].name);
+        snprintf(path, sizeof path, "%s/model.golden", dir);
+        struct golden g = golden_read(path);
+        right_answer(dir, &g);
+        same_bits(dir, &g);
+        side_by_side(dir, &g);
+        same_stored(dir, &g);
+        if (cases[i].has_gguf_golden) {
+            buf_free(&g.file);
+            snprintf(path, sizeof path, "%s/gguf.golden", dir);
+            g = golden_read(path);
+        }
+        snprintf(path, sizeof path, "%s/model.gguf", dir);
+        if (cases[i].has_gguf) {
+            right_answer(path, &g);
+            same_stored(path, &g);
+        }
+        if (cases[i].has_gguf && !cases[i].has_gguf_golden)
+            same_config(dir, path);
+        buf_free(&g.file);
+    }
+    inspected(GOLDEN "phi3", "             attention  BF16 in 4 tensors\n"
+                             "             ffn        BF16 in 4 tensors\n");
+    inspected(GOLDEN "olmoe", "             attention  BF16 in 8 tensors\n"
+                              "             experts    BF16 in 4 tensors\n"
+                              "             router     BF16 in 2 tensors\n"
+                              "             norms      BF16 in 9 tensors\n");
+    inspected(GOLDEN "mixtral/model.gguf", "             experts    BF16 in 24 tensors\n"
+                                           "             router     F32 in 2 tensors\n");
+    inspected(GOLDEN "qwen2", "             biases     BF16 in 6 tensors\n");
     TEST_END();
 }

@@ -54,7 +54,7 @@ static void valid_file(void)
     CHECK_STR(c->family, "llama");
     CHECK(c->L == L && c->D == D && c->F == F && c->H == H && c->K == K && c->E == E && c->V == V);
     CHECK_INT(c->context, 128);
-    CHECK(c->eps == 1e-3f && c->rope_base == 5000.0 && c->tied);
+    CHECK(c->eps == 1e-3f && c->rope.base == 5000.0 && c->tied);
     CHECK(c->bos_id == 0 && c->n_eos == 2 && c->eos_ids[0] == 1 && c->eos_ids[1] == 0);
     CHECK_STR(model_source_chat_template(source), "{{ messages }}");
     CHECK(model_source_tensor(source, WEIGHT_HEAD, 0) == NULL);
@@ -143,7 +143,7 @@ static void permuted_biases(void)
     add_biases(&f);
     write_file(&f, &bytes);
     CHECK(load(bytes.data, bytes.n_bytes, &source) == ST_OK);
-    CHECK(model_source_config(source)->attention_bias);
+    CHECK(model_source_config(source)->qkv_bias);
     for (int w = 0; w < 4; w++) {
         const enum weight_id id = (enum weight_id)(WEIGHT_Q_BIAS + w);
         const struct tensor_view *view = model_source_tensor(source, id, 1);
@@ -426,7 +426,7 @@ static const struct damage damages[] = {
     {KEY_TEXT, "general.alignment", 0, "32", ST_FORMAT, {"general.alignment", "string"}},
     /* another family, not a model, a part of one */
     {KEY_DROP, "general.architecture", 0, "", ST_FORMAT, {"general.architecture is missing"}},
-    {KEY_TEXT, "general.architecture", 0, "qwen2", ST_UNSUPPORTED, {"qwen2", "has: llama"}},
+    {KEY_TEXT, "general.architecture", 0, "gpt2", ST_UNSUPPORTED, {"gpt2", "has: llama, qwen2"}},
     {KEY_TEXT, "general.type", 0, "adapter", ST_UNSUPPORTED, {"general.type", "adapter"}},
     {KEY_U32, "split.count", 3, "", ST_FORMAT, {"split.count", "-1, 3 and -1", "get it again"}},
     {KEY_U32, "split.count", 0, "", ST_OK, {NULL}},
@@ -441,6 +441,7 @@ static const struct damage damages[] = {
     {KEY_U32, "llama.rope.freq_base", 10000, "", ST_FORMAT, {"freq_base", "uint32, not a float"}},
     {KEY_U32, "llama.block_count", 0, "", ST_FORMAT, {"layers is 0"}},
     {KEY_U32, "llama.block_count", 2e9, "", ST_FORMAT, {"layers is 2000000000"}},
+    {KEY_U32, "llama.block_count", 2000, "", ST_UNSUPPORTED, {"2000 layers are not supported"}},
     {KEY_U32, "llama.attention.head_count", 0, "", ST_FORMAT, {"head_count: 0 heads"}},
     {KEY_U32, "llama.attention.head_count", 3, "", ST_FORMAT, {"3 query heads", "2 kv heads"}},
     {KEY_U32, "llama.attention.head_count_kv", 0, "", ST_FORMAT, {"kv heads is 0"}},
@@ -455,11 +456,11 @@ static const struct damage damages[] = {
     {KEY_U32, "llama.rope.dimension_count", 8, "", ST_UNSUPPORTED, {"dimension_count", "8 of 16"}},
     {KEY_FLOAT, "llama.attention.layer_norm_rms_epsilon", -1, "", ST_FORMAT, {"epsilon is -1"}},
     {KEY_FLOAT, "llama.rope.freq_base", 0, "", ST_FORMAT, {"RoPE base 0"}},
-    {KEY_RAW, "llama.rope.freq_base", 6, "0000c07f", ST_FORMAT, {"RoPE base nan"}},
+    {KEY_RAW, "llama.rope.freq_base", 6, "0000c07f", ST_FORMAT, {"llama.rope.freq_base is nan"}},
     {KEY_TEXT, "llama.rope.scaling.type", 0, "yarn", ST_UNSUPPORTED, {"scaling.type", "yarn"}},
     {KEY_FLOAT, "llama.rope.scaling.factor", 4, "", ST_UNSUPPORTED, {"scaling.factor"}},
-    {KEY_FLOAT, "llama.rope.scale_linear", 4, "", ST_UNSUPPORTED, {"scale_linear"}},
-    {KEY_U32, "llama.expert_count", 8, "", ST_UNSUPPORTED, {"expert_count", "mixture"}},
+    {KEY_FLOAT, "llama.rope.scale_linear", 0.5, "", ST_FORMAT, {"scale_linear", "0.5 is not 1"}},
+    {KEY_U32, "llama.expert_count", 8, "", ST_FORMAT, {"0 of 8 experts"}},
     {KEY_RAW, "llama.attention.causal", 7, "00", ST_UNSUPPORTED, {"attention.causal"}},
     {KEY_FLOAT, "llama.logit_scale", 2, "", ST_UNSUPPORTED, {"llama.logit_scale", "may change"}},
     /* vocabulary */
@@ -482,7 +483,7 @@ static const struct damage damages[] = {
     {TENSOR_NAME, "output_norm.weight", 0, "gone", ST_FORMAT, {"output_norm.weight is missing"}},
     {TENSOR_NAME, "blk.1.attn_v.weight", 0, "blk.0.attn_v.weight", ST_FORMAT, {"there twice"}},
     {TENSOR_NAME, "blk.1.attn_v.weight", 0, "a\nb", ST_FORMAT, {"a tensor's name", "printable"}},
-    {TENSOR_ADD, "rope_freqs.weight", 0, "", ST_UNSUPPORTED, {"rope_freqs.weight", "scaled RoPE"}},
+    {TENSOR_ADD, "rope_freqs.weight", 0, "", ST_FORMAT, {"rope_freqs.weight", "8 float32"}},
     {TENSOR_ADD, "blk.0.ffn_up.bias", 0, "", ST_UNSUPPORTED, {"blk.0.ffn_up.bias", "a bias"}},
     {TENSOR_ADD, "blk.0.attn_q.bias", 0, "", ST_FORMAT, {"is [32]", "ask for [64]"}},
     {TENSOR_ADD,
@@ -490,7 +491,7 @@ static const struct damage damages[] = {
      0,
      "",
      ST_FORMAT,
-     {"blk.0.attn_q.bias is missing", "there are other biases"}},
+     {"blk.0.attn_output.bias is missing", "there are other biases"}},
     {TENSOR_ADD, "blk.2.attn_norm.weight", 0, "", ST_UNSUPPORTED, {"blk.2.attn_norm", "2 layers"}},
     {TENSOR_DIM1, "blk.0.attn_q.weight", 48, "", ST_FORMAT, {"is [48, 32]", "ask for [64, 32]"}},
     {TENSOR_DIM0, "blk.0.attn_norm.weight", 31, "", ST_FORMAT, {"is [31]", "ask for [32]"}},

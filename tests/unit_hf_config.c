@@ -19,8 +19,9 @@ static void defaults(void)
     CHECK(parse("{\"model_type\": \"llama\"}", &c) == ST_OK);
     CHECK_STR(c.family, "llama");
     CHECK(c.V == 32000 && c.D == 4096 && c.F == 11008 && c.L == 32 && c.H == 32 && c.K == 32);
-    CHECK(c.E == 128 && c.context == 2048 && c.eps == 1e-6f && c.rope_base == 10000.0);
-    CHECK(!c.tied && !c.attention_bias && c.bos_id == 1 && c.n_eos == 1 && c.eos_ids[0] == 2);
+    CHECK(c.E == 128 && c.context == 2048 && c.eps == 1e-6f && c.rope.base == 10000.0);
+    CHECK(!c.tied && !c.qkv_bias && !c.o_bias && c.bos_id == 1 && c.n_eos == 1 &&
+          c.eos_ids[0] == 2);
     /* The default ids are none where the vocabulary has no such token. */
     CHECK(parse("{\"model_type\": \"llama\", \"vocab_size\": 2}", &c) == ST_OK);
     CHECK(c.bos_id == 1 && c.n_eos == 0);
@@ -45,7 +46,7 @@ static void version_4(void)
                 "\"transformers_version\": \"4.42.3\", \"use_cache\": true, \"vocab_size\": 49152}",
                 &c) == ST_OK);
     CHECK(c.L == 30 && c.D == 576 && c.H == 9 && c.K == 3 && c.E == 64 && c.V == 49152);
-    CHECK(c.rope_base == 100000.0 && c.tied && c.eps == 1e-5f);
+    CHECK(c.rope.base == 100000.0 && c.tied && c.eps == 1e-5f);
     CHECK(c.n_eos == 2 && c.eos_ids[0] == 2 && c.eos_ids[1] == 0);
 }
 
@@ -54,11 +55,11 @@ static void biases(void)
     struct model_config c;
 
     CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": true}", &c) == ST_OK);
-    CHECK(c.attention_bias);
+    CHECK(c.qkv_bias && c.o_bias);
     CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": false}", &c) == ST_OK);
-    CHECK(!c.attention_bias);
+    CHECK(!c.qkv_bias && !c.o_bias);
     CHECK(parse("{\"model_type\": \"llama\", \"attention_bias\": null}", &c) == ST_OK);
-    CHECK(!c.attention_bias);
+    CHECK(!c.qkv_bias && !c.o_bias);
 }
 
 /* rope_parameters; head_dim; nulls; rope_theta inside goes before rope_theta beside. */
@@ -71,19 +72,19 @@ static void version_5(void)
                 "\"eos_token_id\": null, \"bos_token_id\": null, \"pad_token_id\": null,"
                 "\"rope_parameters\": {\"rope_theta\": 5000.5, \"rope_type\": \"default\"}}",
                 &c) == ST_OK);
-    CHECK(c.E == 32 && c.K == 4 && c.rope_base == 5000.5 && c.n_eos == 0 && c.bos_id == -1);
+    CHECK(c.E == 32 && c.K == 4 && c.rope.base == 5000.5 && c.n_eos == 0 && c.bos_id == -1);
     CHECK(parse("{\"model_type\": \"llama\", \"rope_theta\": 7, \"rope_parameters\":"
                 "{\"rope_theta\": 8, \"rope_type\": \"default\"}}",
                 &c) == ST_OK);
-    CHECK(c.rope_base == 8.0);
+    CHECK(c.rope.base == 8.0);
     CHECK(parse("{\"model_type\": \"llama\", \"rope_theta\": 7, \"rope_parameters\":"
                 "{\"rope_type\": \"default\", \"partial_rotary_factor\": 1.0}}",
                 &c) == ST_OK);
-    CHECK(c.rope_base == 7.0);
+    CHECK(c.rope.base == 7.0);
     CHECK(parse("{\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"default\"},"
                 "\"layer_types\": [\"full_attention\"], \"hidden_act\": \"swish\"}",
                 &c) == ST_OK);
-    CHECK(c.rope_base == 10000.0);
+    CHECK(c.rope.base == 10000.0);
 }
 
 static void generation(void)
@@ -115,7 +116,7 @@ static const struct refused {
     {"{} x", ST_FORMAT, {"line 1 column"}},
     {"{\"a\": 1, \"a\": 1}", ST_FORMAT, {"duplicate"}},
     {"{}", ST_FORMAT, {"key model_type must be"}},
-    {"{\"model_type\": \"qwen2\"}", ST_UNSUPPORTED, {"family qwen2", "has: llama"}},
+    {"{\"model_type\": \"gpt2\"}", ST_UNSUPPORTED, {"family gpt2", "has: llama, mistral"}},
     {"\"architectures\": [\"LlamaModel\"]", ST_UNSUPPORTED, {"architectures", "LlamaModel"}},
     {"\"architectures\": \"LlamaForCausalLM\"", ST_FORMAT, {"architectures", "list of one name"}},
     {"\"vocab_size\": 32000.0", ST_FORMAT, {"vocab_size must be a positive whole number"}},
@@ -183,12 +184,20 @@ static const struct refused {
      {"quantization_config.config_groups = {\"num_bits\":4"}},
     {"\"auto_map\": {\"AutoModel\": \"m.M\"}", ST_UNSUPPORTED, {"auto_map"}},
     {"\"num_experts\": 8", ST_UNSUPPORTED, {"num_experts is not known", "remove it"}},
-    {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}",
+    {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}",
+     ST_FORMAT,
+     {"rope_scaling.factor must be", "from 1"}},
+    {"\"rope_scaling\": {\"type\": \"linear\"}", ST_FORMAT, {"rope_scaling.factor must be"}},
+    {"\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}",
      ST_UNSUPPORTED,
-     {"rope_scaling.type = \"linear\""}},
-    {"\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}",
+     {"rope_scaling.type = \"dynamic\""}},
+    {"\"rope_scaling\": {\"rope_type\": \"default\", \"factor\": 8.0}",
      ST_UNSUPPORTED,
-     {"rope_scaling.rope_type = \"llama3\""}},
+     {"rope_scaling.factor = 8"}},
+    {"\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 4,"
+     "\"high_freq_factor\": 1, \"original_max_position_embeddings\": 8192}",
+     ST_FORMAT,
+     {"low_freq_factor must be", "below high_freq_factor"}},
     {"\"rope_parameters\": {\"rope_type\": \"yarn\"}", ST_UNSUPPORTED, {"rope_type = \"yarn\""}},
     {"\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}",
      ST_UNSUPPORTED,

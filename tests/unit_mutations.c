@@ -56,11 +56,11 @@ static void wrong_config(const char *model, double rope_base, float eps)
     const struct model_config right = config_of(path);
     struct model_config wrong = right;
     CHECK(error_of(path, NULL, &g) <= LIMIT);
-    wrong.rope_base = rope_base;
+    wrong.rope.base = rope_base;
     expect_shown(model, "RoPE base", error_of(path, &wrong, &g));
-    if (right.attention_bias) {
+    if (right.qkv_bias) {
         wrong = right;
-        wrong.attention_bias = false;
+        wrong.qkv_bias = wrong.o_bias = false;
         expect_shown(model, "all biases left out", error_of(path, &wrong, &g));
     }
     if (eps > 0) {
@@ -101,7 +101,7 @@ static void reorder_outputs(const struct checkpoint *cp, const struct model_conf
     const struct checkpoint_tensor weight = checkpoint_layer_tensor(cp, layer, name);
 
     checkpoint_reorder_rows(&weight, order);
-    if (c->attention_bias)
+    if (c->qkv_bias)
         reorder_bias(cp, layer, name, order);
 }
 
@@ -199,7 +199,7 @@ static void skipped_layer(const struct checkpoint *cp, const struct model_config
 
     checkpoint_fill(&o, 0);
     checkpoint_fill(&down, 0);
-    if (c->attention_bias) {
+    if (c->qkv_bias) {
         const struct checkpoint_tensor bias =
             checkpoint_layer_bias(cp, c->L - 1, "self_attn.o_proj");
 
@@ -277,8 +277,7 @@ static void wrong_weights(const char *model)
     snprintf(golden, sizeof golden, "%s/model.golden", path);
     struct golden g = golden_read(golden);
     const struct model_config c = config_of(path);
-    const bool has[] = {
-        [ANY_MODEL] = true, [GROUPS] = c.K > 1 && c.K < c.H, [BIASES] = c.attention_bias};
+    const bool has[] = {[ANY_MODEL] = true, [GROUPS] = c.K > 1 && c.K < c.H, [BIASES] = c.qkv_bias};
 
     for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
         struct checkpoint cp = checkpoint_read(path);

@@ -11,7 +11,7 @@ static void close_to_libm(int context, int E, double base)
     float *table = malloc((size_t)context * (size_t)E * sizeof *table);
     double worst = 0;
 
-    rope_table_fill(table, context, E, base);
+    rope_table_fill(table, context, E, &(struct model_rope){.base = base});
     for (int pos = 0; pos < context; pos++) {
         for (int i = 0; i < half; i++) {
             const double angle = pos * pow(base, -2.0 * i / E);
@@ -38,7 +38,7 @@ int main(void)
     close_to_libm(2000000, 16, 10000.0);
     close_to_libm(64, 256, 1.0);
 
-    rope_table_fill(first, 4, 16, 10000.0);
+    rope_table_fill(first, 4, 16, &(struct model_rope){.base = 10000.0});
     for (int i = 0; i < 8; i++) { /* position 0 turns nothing */
         CHECK(first[2 * i] == 1.0f);
         CHECK(first[2 * i + 1] == 0.0f);

@@ -53,14 +53,81 @@ static void check_biases(const struct model_source *source, int l, enum ops_type
 {
     const struct model_config *c = model_source_config(source);
 
-    CHECK((layer->qkv_bias != NULL) == c->attention_bias);
-    CHECK((layer->o_bias != NULL) == c->attention_bias);
-    if (!c->attention_bias)
-        return;
-    check_bias(source, WEIGHT_Q_BIAS, l, type, layer->qkv_bias);
-    check_bias(source, WEIGHT_K_BIAS, l, type, layer->qkv_bias + c->H * c->E);
-    check_bias(source, WEIGHT_V_BIAS, l, type, layer->qkv_bias + (c->H + c->K) * c->E);
-    check_bias(source, WEIGHT_O_BIAS, l, type, layer->o_bias);
+    CHECK((layer->qkv_bias != NULL) == c->qkv_bias);
+    CHECK((layer->o_bias != NULL) == c->o_bias);
+    if (c->qkv_bias) {
+        check_bias(source, WEIGHT_Q_BIAS, l, type, layer->qkv_bias);
+        check_bias(source, WEIGHT_K_BIAS, l, type, layer->qkv_bias + c->H * c->E);
+        check_bias(source, WEIGHT_V_BIAS, l, type, layer->qkv_bias + (c->H + c->K) * c->E);
+    }
+    if (c->o_bias)
+        check_bias(source, WEIGHT_O_BIAS, l, type, layer->o_bias);
+}
+
+/* Norms stay float32; those that the model does not have are not there. */
+static void check_norms(const struct model_source *source, int l, const struct layer_weights *layer)
+{
+    const struct {
+        enum weight_id id;
+        const float *norm;
+    } norms[] = {
+        {WEIGHT_ATTN_NORM, layer->attn_norm}, {WEIGHT_ATTN_POST_NORM, layer->attn_post_norm},
+        {WEIGHT_FFN_NORM, layer->ffn_norm},   {WEIGHT_FFN_POST_NORM, layer->ffn_post_norm},
+        {WEIGHT_Q_NORM, layer->q_norm},       {WEIGHT_K_NORM, layer->k_norm},
+    };
+
+    for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
+        const struct tensor_view *tensor = model_source_tensor(source, norms[i].id, l);
+        float in_file[512];
+
+        CHECK((norms[i].norm != NULL) == (tensor != NULL));
+        if (tensor == NULL || norms[i].norm == NULL)
+            continue;
+        model_source_row(source, norms[i].id, l, 0, in_file);
+        CHECK(memcmp(in_file, norms[i].norm, (size_t)tensor->n_cols * sizeof *in_file) == 0);
+    }
+}
+
+static void check_layer(const struct model_source *source, int l, const struct weights *w)
+{
+    const struct model_config *c = model_source_config(source);
+    const struct layer_weights *layer = &w->layers[l];
+
+    check_rows(source, WEIGHT_Q, l, &layer->qkv, 0);
+    check_rows(source, WEIGHT_K, l, &layer->qkv, c->H * c->E);
+    check_rows(source, WEIGHT_V, l, &layer->qkv, (c->H + c->K) * c->E);
+    check_rows(source, WEIGHT_O, l, &layer->o, 0);
+    if (c->X == 0) {
+        check_rows(source, WEIGHT_GATE, l, &layer->ffn.gate_up, 0);
+        check_rows(source, WEIGHT_UP, l, &layer->ffn.gate_up, c->F);
+        check_rows(source, WEIGHT_DOWN, l, &layer->ffn.down, 0);
+    } else {
+        check_rows(source, WEIGHT_ROUTER, l, &layer->router, 0);
+    }
+    for (int x = 0; x < c->X; x++) {
+        check_rows(source, WEIGHT_X_GATE, l * c->X + x, &layer->experts[x].gate_up, 0);
+        check_rows(source, WEIGHT_X_UP, l * c->X + x, &layer->experts[x].gate_up, c->F);
+        check_rows(source, WEIGHT_X_DOWN, l * c->X + x, &layer->experts[x].down, 0);
+    }
+    check_norms(source, l, layer);
+    check_biases(source, l, w->type, layer);
+}
+
+static void check_all(const struct model_source *source, const struct weights *w, bool stored)
+{
+    const struct model_config *c = model_source_config(source);
+
+    for (int l = 0; l < c->L; l++)
+        check_layer(source, l, w);
+    check_rows(source, WEIGHT_EMBED, 0, &w->embed, 0);
+    if (c->tied)
+        CHECK(w->head.data == w->embed.data && w->head.stored == w->embed.stored);
+    else
+        check_rows(source, WEIGHT_HEAD, 0, &w->head, 0);
+    size_t mapped;
+    const size_t of_stored = weights_stored_bytes(source, &mapped);
+    CHECK_INT(w->pages_bytes, stored ? of_stored : weights_bytes(c, w->type));
+    CHECK((w->embed.data == NULL) == stored);
 }
 
 static void every_row(const char *path, enum ops_type type, bool stored, int n_threads)
@@ -75,34 +142,41 @@ static void every_row(const char *path, enum ops_type type, bool stored, int n_t
         &(struct weights_args){
             .source = source, .type = type, .stored = stored, .threads = threads},
         &w));
-    const struct model_config *c = model_source_config(source);
-    for (int l = 0; l < c->L; l++) {
-        const struct layer_weights *layer = &w->layers[l];
-        float norm[512];
-
-        check_rows(source, WEIGHT_Q, l, &layer->qkv, 0);
-        check_rows(source, WEIGHT_K, l, &layer->qkv, c->H * c->E);
-        check_rows(source, WEIGHT_V, l, &layer->qkv, (c->H + c->K) * c->E);
-        check_rows(source, WEIGHT_O, l, &layer->o, 0);
-        check_rows(source, WEIGHT_GATE, l, &layer->gate_up, 0);
-        check_rows(source, WEIGHT_UP, l, &layer->gate_up, c->F);
-        check_rows(source, WEIGHT_DOWN, l, &layer->down, 0);
-        model_source_row(source, WEIGHT_ATTN_NORM, l, 0, norm);
-        CHECK(memcmp(norm, layer->attn_norm, (size_t)c->D * sizeof *norm) == 0);
-        model_source_row(source, WEIGHT_FFN_NORM, l, 0, norm);
-        CHECK(memcmp(norm, layer->ffn_norm, (size_t)c->D * sizeof *norm) == 0);
-        check_biases(source, l, type, layer);
-    }
-    check_rows(source, WEIGHT_EMBED, 0, &w->embed, 0);
-    if (c->tied)
-        CHECK(w->head.data == w->embed.data && w->head.stored == w->embed.stored);
-    else
-        check_rows(source, WEIGHT_HEAD, 0, &w->head, 0);
-    size_t mapped;
-    const size_t of_stored = weights_stored_bytes(source, &mapped);
-    CHECK_INT(w->pages_bytes, stored ? of_stored : weights_bytes(c, type));
-    CHECK((w->embed.data == NULL) == stored);
+    check_all(source, w, stored);
     weights_destroy(w);
+    model_close(source);
+    threads_destroy(threads);
+}
+
+/* As the ranks of a node do it: each fills some layers in memory that all of them read. */
+static void in_parts(const char *path, bool stored)
+{
+    enum { N = 3 };
+    struct threads *threads;
+    struct model_source *source;
+    struct weights *parts[N];
+    size_t mapped;
+
+    RIG_OK(threads_create(1, &threads));
+    RIG_OK(model_open(path, &source));
+    const size_t n_bytes = stored ? weights_stored_bytes(source, &mapped)
+                                  : weights_bytes(model_source_config(source), OPS_BF16);
+    void *memory = pages_map(n_bytes);
+    RIG_OK(memory != NULL ? ST_OK : ST_NOMEM);
+    for (int i = 0; i < N; i++)
+        RIG_OK(weights_create(&(struct weights_args){.source = source,
+                                                     .type = OPS_BF16,
+                                                     .stored = stored,
+                                                     .threads = threads,
+                                                     .memory = memory,
+                                                     .part = i,
+                                                     .n_parts = N},
+                              &parts[i]));
+    for (int i = 0; i < N; i++) {
+        check_all(source, parts[i], stored);
+        weights_destroy(parts[i]);
+    }
+    pages_unmap(memory, n_bytes);
     model_close(source);
     threads_destroy(threads);
 }
@@ -173,6 +247,19 @@ static void not_finite(void)
     CHECK_HAS(log_last_error(), "model.embed_tokens.weight, row 1 of 300");
 }
 
+/* The row that is named is the tensor's, not that of the weight which is a part of it. */
+static void not_finite_in_parts(void)
+{
+    static const char qkv[] = "model.layers.1.self_attn.qkv_proj.weight";    /* [96, 32] */
+    static const char experts[] = "model.layers.1.mlp.experts.gate_up_proj"; /* [5, 16, 32] */
+
+    CHECK_INT(create_spoilt(GOLDEN "families/phi3", qkv, 70 * 32 + 5, 0x7fc0, OPS_BF16), ST_FORMAT);
+    CHECK_HAS(log_last_error(), "qkv_proj.weight, row 70 of 96");
+    CHECK_INT(create_spoilt(GOLDEN "families/olmoe", experts, 61 * 32, 0x7fc0, OPS_BF16),
+              ST_FORMAT);
+    CHECK_HAS(log_last_error(), "experts.gate_up_proj, row 61 of 80");
+}
+
 /* A bias is refused as a matrix is, infinite as bf16 or not a number. */
 static void biases_not_finite(void)
 {
@@ -199,9 +286,19 @@ static void bytes_of_biases(void)
     struct model_config c = {.L = 3, .D = 51, .F = 97, .H = 3, .K = 1, .E = 32, .V = 203};
     const size_t plain = weights_bytes(&c, OPS_BF16);
 
-    c.attention_bias = true;
+    c.qkv_bias = c.o_bias = true;
     CHECK_INT(weights_bytes(&c, OPS_BF16) - plain, 3 * (160 * 4 + 256));
 }
+
+/* What a llama does not have. */
+static const char *const families[] = {
+    GOLDEN "families/phi3",               /* fused projections */
+    GOLDEN "families/olmoe",              /* stacked experts; norms of q and k */
+    GOLDEN "families/mixtral/model.gguf", /* single experts */
+    GOLDEN "families/gemma3",             /* norms behind blocks, less 1 in the file */
+    GOLDEN "families/olmo2",              /* none before them */
+    GOLDEN "families/qwen2",              /* biases of q, k, v alone */
+};
 
 int main(void)
 {
@@ -214,9 +311,17 @@ int main(void)
             every_row(GOLDEN "biased", OPS_BF16, stored, n_threads);
             every_row(GOLDEN "biased/F32.gguf", OPS_F32, stored, n_threads);
             every_row(GOLDEN "kquant/kquant.gguf", OPS_BF16, stored, n_threads);
+            for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+                every_row(families[i], OPS_BF16, stored, n_threads);
         }
     }
+    for (int stored = 0; stored < 2; stored++) {
+        in_parts(GOLDEN "kquant/kquant.gguf", stored);
+        for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+            in_parts(families[i], stored);
+    }
     not_finite();
+    not_finite_in_parts();
     biases_not_finite();
     bytes_of_biases();
     TEST_END();

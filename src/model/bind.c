@@ -9,56 +9,6 @@
 
 #include "model/source.h"
 
-const struct weight_naming weight_naming_gguf = {
-    .layer_prefix = "blk.",
-    .names =
-        {
-            [WEIGHT_EMBED] = "token_embd.weight",
-            [WEIGHT_FINAL_NORM] = "output_norm.weight",
-            [WEIGHT_HEAD] = "output.weight",
-            [WEIGHT_ATTN_NORM] = "attn_norm.weight",
-            [WEIGHT_Q] = "attn_q.weight",
-            [WEIGHT_K] = "attn_k.weight",
-            [WEIGHT_V] = "attn_v.weight",
-            [WEIGHT_O] = "attn_output.weight",
-            [WEIGHT_FFN_NORM] = "ffn_norm.weight",
-            [WEIGHT_GATE] = "ffn_gate.weight",
-            [WEIGHT_UP] = "ffn_up.weight",
-            [WEIGHT_DOWN] = "ffn_down.weight",
-            [WEIGHT_Q_BIAS] = "attn_q.bias",
-            [WEIGHT_K_BIAS] = "attn_k.bias",
-            [WEIGHT_V_BIAS] = "attn_v.bias",
-            [WEIGHT_O_BIAS] = "attn_output.bias",
-        },
-    .layers_key = "llama.block_count",
-    .bias_sign = "there are other biases",
-};
-
-const struct weight_naming weight_naming_hf = {
-    .layer_prefix = "model.layers.",
-    .names =
-        {
-            [WEIGHT_EMBED] = "model.embed_tokens.weight",
-            [WEIGHT_FINAL_NORM] = "model.norm.weight",
-            [WEIGHT_HEAD] = "lm_head.weight",
-            [WEIGHT_ATTN_NORM] = "input_layernorm.weight",
-            [WEIGHT_Q] = "self_attn.q_proj.weight",
-            [WEIGHT_K] = "self_attn.k_proj.weight",
-            [WEIGHT_V] = "self_attn.v_proj.weight",
-            [WEIGHT_O] = "self_attn.o_proj.weight",
-            [WEIGHT_FFN_NORM] = "post_attention_layernorm.weight",
-            [WEIGHT_GATE] = "mlp.gate_proj.weight",
-            [WEIGHT_UP] = "mlp.up_proj.weight",
-            [WEIGHT_DOWN] = "mlp.down_proj.weight",
-            [WEIGHT_Q_BIAS] = "self_attn.q_proj.bias",
-            [WEIGHT_K_BIAS] = "self_attn.k_proj.bias",
-            [WEIGHT_V_BIAS] = "self_attn.v_proj.bias",
-            [WEIGHT_O_BIAS] = "self_attn.o_proj.bias",
-        },
-    .layers_key = "num_hidden_layers",
-    .bias_sign = "attention_bias is true",
-};
-
 /* ---- lists ---------------------------------------------------------------------------------- */
 
 enum status tensor_list_add(struct tensor_list *list, const struct source_tensor *tensor)
@@ -187,38 +137,24 @@ static enum status sort_by_name(struct tensor_list *list)
     return ST_OK;
 }
 
-static void weight_name(const struct weight_naming *naming, enum weight_id id, int layer,
+/* What a weight is called there; index as in model_source_tensor. */
+static void weight_name(const struct model_source *source, const struct weight_naming *naming,
+                        const struct weight_spelling *spelling, int index,
                         char out[TENSOR_MAX_NAME + 1])
 {
-    if (weight_of_layer(id))
-        snprintf(out, TENSOR_MAX_NAME + 1, "%s%d.%s", naming->layer_prefix, layer,
-                 naming->names[id]);
+    const int X = source->config.X > 0 ? source->config.X : 1;
+    const char *hole = strstr(spelling->name, "%d");
+    int n = 0;
+
+    out[0] = '\0';
+    if (weight_of_layer(spelling->id))
+        n = snprintf(out, TENSOR_MAX_NAME + 1, "%s%d.", naming->layer_prefix,
+                     weight_of_expert(spelling->id) ? index / X : index);
+    if (hole == NULL)
+        snprintf(out + n, TENSOR_MAX_NAME + 1 - (size_t)n, "%s", spelling->name);
     else
-        snprintf(out, TENSOR_MAX_NAME + 1, "%s", naming->names[id]);
-}
-
-static void weight_shape(const struct model_config *c, enum weight_id id, int64_t *n_rows,
-                         int64_t *n_cols)
-{
-    const int shapes[WEIGHT_COUNT][2] = {
-        [WEIGHT_EMBED] = {c->V, c->D},      [WEIGHT_FINAL_NORM] = {1, c->D},
-        [WEIGHT_HEAD] = {c->V, c->D},       [WEIGHT_ATTN_NORM] = {1, c->D},
-        [WEIGHT_Q] = {c->H * c->E, c->D},   [WEIGHT_K] = {c->K * c->E, c->D},
-        [WEIGHT_V] = {c->K * c->E, c->D},   [WEIGHT_O] = {c->D, c->H * c->E},
-        [WEIGHT_FFN_NORM] = {1, c->D},      [WEIGHT_GATE] = {c->F, c->D},
-        [WEIGHT_UP] = {c->F, c->D},         [WEIGHT_DOWN] = {c->D, c->F},
-        [WEIGHT_Q_BIAS] = {1, c->H * c->E}, [WEIGHT_K_BIAS] = {1, c->K * c->E},
-        [WEIGHT_V_BIAS] = {1, c->K * c->E}, [WEIGHT_O_BIAS] = {1, c->D},
-    };
-
-    *n_rows = shapes[id][0];
-    *n_cols = shapes[id][1];
-}
-
-static bool is_vector(enum weight_id id)
-{
-    return id == WEIGHT_FINAL_NORM || id == WEIGHT_ATTN_NORM || id == WEIGHT_FFN_NORM ||
-           weight_is_bias(id);
+        snprintf(out + n, TENSOR_MAX_NAME + 1 - (size_t)n, "%.*s%d%s", (int)(hole - spelling->name),
+                 spelling->name, index % X, hole + 2);
 }
 
 struct source_tensor *tensor_list_find(const struct tensor_list *list, const char *name)
@@ -230,66 +166,127 @@ struct source_tensor *tensor_list_find(const struct tensor_list *list, const cha
     return bsearch(&key, list->tensors, (size_t)list->n_tensors, sizeof key, by_name);
 }
 
-static enum status check_shape(const struct source_tensor *t, enum weight_id id, int64_t n_rows,
-                               int64_t n_cols)
-{
-    const int n_dims = is_vector(id) ? 1 : 2;
-    char shape[96], wanted[48];
+/* The shape that a tensor of that spelling has. */
+struct wanted_shape {
+    int n_dims;
+    int64_t dims[3]; /* outermost first */
+};
 
-    if (t->n_dims == n_dims && t->dims[n_dims - 1] == n_cols &&
-        (n_dims == 1 || t->dims[0] == n_rows))
-        return ST_OK;
-    if (n_dims == 1)
-        snprintf(wanted, sizeof wanted, "[%lld]", (long long)n_cols);
-    else
-        snprintf(wanted, sizeof wanted, "[%lld, %lld]", (long long)n_rows, (long long)n_cols);
+static struct wanted_shape wanted_shape(const struct model_config *c,
+                                        const struct weight_spelling *spelling)
+{
+    const struct weight_row *row = &weight_rows[spelling->id];
+    const enum weight_dim rows = spelling->whole != DIM_NONE ? spelling->whole : row->rows;
+    struct wanted_shape shape = {0};
+
+    if (spelling->stacked)
+        shape.dims[shape.n_dims++] = c->X;
+    if (rows != DIM_ONE)
+        shape.dims[shape.n_dims++] = weight_dim(c, rows);
+    shape.dims[shape.n_dims++] = weight_dim(c, row->cols);
+    return shape;
+}
+
+static bool has_shape(const struct source_tensor *t, const struct wanted_shape *wanted)
+{
+    bool same = t->n_dims == wanted->n_dims;
+
+    for (int d = 0; d < wanted->n_dims; d++)
+        same = same && t->dims[d] == wanted->dims[d];
+    return same;
+}
+
+static enum status wrong_shape(const struct source_tensor *t, const struct wanted_shape *wanted)
+{
+    struct source_tensor right = {.n_dims = wanted->n_dims};
+    char shape[96], wanted_text[96];
+
+    memcpy(right.dims, wanted->dims, sizeof wanted->dims);
     log_error(
         "%s: tensor %s is %s where the hyper-parameters ask for %s; weights and configuration "
         "do not belong together, get both from one place",
-        t->origin, t->name, shape_text(t, shape), wanted);
+        t->origin, t->name, shape_text(t, shape), shape_text(&right, wanted_text));
     return ST_FORMAT;
 }
 
-/* Find weight (id, layer) and fill *view; one that is not there leaves it absent. */
-static enum status bind_one(struct model_source *source, const struct weight_naming *naming,
-                            struct tensor_list *list, enum weight_id id, int layer,
-                            struct tensor_view *view)
-{
-    char name[TENSOR_MAX_NAME + 1];
-    int64_t n_rows, n_cols;
-    enum status st;
-
-    weight_name(naming, id, layer, name);
-    struct source_tensor *t = tensor_list_find(list, name);
-    if (t == NULL)
-        return ST_OK;
-    weight_shape(&source->config, id, &n_rows, &n_cols);
-    st = check_shape(t, id, n_rows, n_cols);
-    if (st != ST_OK)
-        return st;
-    t->bound = true;
-    *view = (struct tensor_view){.name = t->name,
-                                 .type = t->type,
-                                 .n_rows = n_rows,
-                                 .n_cols = n_cols,
-                                 .data = t->data,
-                                 .row_bytes = t->n_bytes / (size_t)n_rows};
-    return source_bind_scales(source, list, t, 0, view);
-}
-
 static enum status missing(const struct model_source *source, const struct weight_naming *naming,
-                           enum weight_id id, int layer)
+                           enum weight_id id, const char *name)
 {
-    char name[TENSOR_MAX_NAME + 1];
     const char *why = id == WEIGHT_HEAD    ? "tie_word_embeddings is false"
                       : weight_is_bias(id) ? naming->bias_sign
                                            : NULL;
 
-    weight_name(naming, id, layer, name);
     log_error("%s: tensor %s is missing (%s is %d%s%s); get the model again, whole", source->path,
-              name, naming->layers_key, source->config.L, why != NULL ? ", " : "",
+              name, source->layers_key, source->config.L, why != NULL ? ", " : "",
               why != NULL ? why : "");
     return ST_FORMAT;
+}
+
+/* The part of a tensor that is the weight. */
+static struct tensor_view view_of(const struct model_config *c,
+                                  const struct weight_spelling *spelling, int index,
+                                  const struct source_tensor *t)
+{
+    const struct weight_row *row = &weight_rows[spelling->id];
+    const int64_t whole = weight_dim(c, spelling->whole != DIM_NONE ? spelling->whole : row->rows);
+    const int64_t n_stacked = spelling->stacked ? c->X : 1;
+    const size_t row_bytes = t->n_bytes / (size_t)(whole * n_stacked);
+    const int64_t before =
+        (spelling->stacked ? index % c->X * whole : 0) + weight_dim(c, spelling->skip);
+
+    return (struct tensor_view){.name = t->name,
+                                .type = t->type,
+                                .n_rows = weight_dim(c, row->rows),
+                                .n_cols = weight_dim(c, row->cols),
+                                .first_row = before,
+                                .tensor_rows = whole * n_stacked,
+                                .data = t->data + (size_t)before * row_bytes,
+                                .row_bytes = row_bytes};
+}
+
+/* Find a weight and fill *view; an optional one that is not there leaves it absent. */
+static enum status bind_one(struct model_source *source, const struct weight_naming *naming,
+                            struct tensor_list *list, enum weight_id id, int index, bool optional,
+                            struct tensor_view *view)
+{
+    const unsigned features = weight_features(&source->config);
+    char name[TENSOR_MAX_NAME + 1], first_name[TENSOR_MAX_NAME + 1] = "";
+    struct source_tensor *misfit = NULL;
+    struct wanted_shape misfit_shape = {0};
+
+    for (int i = 0; i < naming->n_spellings; i++) {
+        const struct weight_spelling *spelling = &naming->spellings[i];
+
+        if (spelling->id != id || (spelling->when & ~features) != 0 ||
+            (spelling->unless & features) != 0)
+            continue;
+        weight_name(source, naming, spelling, index, name);
+        struct source_tensor *t = tensor_list_find(list, name);
+        const struct wanted_shape wanted = wanted_shape(&source->config, spelling);
+        if (t != NULL && has_shape(t, &wanted)) {
+            t->bound = true;
+            *view = view_of(&source->config, spelling, index, t);
+            return source_bind_scales(source, list, t, view);
+        }
+        /* A misfit counts by its first name only: the other one may mean another weight. */
+        if (first_name[0] == '\0') {
+            memcpy(first_name, name, sizeof name);
+            misfit = t;
+            misfit_shape = wanted;
+        }
+    }
+    if (misfit != NULL)
+        return wrong_shape(misfit, &misfit_shape);
+    return optional ? ST_OK : missing(source, naming, id, first_name);
+}
+
+/* Of two weights of one shape and type. */
+static bool same_scales(const struct tensor_scales *a, const struct tensor_scales *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    return a->type == b->type && a->n_bytes == b->n_bytes &&
+           memcmp(a->data, b->data, a->n_bytes) == 0;
 }
 
 /* A tied model may still hold its head, if it really is the embedding. */
@@ -299,7 +296,8 @@ static enum status check_tied(struct model_source *source, struct tensor_view *h
 
     if (head->data != NULL &&
         (head->type != embed->type ||
-         memcmp(head->data, embed->data, (size_t)embed->n_rows * embed->row_bytes) != 0)) {
+         memcmp(head->data, embed->data, (size_t)embed->n_rows * embed->row_bytes) != 0 ||
+         !same_scales(head->scales, embed->scales))) {
         log_error("%s: tie_word_embeddings is true, but tensor %s differs from %s; correct "
                   "config.json or remove the tensor",
                   source->path, head->name, embed->name);
@@ -324,7 +322,7 @@ static const char *what_it_is(const struct model_config *c, const char *name)
         {"scale", " (scales of quantised weights)"},
     };
 
-    if (!c->attention_bias && strstr(name, "self_attn.") != NULL && strstr(name, "bias") != NULL)
+    if (!c->qkv_bias && strstr(name, "self_attn.") != NULL && strstr(name, "bias") != NULL)
         return " (a bias, while attention_bias is not true)";
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (strstr(name, parts[i][0]) != NULL)
@@ -341,9 +339,7 @@ static bool is_harmless(const char *name)
     return n > sizeof tail && strcmp(name + n - (sizeof tail - 1), tail) == 0;
 }
 
-static enum status check_leftover(const struct model_source *source,
-                                  const struct weight_naming *naming,
-                                  const struct tensor_list *list)
+static enum status check_leftover(const struct model_source *source, const struct tensor_list *list)
 {
     for (int64_t i = 0; i < list->n_tensors; i++) {
         const struct source_tensor *t = &list->tensors[i];
@@ -353,47 +349,37 @@ static enum status check_leftover(const struct model_source *source,
         log_error("%s: tensor %s%s is not part of a %s model of %d layers (%s) as this version "
                   "knows it; such models are not supported",
                   t->origin, t->name, what_it_is(&source->config, t->name), source->config.family,
-                  source->config.L, naming->layers_key);
+                  source->config.L, source->layers_key);
         return ST_UNSUPPORTED;
     }
     return ST_OK;
 }
 
-/* Whether a model of this configuration has the weight at all. */
-static bool is_wanted(const struct model_config *c, enum weight_id id)
-{
-    return !weight_is_bias(id) || c->attention_bias;
-}
-
 enum status source_bind(struct model_source *source, const struct weight_naming *naming,
                         struct tensor_list *list)
 {
-    const int L = source->config.L;
+    const struct model_config *c = &source->config;
+    const unsigned features = weight_features(c);
     enum status st;
 
     TRY(sort_by_name(list), err);
-    source->views = host_zalloc(model_n_views(&source->config) * sizeof *source->views);
+    source->views = host_zalloc(model_n_views(c) * sizeof *source->views);
     if (source->views == NULL)
         return ST_NOMEM;
+    for (int id = 0; id < WEIGHT_COUNT; id++) {
+        const bool wanted = (weight_rows[id].needs & ~features) == 0;
+        const bool optional = id == WEIGHT_HEAD && c->tied; /* looked at, see check_tied */
 
-    struct tensor_view *view = source->views;
-    for (int id = 0; id < WEIGHT_ATTN_NORM; id++, view++) {
-        TRY(bind_one(source, naming, list, (enum weight_id)id, 0, view), err);
-        if (view->data == NULL && !(id == WEIGHT_HEAD && source->config.tied))
-            return missing(source, naming, (enum weight_id)id, 0);
+        if (!wanted && !optional)
+            continue; /* one that is there all the same is left over */
+        for (int i = 0; i < weight_times(c, (enum weight_id)id); i++)
+            TRY(bind_one(source, naming, list, (enum weight_id)id, i, optional,
+                         &source->views[weight_place(c, (enum weight_id)id, i)]),
+                err);
     }
-    for (int layer = 0; layer < L; layer++) {
-        for (int id = WEIGHT_ATTN_NORM; id < WEIGHT_COUNT; id++, view++) {
-            if (!is_wanted(&source->config, (enum weight_id)id))
-                continue; /* one that is there all the same is left over */
-            TRY(bind_one(source, naming, list, (enum weight_id)id, layer, view), err);
-            if (view->data == NULL)
-                return missing(source, naming, (enum weight_id)id, layer);
-        }
-    }
-    if (source->config.tied)
+    if (c->tied)
         TRY(check_tied(source, &source->views[WEIGHT_HEAD]), err);
-    TRY(check_leftover(source, naming, list), err);
+    TRY(check_leftover(source, list), err);
 err:
     return st;
 }

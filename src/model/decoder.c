@@ -1,12 +1,15 @@
 /*
- * decoder.c - one forward pass of a llama decoder, over many sequences at once.
+ * decoder.c - one forward pass of a decoder of any family, over many sequences at once.
  *
  *   tokens ─ embed ─► x ─┬─ norm ─ qkv ─ rope ─ KV blocks ─ attention ─ o ─┬─ + ─► x    L times
- *                        ├─ norm ─ gate, up ─ silu * ─ down ───────────────┴─ + ─► x
+ *                        ├─ norm ─ gate, up ─ act * ─ down ────────────────┴─ + ─► x
  *                        └─ wanted rows ─ norm ─ head ─► logits
  *
- * Where the model has them, qkv and o are followed by their biases: float32 values, rounded to bf16
- * where the weights are, added to the float32 sums.
+ * struct model_config says what else there is, or is not: norms of q and k before the rotation and
+ * of what a block adds; windows, rotations and soft caps of attention; factors of embeddings, of
+ * what is added and of logits; experts in the second half of a layer (decoder_ffn.c).  qkv and o
+ * may be followed by biases: float32 values, rounded to bf16 where the weights are, added to the
+ * float32 sums.  What a model does not have costs nothing.
  *
  * The rows of a step are tokens, whichever sequence they are of; only attention and KV know the
  * sequences.  Every operation gives a row bits that do not depend on the other rows (ops.h), so
@@ -15,35 +18,8 @@
 #include <assert.h>
 #include <math.h>
 
+#include "model/decoder.h"
 #include "model/rope.h"
-#include "model/weights.h"
-
-struct decoder {
-    struct model_config config;
-    const struct weights *weights; /* borrowed */
-    const struct ops *ops;
-    struct threads *threads; /* borrowed */
-    struct ops_ctx *ctx;     /* owned */
-    int max_T, max_B, max_logit_rows, context;
-
-    struct decoder_batch batch; /* the step's; its arrays are borrowed until decoder_end */
-    int next_layer;             /* L: all are done */
-    enum decoder_part next_part;
-
-    float *rope;    /* [context, E/2, 2] cos, sin */
-    int32_t *pos;   /* [max_T] absolute position of each row */
-    float *x;       /* [max_T, D] residual stream */
-    float *y;       /* [max_T, D] what a block reads (x, normalised), then what it adds to x */
-    float *qkv;     /* [max_T, (H + 2K) * E] */
-    float *attn;    /* [max_T, H * E] */
-    float *gate_up; /* [max_T, 2F] */
-    float *hidden;  /* [max_T, F] */
-    float *logits;  /* [max_logit_rows, V] */
-    float *max;     /* [max_logit_rows] */
-    float *logsum;  /* [max_logit_rows] */
-    uint8_t *pages; /* owned; all of the arrays above lie here */
-    size_t pages_bytes;
-};
 
 /* ---- create, destroy ----------------------------------------------------------------------- */
 
@@ -52,6 +28,7 @@ static size_t lay_out(struct decoder *d, uint8_t *base)
 {
     const struct model_config *c = &d->config;
     const size_t T = (size_t)d->max_T, R = (size_t)d->max_logit_rows;
+    const size_t X = (size_t)c->X, T_ffn = T * (X > 0 ? (size_t)c->n_used_experts : 1);
     const struct {
         float **array;
         size_t n;
@@ -61,11 +38,24 @@ static size_t lay_out(struct decoder *d, uint8_t *base)
         {&d->y, T * (size_t)c->D},
         {&d->qkv, T * (size_t)((c->H + 2 * c->K) * c->E)},
         {&d->attn, T * (size_t)(c->H * c->E)},
-        {&d->gate_up, T * 2 * (size_t)c->F},
-        {&d->hidden, T * (size_t)c->F},
+        {&d->gate_up, T_ffn * 2 * (size_t)c->F},
+        {&d->hidden, T_ffn * (size_t)c->F},
         {&d->logits, R * (size_t)c->V},
         {&d->max, R},
         {&d->logsum, R},
+        {&d->rope_window, c->rope_window.base > 0 ? (size_t)d->context * (size_t)c->E : 0},
+        {&d->router, T * X},
+        {&d->expert_weights, X > 0 ? T_ffn : 0},
+        {&d->gathered, X > 0 ? T_ffn * (size_t)c->D : 0},
+    };
+    const struct {
+        int32_t **array;
+        size_t n;
+    } ints[] = {
+        {&d->pos, T},
+        {&d->experts, X > 0 ? T_ffn : 0},
+        {&d->slots, X > 0 ? T_ffn : 0},
+        {&d->first_slot, X + 1},
     };
     size_t n_bytes = 0;
 
@@ -73,8 +63,17 @@ static size_t lay_out(struct decoder *d, uint8_t *base)
         *floats[i].array = base != NULL ? (float *)(void *)(base + n_bytes) : NULL;
         n_bytes += (floats[i].n * sizeof(float) + 63) / 64 * 64;
     }
-    d->pos = base != NULL ? (int32_t *)(void *)(base + n_bytes) : NULL;
-    return n_bytes + T * sizeof *d->pos;
+    for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
+        *ints[i].array = base != NULL ? (int32_t *)(void *)(base + n_bytes) : NULL;
+        n_bytes += (ints[i].n * sizeof(int32_t) + 63) / 64 * 64;
+    }
+    return n_bytes;
+}
+
+/* A factor of the configuration, where 0 stands for none. */
+static float factor(double value)
+{
+    return value != 0 ? (float)value : 1.0f;
 }
 
 enum status decoder_create(const struct decoder_args *args, struct decoder **out_decoder)
@@ -95,6 +94,10 @@ enum status decoder_create(const struct decoder_args *args, struct decoder **out
     d->max_logit_rows = args->max_logit_rows;
     d->context = args->context;
     d->next_layer = d->config.L;
+    d->embed_scale = factor(d->config.embed_scale);
+    if (d->config.embed_scale_rounded && d->weights->type != OPS_F32)
+        d->embed_scale = f32_from_bf16(bf16_from_f32(d->embed_scale));
+    d->residual_scale = factor(d->config.residual_scale);
     TRY(ops_ctx_create(args->threads, &d->ctx), err);
 
     st = ST_NOMEM;
@@ -103,7 +106,11 @@ enum status decoder_create(const struct decoder_args *args, struct decoder **out
     if (d->pages == NULL)
         goto err;
     lay_out(d, d->pages);
-    rope_table_fill(d->rope, d->context, d->config.E, d->config.rope_base);
+    rope_table_fill(d->rope, d->context, d->config.E, &d->config.rope);
+    if (d->config.rope_window.base > 0)
+        rope_table_fill(d->rope_window, d->context, d->config.E, &d->config.rope_window);
+    else
+        d->rope_window = d->rope;
     *out_decoder = d;
     return ST_OK;
 err:
@@ -125,10 +132,12 @@ void decoder_destroy(struct decoder *d)
 static void embed_row(void *arg, int t, int thread)
 {
     struct decoder *d = arg;
+    float *x = d->x + (size_t)t * (size_t)d->config.D;
 
     (void)thread;
-    ops_matrix_get_row(&d->weights->embed, d->batch.tokens[t],
-                       d->x + (size_t)t * (size_t)d->config.D);
+    ops_matrix_get_row(&d->weights->embed, d->batch.tokens[t], x);
+    for (int i = 0; d->embed_scale != 1.0f && i < d->config.D; i++)
+        x[i] *= d->embed_scale;
 }
 
 enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
@@ -157,8 +166,33 @@ enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
     return ST_OK;
 }
 
+enum status decoder_add(struct decoder *d)
+{
+    const int64_t n = (int64_t)d->batch.T * d->config.D;
+
+    if (d->residual_scale != 1.0f)
+        return d->ops->add_scaled(d->ctx, d->x, d->y, n, d->residual_scale);
+    return d->ops->add(d->ctx, d->x, d->y, n);
+}
+
+static enum status norm_q_k(struct decoder *d, const struct layer_weights *w, int ld)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const bool all = c->qk_norm == QK_NORM_ALL; /* as if they were one head */
+    const int T = d->batch.T, H = c->H, K = c->K, E = c->E;
+
+    TRY(d->ops->rmsnorm_heads(d->ctx, d->qkv, ld, w->q_norm, T, all ? 1 : H, all ? H * E : E,
+                              c->eps),
+        err);
+    st = d->ops->rmsnorm_heads(d->ctx, d->qkv + H * E, ld, w->k_norm, T, all ? 1 : K,
+                               all ? K * E : E, c->eps);
+err:
+    return st;
+}
+
 /* Keys and values of the new tokens, into their blocks. */
-static enum status layer_kv(struct decoder *d, const struct layer_weights *w,
+static enum status layer_kv(struct decoder *d, const struct layer_weights *w, unsigned traits,
                             const struct ops_kv *kv)
 {
     enum status st;
@@ -166,59 +200,47 @@ static enum status layer_kv(struct decoder *d, const struct layer_weights *w,
     const struct ops *ops = d->ops;
     const int T = d->batch.T, H = c->H, K = c->K, E = c->E;
     const int ld = (H + 2 * K) * E; /* a row of qkv: H query, K key, K value heads */
+    const float *in = d->x, *table = (traits & LAYER_WINDOW) != 0 ? d->rope_window : d->rope;
 
-    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->attn_norm, T, c->D, c->eps), err);
-    TRY(ops->matmul(d->ctx, d->qkv, ld, d->y, c->D, &w->qkv, T), err);
-    if (c->attention_bias)
+    if (w->attn_norm != NULL) {
+        TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->attn_norm, T, c->D, c->eps), err);
+        in = d->y;
+    }
+    TRY(ops->matmul(d->ctx, d->qkv, ld, in, c->D, &w->qkv, T), err);
+    if (c->qkv_bias)
         TRY(ops->add_row(d->ctx, d->qkv, w->qkv_bias, T, ld), err);
-    TRY(ops->rope(d->ctx, d->qkv, ld, d->pos, d->rope, T, H + K, E), err);
+    if (c->qk_norm != QK_NORM_NONE)
+        TRY(norm_q_k(d, w, ld), err);
+    if ((traits & LAYER_NO_ROPE) == 0)
+        TRY(ops->rope(d->ctx, d->qkv, ld, d->pos, table, T, H + K, E), err);
     st = ops->kv_store(d->ctx, kv, d->batch.seqs, d->batch.B, d->qkv + H * E, d->qkv + (H + K) * E,
                        ld);
 err:
     return st;
 }
 
-static enum status layer_attend(struct decoder *d, const struct layer_weights *w,
+static enum status layer_attend(struct decoder *d, const struct layer_weights *w, unsigned traits,
                                 const struct ops_kv *kv)
 {
     enum status st;
     const struct model_config *c = &d->config;
     const struct ops *ops = d->ops;
     const int T = d->batch.T, D = c->D, H = c->H, E = c->E;
-    const float scale = (float)(1.0 / sqrt((double)E));
+    const struct ops_attention how = {
+        .scale = (float)(c->attn_scale > 0 ? c->attn_scale : 1.0 / sqrt((double)E)),
+        .softcap = (float)c->attn_softcap,
+        .window = (traits & LAYER_WINDOW) != 0 ? c->window : 0,
+    };
 
     TRY(ops->attention(d->ctx, d->attn, d->qkv, (H + 2 * c->K) * E, H, kv, d->batch.seqs,
-                       d->batch.B, scale),
+                       d->batch.B, &how),
         err);
     TRY(ops->matmul(d->ctx, d->y, D, d->attn, H * E, &w->o, T), err);
-    if (c->attention_bias)
+    if (c->o_bias)
         TRY(ops->add_row(d->ctx, d->y, w->o_bias, T, D), err);
-    st = ops->add(d->ctx, d->x, d->y, (int64_t)T * D);
-err:
-    return st;
-}
-
-static enum status layer_gate(struct decoder *d, const struct layer_weights *w)
-{
-    enum status st;
-    const struct model_config *c = &d->config;
-    const struct ops *ops = d->ops;
-    const int T = d->batch.T, F = c->F;
-
-    TRY(ops->rmsnorm(d->ctx, d->y, d->x, w->ffn_norm, T, c->D, c->eps), err);
-    TRY(ops->matmul(d->ctx, d->gate_up, 2 * F, d->y, c->D, &w->gate_up, T), err);
-    st = ops->silu_mul(d->ctx, d->hidden, d->gate_up, T, F);
-err:
-    return st;
-}
-
-static enum status layer_down(struct decoder *d, const struct layer_weights *w)
-{
-    enum status st;
-    const int T = d->batch.T, D = d->config.D;
-
-    TRY(d->ops->matmul(d->ctx, d->y, D, d->hidden, d->config.F, &w->down, T), err);
-    st = d->ops->add(d->ctx, d->x, d->y, (int64_t)T * D);
+    if (w->attn_post_norm != NULL)
+        TRY(ops->rmsnorm(d->ctx, d->y, d->y, w->attn_post_norm, T, D, c->eps), err);
+    st = decoder_add(d);
 err:
     return st;
 }
@@ -229,22 +251,23 @@ enum status decoder_part(struct decoder *d, int layer, enum decoder_part part,
     enum status st = ST_OK;
     const struct layer_weights *w = &d->weights->layers[layer];
     const struct ops_kv kv = kv_space_layer(space, layer);
+    const unsigned traits = d->config.layers[layer];
 
     assert(layer == d->next_layer && part == d->next_part);
     assert(kv.K == d->config.K && kv.E == d->config.E);
     switch (part) {
     case DECODER_KV:
-        TRY(layer_kv(d, w, &kv), err);
+        TRY(layer_kv(d, w, traits, &kv), err);
         break;
     case DECODER_ATTEND:
-        TRY(layer_attend(d, w, &kv), err);
+        TRY(layer_attend(d, w, traits, &kv), err);
         break;
     case DECODER_GATE:
-        TRY(layer_gate(d, w), err);
+        TRY(decoder_ffn_gate(d, w), err);
         break;
     default:
         assert(part == DECODER_DOWN);
-        TRY(layer_down(d, w), err);
+        TRY(decoder_ffn_down(d, w), err);
         d->next_layer++;
     }
     d->next_part = (enum decoder_part)((part + 1) % DECODER_PARTS);
@@ -280,6 +303,11 @@ enum status decoder_end(struct decoder *d, const float **out_logits, const float
     if (R > 0) {
         TRY(d->ops->rmsnorm(d->ctx, d->y, d->y, d->weights->final_norm, R, c->D, c->eps), err);
         TRY(d->ops->matmul(d->ctx, d->logits, c->V, d->y, c->D, &d->weights->head, R), err);
+        if (c->logit_scale != 0)
+            TRY(d->ops->scale(d->ctx, d->logits, (int64_t)R * c->V, (float)c->logit_scale), err);
+        if (c->final_softcap != 0)
+            TRY(d->ops->softcap(d->ctx, d->logits, (int64_t)R * c->V, (float)c->final_softcap),
+                err);
         TRY(d->ops->softmax_stats(d->ctx, d->logits, R, c->V, d->max, d->logsum), err);
     }
     *out_logits = d->logits;

@@ -123,4 +123,6 @@ void model_source_row(const struct model_source *source, enum weight_id id, int 
     model_source_part(source, id, layer, row, 0, view->n_cols, out);
     if (source->permuted && (id == WEIGHT_Q_BIAS || id == WEIGHT_K_BIAS))
         unpermute(out, view->n_cols, source->config.E);
+    for (int64_t i = 0; source->norms_less_one && weight_is_norm(id) && i < view->n_cols; i++)
+        out[i] += 1.0f;
 }

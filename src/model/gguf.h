@@ -37,6 +37,7 @@ struct gguf {
     const char *origin; /* file name for messages; borrowed */
     const uint8_t *data;
     size_t n_bytes, at; /* at: how far it has been read */
+    const char *arch;   /* general.architecture, before the dot of the family's keys; static */
     uint32_t version;
     uint64_t n_tensors;
     struct arena *arena; /* borrowed */
@@ -67,6 +68,11 @@ enum status gguf_get_double(struct gguf *gguf, const char *key, double *out);
 enum status gguf_get_bool(struct gguf *gguf, const char *key, bool *out);
 /* A view without a NUL at its end. */
 enum status gguf_get_string(struct gguf *gguf, const char *key, struct text_span *out);
+/* gguf_read_hparams - the family and its hyper-parameters; what no key says (biases, whether the
+ * head is tied) is left to the tensors, V is -1 where it is that of the vocabulary
+ * (gguf_hparams.c). Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
+enum status gguf_read_hparams(struct gguf *gguf, const struct model_family **out_family,
+                              struct model_config *out_config);
 /* gguf_get_strings - an array of strings as views in arena.  Also ST_NOMEM; ST_FORMAT if there are
  * more than max. */
 enum status gguf_get_strings(struct gguf *gguf, const char *key, int max,

@@ -43,15 +43,15 @@ err:
 
 enum { TAIL_BYTES = 20 }; /* of "-00001-of-00003.gguf" */
 
-static void put_tail(char out[TAIL_BYTES + 12], int no, int count)
+static void put_tail(char out[TAIL_BYTES + 13], int no, int count)
 {
-    snprintf(out, TAIL_BYTES + 12, "-%05d-of-%05d.gguf", no + 1, count);
+    snprintf(out, TAIL_BYTES + 13, "-%05d-of-%05d.gguf", no + 1, count);
 }
 
 /* The name of part `no`, in arena; NULL: no memory. */
 static char *part_path(struct arena *arena, const char *first, int no, int count)
 {
-    char tail[TAIL_BYTES + 12];
+    char tail[TAIL_BYTES + 13];
     const size_t n = strlen(first);
     char *path = arena_copy(arena, first, n);
 
@@ -64,7 +64,7 @@ static char *part_path(struct arena *arena, const char *first, int no, int count
 /* The first part must be called so that the names of the others follow. */
 static enum status check_first(const struct gguf *g, const struct split *split)
 {
-    char wanted[TAIL_BYTES + 12];
+    char wanted[TAIL_BYTES + 13];
     const size_t n = strlen(g->origin);
 
     put_tail(wanted, 0, split->count);

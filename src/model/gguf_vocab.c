@@ -188,9 +188,9 @@ static enum status read_tokens(struct gguf *g, struct model_config *c, struct vo
     if (c->V < 0)
         c->V = vocab->n_tokens;
     if (vocab->n_tokens > c->V) {
-        log_error("%s: key tokenizer.ggml.tokens has %d tokens where llama.vocab_size is %d; the "
-                  "file was badly converted, get another",
-                  g->origin, vocab->n_tokens, c->V);
+        log_error("%s: key tokenizer.ggml.tokens has %d tokens where %s.vocab_size is %d; the file "
+                  "was badly converted, get another",
+                  g->origin, vocab->n_tokens, g->arch, c->V);
         return ST_FORMAT;
     }
     TRY(read_kinds(g, vocab), err);

@@ -2,374 +2,125 @@
  * hf_config.c - hyper-parameters from the texts of a Hugging Face directory: config.json as
  * transformers 4 and 5 write it, and generation_config.json for the ids that end an answer.
  *
- * Absent keys take the defaults of the family's configuration class.  Each key is understood,
- * known not to change what the model computes, known to change nothing at its usual value, or
- * refused by name.
+ * Absent keys take the defaults of the family's configuration class.  Which keys may be there at
+ * all is in hf_keys.c.
  */
+#include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "model/source.h"
+#include "model/hf_config.h"
 
-struct reader {
-    const char *origin; /* file name for messages */
-    const json_t *root; /* borrowed */
+/* ---- defaults of the configuration classes ---------------------------------------------------- */
+
+struct defaults {
+    int V, D, F, L, H, K, E, context; /* K = 0: H.  E = 0: D / H */
+    double eps, base;
+    bool tied;
+    int bos, eos; /* -1: none */
+    int window;   /* 0: none */
+    int X, n_used_experts;
 };
 
-/* ---- values --------------------------------------------------------------------------------- */
-
-static enum status bad_value(const struct reader *r, const char *key, const char *wanted)
-{
-    log_error("%s: key %s must be %s; correct it or get the file again", r->origin, key, wanted);
-    return ST_FORMAT;
-}
-
-static enum status unsupported(const struct reader *r, const char *key, const json_t *value)
-{
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-
-    log_error("%s: key %s = %.80s changes what the model computes and is not supported in this "
-              "version",
-              r->origin, key, text != NULL ? text : "?");
-    free(text); /* jansson allocates with malloc */
-    return ST_UNSUPPORTED;
-}
-
-/* An id or list of ids below V; null is none. */
-static enum status read_ids(const struct reader *r, const char *key, const json_t *value, int V,
-                            int max, int *ids, int *out_n)
-{
-    const bool is_list = json_is_array(value);
-    const size_t n = json_is_null(value) ? 0 : is_list ? json_array_size(value) : 1;
-    char wanted[96];
-    int n_ids = 0;
-
-    snprintf(wanted, sizeof wanted, "a token id below vocab_size, %d%s", V,
-             max > 1 ? ", or a list of at most 16" : "");
-    if (n > (size_t)max || (is_list && max == 1))
-        return bad_value(r, key, wanted);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *id = is_list ? json_array_get(value, i) : value;
-        bool seen = false;
-
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= V)
-            return bad_value(r, key, wanted);
-        for (int j = 0; j < n_ids; j++)
-            seen = seen || ids[j] == json_integer_value(id);
-        if (!seen)
-            ids[n_ids++] = (int)json_integer_value(id);
-    }
-    *out_n = n_ids;
-    return ST_OK;
-}
-
-/* ---- the keys of config.json ---------------------------------------------------------------- */
-
-/* What is made of a key's value. */
-enum rule {
-    READ,    /* read below */
-    IGNORED, /* says nothing about inference */
-    FALSE,   /* false or null */
-    EMPTY,   /* null, or an empty list or object */
-    ONE,     /* 1 or null */
-    SILU     /* "silu", or "swish", which is the same */
+static const struct defaults defaults[FAMILY_COUNT] = {
+    [FAMILY_LLAMA] = {32000, 4096, 11008, 32, 32, 0, 0, 2048, 1e-6, 1e4, false, 1, 2, 0, 0, 0},
+    [FAMILY_MISTRAL] = {32000, 4096, 14336, 32, 32, 8, 0, 131072, 1e-6, 1e4, false, 1, 2, 4096, 0,
+                        0},
+    [FAMILY_QWEN2] = {151936, 4096, 22016, 32, 32, 32, 0, 32768, 1e-6, 1e4, false, -1, -1, 4096, 0,
+                      0},
+    [FAMILY_QWEN3] = {151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, 1e4, false, -1, -1, 4096,
+                      0, 0},
+    [FAMILY_GEMMA2] = {256000, 2304, 9216, 26, 8, 4, 256, 8192, 1e-6, 1e4, true, 2, 1, 4096, 0, 0},
+    [FAMILY_GEMMA3] = {262208, 2304, 9216, 26, 8, 4, 256, 131072, 1e-6, 1e6, true, 2, 1, 4096, 0,
+                       0},
+    [FAMILY_SMOLLM3] = {128256, 2048, 11008, 36, 16, 4, 0, 32768, 1e-6, 2e6, true, 128000, 128001,
+                        0, 0, 0},
+    [FAMILY_PHI3] = {32064, 3072, 8192, 32, 32, 0, 0, 4096, 1e-5, 1e4, false, 1, 32000, 0, 0, 0},
+    [FAMILY_OLMO2] = {50304, 4096, 11008, 32, 32, 0, 0, 2048, 1e-5, 1e4, false, -1, 50279, 0, 0, 0},
+    [FAMILY_GRANITE] = {32000, 4096, 11008, 32, 32, 0, 0, 2048, 1e-6, 1e4, false, 1, 2, 0, 0, 0},
+    [FAMILY_MIXTRAL] = {32000, 4096, 14336, 32, 32, 8, 0, 131072, 1e-5, 1e6, false, 1, 2, 0, 8, 2},
+    [FAMILY_QWEN3MOE] = {151936, 2048, 768, 24, 32, 4, 0, 32768, 1e-6, 1e4, false, -1, -1, 4096,
+                         128, 8},
+    [FAMILY_OLMOE] = {50304, 2048, 2048, 16, 16, 0, 0, 4096, 1e-5, 1e4, false, -1, 50279, 0, 64, 8},
 };
 
-static const struct {
-    const char *key;
-    enum rule rule;
-} rules[] = {
-    {"model_type", READ},
-    {"architectures", READ},
-    {"vocab_size", READ},
-    {"hidden_size", READ},
-    {"intermediate_size", READ},
-    {"num_hidden_layers", READ},
-    {"num_attention_heads", READ},
-    {"num_key_value_heads", READ},
-    {"head_dim", READ},
-    {"max_position_embeddings", READ},
-    {"rms_norm_eps", READ},
-    {"rope_theta", READ},
-    {"rope_scaling", READ},
-    {"rope_parameters", READ},
-    {"tie_word_embeddings", READ},
-    {"bos_token_id", READ},
-    {"eos_token_id", READ},
-    {"layer_types", READ},
-    {"attention_bias", READ},
-    {"hidden_act", SILU},
-    {"mlp_bias", FALSE},
-    {"rope_interleaved", FALSE},
-    {"is_encoder_decoder", FALSE},
-    {"is_decoder", FALSE},
-    {"add_cross_attention", FALSE},
-    {"cross_attention_hidden_size", FALSE},
-    {"use_sliding_window", FALSE},
-    {"sliding_window", FALSE},
-    {"use_qk_norm", FALSE},
-    {"quantization_config", READ}, /* by hf_quant.c */
-    {"compression_config", EMPTY},
-    {"per_layer_config", EMPTY},
-    {"auto_map", EMPTY},
-    {"pruned_heads", EMPTY},
-    {"pretraining_tp", ONE},
-    {"partial_rotary_factor", ONE},
-    /* of storage, training, other libraries, and texts for people */
-    {"dtype", IGNORED},
-    {"torch_dtype", IGNORED},
-    {"transformers_version", IGNORED},
-    {"transformers.js_config", IGNORED},
-    {"is_llama_config", IGNORED},
-    {"unsloth_version", IGNORED},
-    {"unsloth_fixed", IGNORED},
-    {"name_or_path", IGNORED},
-    {"attn_implementation", IGNORED},
-    {"initializer_range", IGNORED},
-    {"attention_dropout", IGNORED},
-    {"use_cache", IGNORED},
-    {"gradient_checkpointing", IGNORED},
-    {"chunk_size_feed_forward", IGNORED},
-    {"return_dict", IGNORED},
-    {"output_attentions", IGNORED},
-    {"output_hidden_states", IGNORED},
-    {"torchscript", IGNORED},
-    {"use_bfloat16", IGNORED},
-    {"tf_legacy_loss", IGNORED},
-    {"tie_encoder_decoder", IGNORED},
-    {"tokenizer_class", IGNORED},
-    {"prefix", IGNORED},
-    {"task_specific_params", IGNORED},
-    {"finetuning_task", IGNORED},
-    {"problem_type", IGNORED},
-    {"id2label", IGNORED},
-    {"label2id", IGNORED},
-    {"num_labels", IGNORED},
-    {"pad_token_id", IGNORED},
-    {"sep_token_id", IGNORED},
-    {"decoder_start_token_id", IGNORED},
-    /* advice for sampling, which the job decides */
-    {"bad_words_ids", IGNORED},
-    {"begin_suppress_tokens", IGNORED},
-    {"diversity_penalty", IGNORED},
-    {"do_sample", IGNORED},
-    {"early_stopping", IGNORED},
-    {"encoder_no_repeat_ngram_size", IGNORED},
-    {"exponential_decay_length_penalty", IGNORED},
-    {"forced_bos_token_id", IGNORED},
-    {"forced_eos_token_id", IGNORED},
-    {"length_penalty", IGNORED},
-    {"max_length", IGNORED},
-    {"min_length", IGNORED},
-    {"no_repeat_ngram_size", IGNORED},
-    {"num_beam_groups", IGNORED},
-    {"num_beams", IGNORED},
-    {"num_return_sequences", IGNORED},
-    {"output_scores", IGNORED},
-    {"remove_invalid_values", IGNORED},
-    {"repetition_penalty", IGNORED},
-    {"return_dict_in_generate", IGNORED},
-    {"suppress_tokens", IGNORED},
-    {"temperature", IGNORED},
-    {"top_k", IGNORED},
-    {"top_p", IGNORED},
-    {"typical_p", IGNORED},
-};
-
-static bool follows(enum rule rule, const json_t *value)
+static bool is_family(const struct reader *r, enum family_id id)
 {
-    switch (rule) {
-    case READ:
-    case IGNORED:
-        return true;
-    case FALSE:
-        return json_is_null(value) || json_is_false(value);
-    case EMPTY:
-        return json_is_null(value) || (json_is_object(value) && json_object_size(value) == 0) ||
-               (json_is_array(value) && json_array_size(value) == 0);
-    case ONE:
-        return json_is_null(value) || (json_is_number(value) && json_number_value(value) == 1.0);
-    case SILU:
-        return json_is_string(value) && (strcmp(json_string_value(value), "silu") == 0 ||
-                                         strcmp(json_string_value(value), "swish") == 0);
-    }
-    return false;
+    return r->family == family_of_id(id);
 }
 
-static enum status check_keys(const struct reader *r)
-{
-    const char *key;
-    json_t *value;
+/* ---- family and sizes ------------------------------------------------------------------------- */
 
-    json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
-    {
-        size_t i = 0;
-
-        if (key[0] == '_') /* the library's own notes, such as _name_or_path */
-            continue;
-        while (i < sizeof rules / sizeof rules[0] && strcmp(rules[i].key, key) != 0)
-            i++;
-        if (i == sizeof rules / sizeof rules[0]) {
-            log_error("%s: key %.80s is not known to this version and may change what the model "
-                      "computes; if you are sure that it does not, remove it",
-                      r->origin, key);
-            return ST_UNSUPPORTED;
-        }
-        if (!follows(rules[i].rule, value))
-            return unsupported(r, key, value);
-    }
-    return ST_OK;
-}
-
-static enum status check_family(const struct reader *r)
+static enum status read_family(struct reader *r)
 {
     const json_t *type = json_object_get(r->root, "model_type");
     const json_t *classes = json_object_get(r->root, "architectures");
+    char known[256];
 
     if (!json_is_string(type))
-        return bad_value(r, "model_type", "the name of a family");
-    if (strcmp(json_string_value(type), "llama") != 0) {
-        log_error("%s: key model_type: family %.64s is not supported; this version has: llama",
-                  r->origin, json_string_value(type));
+        return hf_bad_value(r, "model_type", "the name of a family");
+    r->family = family_of_hf_type(json_string_value(type));
+    if (r->family == NULL) {
+        log_error("%s: key model_type: family %.64s is not supported; this version has: %s",
+                  r->origin, json_string_value(type), families_put(false, known, sizeof known));
         return ST_UNSUPPORTED;
     }
     if (classes == NULL || json_is_null(classes))
         return ST_OK;
     const char *class = json_string_value(json_array_get(classes, 0));
     if (json_array_size(classes) != 1 || class == NULL)
-        return bad_value(r, "architectures", "a list of one name");
-    if (strcmp(class, "LlamaForCausalLM") != 0) {
-        log_error("%s: key architectures: %.64s is not supported; this version has: "
-                  "LlamaForCausalLM",
-                  r->origin, class);
+        return hf_bad_value(r, "architectures", "a list of one name");
+    if (strcmp(class, r->family->hf_class) != 0) {
+        log_error("%s: key architectures: %.64s is not supported; of this family this version has: "
+                  "%s",
+                  r->origin, class, r->family->hf_class);
         return ST_UNSUPPORTED;
     }
     return ST_OK;
 }
 
-/* Every layer sees all earlier tokens. */
-static enum status check_layer_types(const struct reader *r)
-{
-    const json_t *types = json_object_get(r->root, "layer_types");
-
-    if (types == NULL || json_is_null(types))
-        return ST_OK;
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-
-        if (type == NULL || strcmp(type, "full_attention") != 0)
-            return unsupported(r, "layer_types", json_array_get(types, i));
-    }
-    return json_is_array(types) ? ST_OK : bad_value(r, "layer_types", "a list");
-}
-
-/* ---- RoPE ----------------------------------------------------------------------------------- */
-
-static enum status read_base(const struct reader *r, const char *key, const json_t *value,
-                             double *base)
-{
-    if (value == NULL)
-        return ST_OK;
-    if (!json_is_number(value))
-        return bad_value(r, key, "a number");
-    *base = json_number_value(value);
-    return ST_OK;
-}
-
-/* rope_parameters (transformers 5) or rope_scaling (4): only the default kind. */
-static enum status read_rope_object(const struct reader *r, const char *name, const json_t *rope,
-                                    double *base)
-{
-    const char *key;
-    json_t *value;
-    enum status st = ST_OK;
-
-    if (!json_is_object(rope))
-        return bad_value(r, name, "an object");
-    json_object_foreach((json_t *)(uintptr_t)rope, key, value)
-    {
-        char full[160];
-
-        snprintf(full, sizeof full, "%s.%.80s", name, key);
-        if (strcmp(key, "rope_theta") == 0) {
-            TRY(read_base(r, full, value, base), err);
-        } else if (strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0) {
-            const char *type = json_string_value(value);
-
-            if (type == NULL || strcmp(type, "default") != 0)
-                return unsupported(r, full, value);
-        } else if (strcmp(key, "partial_rotary_factor") != 0 || !follows(ONE, value)) {
-            return unsupported(r, full, value);
-        }
-    }
-err:
-    return st;
-}
-
-static bool is_given(const json_t *value)
-{
-    return value != NULL && !follows(EMPTY, value);
-}
-
-static enum status read_rope(const struct reader *r, double *out_base)
-{
-    const json_t *scaling = json_object_get(r->root, "rope_scaling");
-    const json_t *parameters = json_object_get(r->root, "rope_parameters");
-    double base = 10000.0;
-    enum status st;
-
-    if (is_given(scaling) && is_given(parameters) && !json_equal(scaling, parameters)) {
-        log_error("%s: keys rope_scaling and rope_parameters contradict each other; remove one",
-                  r->origin);
-        return ST_FORMAT;
-    }
-    /* rope_theta inside an object goes before the one beside it. */
-    TRY(read_base(r, "rope_theta", json_object_get(r->root, "rope_theta"), &base), err);
-    if (is_given(scaling))
-        TRY(read_rope_object(r, "rope_scaling", scaling, &base), err);
-    if (is_given(parameters))
-        TRY(read_rope_object(r, "rope_parameters", parameters, &base), err);
-    *out_base = base;
-err:
-    return st;
-}
-
-/* ---- config.json ---------------------------------------------------------------------------- */
-
 #define FIELD(f) offsetof(struct model_config, f)
+#define DEFAULT(f) offsetof(struct defaults, f)
 static const struct {
     const char *key;
-    size_t field;
-    int dflt;
-    bool may_be_null; /* which then means the default */
+    size_t field, dflt;
+    bool may_be_null; /* which then means 0, to be filled in from others */
+    int families;     /* 0: all */
 } int_keys[] = {
-    {"vocab_size", FIELD(V), 32000, false},
-    {"hidden_size", FIELD(D), 4096, false},
-    {"intermediate_size", FIELD(F), 11008, false},
-    {"num_hidden_layers", FIELD(L), 32, false},
-    {"num_attention_heads", FIELD(H), 32, false},
-    {"num_key_value_heads", FIELD(K), 0, true}, /* as many as query heads */
-    {"head_dim", FIELD(E), 0, true},            /* width over query heads */
-    {"max_position_embeddings", FIELD(context), 2048, false},
+    {"vocab_size", FIELD(V), DEFAULT(V), false, 0},
+    {"hidden_size", FIELD(D), DEFAULT(D), false, 0},
+    {"intermediate_size", FIELD(F), DEFAULT(F), false, ~(1 << FAMILY_QWEN3MOE)},
+    {"moe_intermediate_size", FIELD(F), DEFAULT(F), false, 1 << FAMILY_QWEN3MOE},
+    {"num_hidden_layers", FIELD(L), DEFAULT(L), false, 0},
+    {"num_attention_heads", FIELD(H), DEFAULT(H), false, 0},
+    {"num_key_value_heads", FIELD(K), DEFAULT(K), true, 0},
+    {"head_dim", FIELD(E), DEFAULT(E), true, 0},
+    {"max_position_embeddings", FIELD(context), DEFAULT(context), false, 0},
+    {"num_experts_per_tok", FIELD(n_used_experts), DEFAULT(n_used_experts), false, 0},
 };
 #undef FIELD
+#undef DEFAULT
 
-static enum status read_ints(const struct reader *r, struct model_config *c)
+static enum status read_ints(const struct reader *r, const struct defaults *dflt,
+                             struct model_config *c)
 {
+    enum status st = ST_OK;
+
     for (size_t i = 0; i < sizeof int_keys / sizeof int_keys[0]; i++) {
         int *field = (int *)(void *)((char *)c + int_keys[i].field);
-        const json_t *value = json_object_get(r->root, int_keys[i].key);
 
-        *field = int_keys[i].dflt;
-        if (value == NULL || (json_is_null(value) && int_keys[i].may_be_null))
+        if (int_keys[i].families != 0 && (int_keys[i].families & (int)family_mask(r->family)) == 0)
             continue;
-        if (!json_is_integer(value) || json_integer_value(value) < 1 ||
-            json_integer_value(value) > INT_MAX)
-            return bad_value(r, int_keys[i].key, "a positive whole number");
-        *field = (int)json_integer_value(value);
+        *field = *(const int *)(const void *)((const char *)dflt + int_keys[i].dflt);
+        if (int_keys[i].may_be_null && json_is_null(json_object_get(r->root, int_keys[i].key)))
+            *field = 0;
+        TRY(hf_get_int(r, int_keys[i].key, int_keys[i].may_be_null, field), err);
     }
+    c->X = dflt->X; /* the one key is the other's alias */
+    TRY(hf_get_int(r, "num_experts", false, &c->X), err);
+    TRY(hf_get_int(r, "num_local_experts", false, &c->X), err);
     if (c->K == 0)
         c->K = c->H;
     if (c->E == 0 && c->D % c->H != 0) {
@@ -380,59 +131,212 @@ static enum status read_ints(const struct reader *r, struct model_config *c)
     }
     if (c->E == 0)
         c->E = c->D / c->H;
+    TRY(source_check_layers(c->L, r->origin), err); /* before lists of layers are read */
+err:
+    return st;
+}
+
+/* ---- layers ----------------------------------------------------------------------------------- */
+
+/* smollm3: layers without RoPE, one of `interval` or as a list of 0 (without) and 1. */
+static enum status read_no_rope(const struct reader *r, struct model_config *c)
+{
+    const json_t *list = json_object_get(r->root, "no_rope_layers");
+    int interval = r->family->no_rope_period;
+    enum status st;
+
+    TRY(hf_get_int(r, "no_rope_layer_interval", true, &interval), err);
+    if (list == NULL || json_is_null(list)) {
+        family_set_no_rope(c, interval);
+        return ST_OK;
+    }
+    if (json_array_size(list) != (size_t)c->L)
+        return hf_bad_value(r, "no_rope_layers", "a list of 0 and 1, one for each layer");
+    for (int l = 0; l < c->L; l++) {
+        const json_t *value = json_array_get(list, (size_t)l);
+
+        if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+            json_integer_value(value) > 1)
+            return hf_bad_value(r, "no_rope_layers", "a list of 0 and 1, one for each layer");
+        if (json_integer_value(value) == 0)
+            c->layers[l] |= LAYER_NO_ROPE;
+    }
+err:
+    return st;
+}
+
+/* layer_types, where it is given: LAYER_WINDOW in those layers and no others. */
+static enum status read_layer_types(const struct reader *r, struct model_config *c)
+{
+    const json_t *types = json_object_get(r->root, "layer_types");
+
+    if (types == NULL || json_is_null(types))
+        return ST_OK;
+    if (!json_is_array(types))
+        return hf_bad_value(r, "layer_types", "a list");
+    /* A family whose class does not look at the list must agree with it. */
+    const bool by_list =
+        r->family->window_layers != WINDOW_NOWHERE && r->family->window_layers != WINDOW_EVERYWHERE;
+    for (size_t l = 0; l < json_array_size(types); l++) {
+        const char *type = json_string_value(json_array_get(types, l));
+        const bool windowed = type != NULL && strcmp(type, "sliding_attention") == 0;
+
+        if (type == NULL || (!windowed && strcmp(type, "full_attention") != 0))
+            return hf_unsupported(r, "layer_types", json_array_get(types, l));
+        if (l >= (size_t)c->L)
+            continue; /* counted below */
+        if (!by_list && windowed != ((c->layers[l] & LAYER_WINDOW) != 0))
+            return hf_unsupported(r, "layer_types", json_array_get(types, l));
+        c->layers[l] &= (uint8_t)~LAYER_WINDOW;
+        if (windowed)
+            c->layers[l] |= LAYER_WINDOW;
+    }
+    if (by_list && json_array_size(types) != (size_t)c->L)
+        return hf_bad_value(r, "layer_types", "a list with a type for each layer");
     return ST_OK;
 }
 
-static enum status read_rest(const struct reader *r, struct model_config *c)
+static enum status read_windows(const struct reader *r, const struct defaults *dflt,
+                                struct model_config *c)
 {
-    const json_t *eps = json_object_get(r->root, "rms_norm_eps");
-    const json_t *tied = json_object_get(r->root, "tie_word_embeddings");
-    const json_t *bias = json_object_get(r->root, "attention_bias");
+    const bool has_switch = is_family(r, FAMILY_QWEN2) || is_family(r, FAMILY_QWEN3) ||
+                            is_family(r, FAMILY_QWEN3MOE) || is_family(r, FAMILY_SMOLLM3);
+    const json_t *given = json_object_get(r->root, "sliding_window");
+    int window = json_is_null(given) ? 0 : dflt->window;
+    double max_window_layers = 28;
+    bool used = !has_switch;
+    struct model_family family = *r->family;
+    enum status st;
+
+    if (r->family->window_layers != WINDOW_NOWHERE && !is_family(r, FAMILY_LLAMA))
+        TRY(hf_get_int(r, "sliding_window", true, &window), err);
+    TRY(hf_get_bool(r, "use_sliding_window", true, &used), err);
+    TRY(hf_get_int(r, "sliding_window_pattern", true, &family.window_period), err);
+    TRY(hf_get_number(r, "max_window_layers", true, &max_window_layers), err);
+    if (!(max_window_layers >= 0 && max_window_layers <= INT_MAX))
+        return hf_bad_value(r, "max_window_layers", "a number of layers");
+    if (used && window > 0)
+        family_set_windows(&family, c, (int)max_window_layers);
+    TRY(read_layer_types(r, c), err);
+    for (int l = 0; l < c->L; l++) {
+        if ((c->layers[l] & LAYER_WINDOW) == 0)
+            continue;
+        if (!used || window == 0)
+            return hf_bad_value(r, "sliding_window",
+                                "a number, and in use, where layer_types has sliding_attention");
+        c->window = window;
+    }
+err:
+    return st;
+}
+
+/* ---- what families differ in -------------------------------------------------------------------- */
+
+static enum status read_gemma(const struct reader *r, struct model_config *c)
+{
+    double scalar = 256;
+    enum status st;
+
+    if (is_family(r, FAMILY_GEMMA2)) {
+        const json_t *attn = json_object_get(r->root, "attn_logit_softcapping");
+
+        c->attn_softcap = json_is_null(attn) ? 0 : 50;
+        TRY(hf_get_number(r, "attn_logit_softcapping", true, &c->attn_softcap), err);
+        c->final_softcap =
+            json_is_null(json_object_get(r->root, "final_logit_softcapping")) ? 0 : 30;
+    }
+    TRY(hf_get_number(r, "final_logit_softcapping", true, &c->final_softcap), err);
+    TRY(hf_get_number(r, "query_pre_attn_scalar", false, &scalar), err);
+    if (!(scalar > 0))
+        return hf_bad_value(r, "query_pre_attn_scalar", "a number above 0");
+    c->attn_scale = 1.0 / sqrt(scalar);
+err:
+    return st;
+}
+
+static enum status read_granite(const struct reader *r, struct model_config *c)
+{
+    double logits_scaling = 1;
+    enum status st;
+
+    c->embed_scale = c->residual_scale = c->attn_scale = 1;
+    TRY(hf_get_number(r, "embedding_multiplier", false, &c->embed_scale), err);
+    TRY(hf_get_number(r, "residual_multiplier", false, &c->residual_scale), err);
+    TRY(hf_get_number(r, "attention_multiplier", false, &c->attn_scale), err);
+    TRY(hf_get_number(r, "logits_scaling", false, &logits_scaling), err);
+    if (!(c->embed_scale > 0 && c->residual_scale > 0 && c->attn_scale > 0 && logits_scaling > 0)) {
+        log_error("%s: each of the keys embedding_multiplier, residual_multiplier, "
+                  "attention_multiplier and logits_scaling must be above 0; correct it or get the "
+                  "file again",
+                  r->origin);
+        return ST_FORMAT;
+    }
+    c->logit_scale = 1.0 / logits_scaling;
+err:
+    return st;
+}
+
+static enum status read_rest(const struct reader *r, const struct defaults *dflt,
+                             struct model_config *c)
+{
     const json_t *bos = json_object_get(r->root, "bos_token_id");
     const json_t *eos = json_object_get(r->root, "eos_token_id");
+    double eps = dflt->eps;
+    bool bias = false;
     int n_bos = 1;
     enum status st;
 
-    if (eps != NULL && !json_is_number(eps))
-        return bad_value(r, "rms_norm_eps", "a number");
-    if (tied != NULL && !json_is_boolean(tied))
-        return bad_value(r, "tie_word_embeddings", "true or false");
-    if (bias != NULL && !json_is_boolean(bias) && !json_is_null(bias))
-        return bad_value(r, "attention_bias", "true or false");
-    c->eps = eps != NULL ? (float)json_number_value(eps) : 1e-6f;
-    c->tied = json_is_true(tied);
-    c->attention_bias = json_is_true(bias);
-    TRY(read_rope(r, &c->rope_base), err);
+    c->tied = dflt->tied;
+    TRY(hf_get_number(r, "rms_norm_eps", false, &eps), err);
+    TRY(hf_get_bool(r, "tie_word_embeddings", false, &c->tied), err);
+    TRY(hf_get_bool(r, "attention_bias", true, &bias), err);
+    TRY(hf_get_bool(r, "norm_topk_prob", false, &c->normalise_experts), err);
+    c->eps = (float)eps;
+    c->qkv_bias = c->qkv_bias || bias;
+    c->o_bias = bias;
+    TRY(hf_read_rope(r, dflt->base, c), err);
+    TRY(read_no_rope(r, c), err);
+    TRY(read_windows(r, dflt, c), err);
+    if (is_family(r, FAMILY_GEMMA2) || is_family(r, FAMILY_GEMMA3))
+        TRY(read_gemma(r, c), err);
+    if (is_family(r, FAMILY_GRANITE))
+        TRY(read_granite(r, c), err);
+    if (r->family->embed_by_width)
+        c->embed_scale = sqrt((double)c->D);
     /* The class's defaults, which a vocabulary too small for them does not have. */
-    c->bos_id = c->V > 1 ? 1 : -1;
-    c->eos_ids[0] = 2;
-    c->n_eos = c->V > 2;
+    c->bos_id = c->V > dflt->bos ? dflt->bos : -1;
+    c->eos_ids[0] = dflt->eos;
+    c->n_eos = dflt->eos >= 0 && c->V > dflt->eos;
     if (bos != NULL)
-        TRY(read_ids(r, "bos_token_id", bos, c->V, 1, &c->bos_id, &n_bos), err);
+        TRY(hf_get_ids(r, "bos_token_id", bos, c->V, 1, &c->bos_id, &n_bos), err);
     if (eos != NULL)
-        TRY(read_ids(r, "eos_token_id", eos, c->V, MODEL_MAX_EOS, c->eos_ids, &c->n_eos), err);
+        TRY(hf_get_ids(r, "eos_token_id", eos, c->V, MODEL_MAX_EOS, c->eos_ids, &c->n_eos), err);
     if (n_bos == 0)
         c->bos_id = -1;
 err:
     return st;
 }
 
+/* ---- the files ---------------------------------------------------------------------------------- */
+
 enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *origin,
                             struct model_config *config)
 {
-    struct model_config c = {.family = "llama"};
     json_t *root = NULL;
     enum status st;
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
-    const struct reader r = {origin, root};
+    struct reader r = {origin, root, NULL};
     struct hf_quant quant;
-    TRY(check_family(&r), done);
-    TRY(check_keys(&r), done);
+    TRY(read_family(&r), done);
+    assert(r.family != NULL);
+    TRY(hf_check_keys(&r), done);
     TRY(hf_quant_parse(json_object_get(root, "quantization_config"), origin, &quant), done);
-    TRY(check_layer_types(&r), done);
-    TRY(read_ints(&r, &c), done);
-    TRY(read_rest(&r, &c), done);
+    struct model_config c = r.family->common;
+    const struct defaults *dflt = &defaults[r.family - family_of_id(FAMILY_LLAMA)];
+    snprintf(c.family, sizeof c.family, "%s", r.family->name);
+    TRY(read_ints(&r, dflt, &c), done);
+    TRY(read_rest(&r, dflt, &c), done);
     TRY(source_check_config(&c, origin), done);
     *config = c;
 done:
@@ -448,11 +352,11 @@ enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, cons
     enum status st;
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
-    const struct reader r = {origin, root};
+    const struct reader r = {origin, root, NULL};
     const json_t *eos = json_object_get(root, "eos_token_id");
     if (eos == NULL || json_is_null(eos))
         goto done;
-    TRY(read_ids(&r, "eos_token_id", eos, config->V, MODEL_MAX_EOS, ids, &n), done);
+    TRY(hf_get_ids(&r, "eos_token_id", eos, config->V, MODEL_MAX_EOS, ids, &n), done);
     memcpy(config->eos_ids, ids, (size_t)n * sizeof ids[0]);
     config->n_eos = n;
 done:

@@ -70,6 +70,9 @@ static enum status load_configs(struct model_source *source)
         goto done;
     }
     TRY(hf_config_parse(file.data, file.n_bytes, path, &source->config), done);
+    source->family = family_of_name(source->config.family);
+    source->norms_less_one = source->family->hf_less_one;
+    source->layers_key = "num_hidden_layers";
     TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
     TRY(hf_quant_parse(json_object_get(root, "quantization_config"), path, &source->quant), done);
     buf_free(&file);

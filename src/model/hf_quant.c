@@ -5,9 +5,10 @@
  *   quant_method "fp8"                 NAME.weight_scale_inv, one for each block of 128 x 128
  *   quant_method "compressed-tensors"  NAME.weight_scale, one for each row, block or tensor
  *
- * A weight is its 8-bit value times its scale, in float32.  Inputs are not quantised, whatever the
- * configuration says about activations: they keep the precision that the job asks for.  Everything
- * else is refused by name.  Called by hf_config.c, hf_dir.c and bind.c.
+ * Rows of fused projections have their part of the tensor's scales; those of stacked experts have
+ * one more dimension.  A weight is its 8-bit value times its scale, in float32.  Inputs are not
+ * quantised, whatever the configuration says about activations: they keep the precision that the
+ * job asks for.  Everything else is refused by name.  Called by hf_config.c, hf_dir.c and bind.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,11 +152,12 @@ static int64_t ceil_div(int64_t n, int64_t by)
 static bool read_shape(const struct hf_quant *quant, const struct source_tensor *scales,
                        const struct source_tensor *matrix, struct tensor_scales *out)
 {
-    const int64_t n_rows = matrix->dims[0], n_cols = matrix->dims[1];
-    const int64_t rows = scales->n_dims > 0 ? scales->dims[0] : 1;
-    const int64_t cols = scales->n_dims > 1 ? scales->dims[1] : 1;
+    const int lead = matrix->n_dims - 2; /* 1 where experts are stacked: each has scales */
+    const int64_t n_rows = matrix->dims[lead], n_cols = matrix->dims[lead + 1];
+    const int64_t rows = scales->n_dims > lead ? scales->dims[lead] : 1;
+    const int64_t cols = scales->n_dims > lead + 1 ? scales->dims[lead + 1] : 1;
 
-    if (scales->n_dims > 2)
+    if (scales->n_dims > lead + 2 || (lead > 0 && scales->dims[0] != matrix->dims[0]))
         return false;
     out->block_rows = n_rows;
     out->block_cols = n_cols;
@@ -164,7 +166,7 @@ static bool read_shape(const struct hf_quant *quant, const struct source_tensor 
         out->block_rows = quant->block_rows;
         out->block_cols = quant->block_cols;
         out->n_across = ceil_div(n_cols, quant->block_cols);
-        return scales->n_dims == 2 && rows == ceil_div(n_rows, quant->block_rows) &&
+        return scales->n_dims == lead + 2 && rows == ceil_div(n_rows, quant->block_rows) &&
                cols == out->n_across;
     }
     if (rows == n_rows)
@@ -173,17 +175,16 @@ static bool read_shape(const struct hf_quant *quant, const struct source_tensor 
 }
 
 enum status source_bind_scales(struct model_source *source, const struct tensor_list *list,
-                               const struct source_tensor *tensor, int64_t first_row,
-                               struct tensor_view *view)
+                               const struct source_tensor *tensor, struct tensor_view *view)
 {
     const struct hf_quant *quant = &source->quant;
     char name[TENSOR_MAX_NAME + 16];
 
     if (tensor->type != TENSOR_F8_E4M3 || quant->suffix == NULL)
         return ST_OK;
-    if (tensor->n_dims != 2) {
+    if (tensor->n_dims != 2 && tensor->n_dims != 3) {
         log_error("%s: tensor %s of 8-bit floats has %d dimensions; this version has scales for "
-                  "matrices only",
+                  "matrices and stacks of them",
                   tensor->origin, tensor->name, tensor->n_dims);
         return ST_UNSUPPORTED;
     }
@@ -199,8 +200,7 @@ enum status source_bind_scales(struct model_source *source, const struct tensor_
     struct tensor_scales *scales = arena_alloc(source->arena, sizeof *scales);
     if (scales == NULL)
         return ST_NOMEM;
-    *scales = (struct tensor_scales){
-        .type = t->type, .data = t->data, .n_bytes = t->n_bytes, .first_row = first_row};
+    *scales = (struct tensor_scales){.type = t->type};
     if (!read_shape(quant, t, tensor, scales) ||
         (t->type != TENSOR_F32 && t->type != TENSOR_BF16 && t->type != TENSOR_F16)) {
         log_error(
@@ -208,9 +208,15 @@ enum status source_bind_scales(struct model_source *source, const struct tensor_
             "[%lld, %lld] as quantization_config describes them; get both from one place",
             t->origin, t->name, tensor_type_name(t->type), t->n_dims,
             (long long)(t->n_dims > 0 ? t->dims[t->n_dims - 1] : 1), tensor->name,
-            (long long)tensor->dims[0], (long long)tensor->dims[1]);
+            (long long)tensor->dims[tensor->n_dims - 2],
+            (long long)tensor->dims[tensor->n_dims - 1]);
         return ST_FORMAT;
     }
+    const int64_t n_stacked = tensor->n_dims == 3 ? tensor->dims[0] : 1;
+    const int64_t n_rows = view->tensor_rows / n_stacked; /* of the matrix that view is in */
+    scales->n_bytes = t->n_bytes / (size_t)n_stacked;
+    scales->data = t->data + (size_t)(view->first_row / n_rows) * scales->n_bytes;
+    scales->first_row = view->first_row % n_rows;
     t->bound = true;
     view->scales = scales;
     return ST_OK;

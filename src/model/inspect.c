@@ -11,22 +11,27 @@ enum tensor_class {
     CLASS_HEAD,
     CLASS_ATTENTION,
     CLASS_FFN,
+    CLASS_EXPERTS,
+    CLASS_ROUTER,
     CLASS_NORM,
     CLASS_BIAS,
     CLASS_COUNT
 };
 
 static const char *const class_names[CLASS_COUNT] = {
-    [CLASS_EMBED] = "embedding", [CLASS_HEAD] = "LM head", [CLASS_ATTENTION] = "attention",
-    [CLASS_FFN] = "ffn",         [CLASS_NORM] = "norms",   [CLASS_BIAS] = "biases",
+    [CLASS_EMBED] = "embedding", [CLASS_HEAD] = "LM head",    [CLASS_ATTENTION] = "attention",
+    [CLASS_FFN] = "ffn",         [CLASS_EXPERTS] = "experts", [CLASS_ROUTER] = "router",
+    [CLASS_NORM] = "norms",      [CLASS_BIAS] = "biases",
 };
 
-static enum tensor_class class_of(enum weight_id id, const struct tensor_view *view)
+static enum tensor_class class_of(enum weight_id id)
 {
     if (weight_is_bias(id))
         return CLASS_BIAS;
-    if (view->n_rows == 1)
+    if (weight_is_norm(id))
         return CLASS_NORM;
+    if (weight_of_expert(id))
+        return CLASS_EXPERTS;
     switch (id) {
     case WEIGHT_EMBED:
         return CLASS_EMBED;
@@ -37,6 +42,8 @@ static enum tensor_class class_of(enum weight_id id, const struct tensor_view *v
     case WEIGHT_V:
     case WEIGHT_O:
         return CLASS_ATTENTION;
+    case WEIGHT_ROUTER:
+        return CLASS_ROUTER;
     default:
         return CLASS_FFN;
     }
@@ -53,16 +60,17 @@ static void count_tensors(const struct model_source *source, struct tensor_count
     const struct model_config *c = &source->config;
 
     *out = (struct tensor_counts){0};
-    for (int layer = 0; layer < c->L; layer++) {
-        for (int i = 0; i < WEIGHT_COUNT; i++) {
-            const enum weight_id id = (enum weight_id)i;
-            const struct tensor_view *view = model_source_tensor(source, id, layer);
+    for (int i = 0; i < WEIGHT_COUNT; i++) {
+        const enum weight_id id = (enum weight_id)i;
 
-            if (view == NULL || (layer > 0 && !weight_of_layer(id)))
+        for (int index = 0; index < weight_times(c, id); index++) {
+            const struct tensor_view *view = model_source_tensor(source, id, index);
+
+            if (view == NULL)
                 continue;
             out->n_weights += view->n_rows * view->n_cols;
-            out->of[class_of(id, view)][view->type]++;
             out->file_bytes += (double)view->n_rows * (double)view->row_bytes;
+            out->of[class_of(id)][view->type] += view->first_row == 0; /* once a tensor */
         }
     }
 }
@@ -152,6 +160,49 @@ done:
     return st;
 }
 
+static enum status put_rope(const struct model_config *c, struct buf *out)
+{
+    enum status st;
+
+    TRY(buf_printf(out, "RoPE, norm   base %.10g", c->rope.base), err);
+    if (c->rope.scaling[0] != '\0')
+        TRY(buf_printf(out, " scaled (%s, up to %.4gx)", c->rope.scaling,
+                       c->rope.divisors[c->E / 2 - 1]),
+            err);
+    if (c->rope_window.base != 0)
+        TRY(buf_printf(out, ", %.10g in layers with a window", c->rope_window.base), err);
+    TRY(buf_printf(out, ", epsilon %g\n", (double)c->eps), err);
+err:
+    return st;
+}
+
+/* What a plain llama does not have; a line of its own where there is any. */
+static enum status put_differences(const struct model_config *c, struct buf *out)
+{
+    int n_window = 0, n_no_rope = 0;
+    enum status st = ST_OK;
+
+    for (int l = 0; l < c->L; l++) {
+        n_window += (c->layers[l] & LAYER_WINDOW) != 0;
+        n_no_rope += (c->layers[l] & LAYER_NO_ROPE) != 0;
+    }
+    if (n_window > 0)
+        TRY(buf_printf(out, "window       %d tokens in %d of %d layers\n", c->window, n_window,
+                       c->L),
+            err);
+    if (n_no_rope > 0)
+        TRY(buf_printf(out, "no RoPE      in %d of %d layers\n", n_no_rope, c->L), err);
+    if (c->X > 0)
+        TRY(buf_printf(out, "experts      %d, of which a token uses %d\n", c->X, c->n_used_experts),
+            err);
+    if (c->attn_softcap > 0 || c->final_softcap > 0)
+        TRY(buf_printf(out, "soft caps    %g of attention, %g of logits (0: none)\n",
+                       c->attn_softcap, c->final_softcap),
+            err);
+err:
+    return st;
+}
+
 enum status model_inspect(const struct model_source *source, struct buf *out)
 {
     const struct model_config *c = &source->config;
@@ -169,15 +220,15 @@ enum status model_inspect(const struct model_source *source, struct buf *out)
     TRY(put_files(source, out), err);
     TRY(buf_printf(out, "family       %s%s%s\n", c->family,
                    c->tied ? ", LM head tied to the embedding" : "",
-                   c->attention_bias ? ", biases in attention" : ""),
+                   c->qkv_bias || c->o_bias ? ", biases in attention" : ""),
         err);
     TRY(buf_printf(out,
                    "sizes        %d layers, width %d, ffn width %d, %d query heads, %d kv heads, "
                    "head size %d, vocabulary %d\n",
                    c->L, c->D, c->F, c->H, c->K, c->E, c->V),
         err);
-    TRY(buf_printf(out, "RoPE, norm   base %.10g, epsilon %g\n", c->rope_base, (double)c->eps),
-        err);
+    TRY(put_rope(c, out), err);
+    TRY(put_differences(c, out), err);
     TRY(buf_printf(out, "context      %d tokens\n", c->context), err);
     TRY(put_types(&counts, out), err);
     TRY(buf_printf(out, "parameters   %.1f million\n", (double)counts.n_weights / 1e6), err);

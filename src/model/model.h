@@ -14,21 +14,54 @@
 
 /* ---- hyper-parameters (config) -------------------------------------------------------------- */
 
-enum { MODEL_MAX_EOS = 16, MODEL_MAX_E = 256 };
+enum { MODEL_MAX_EOS = 16, MODEL_MAX_E = 256, MODEL_MAX_L = 1024 };
 
+enum activation { ACTIVATION_SILU, ACTIVATION_GELU };
+/* RMSNorm of q and k: none; of each head by itself; of all heads of a token together. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_ALL };
+
+/* The angle of pair i at a position is position * base^(-2i/E) / divisors[i]. */
+struct model_rope {
+    double base;
+    char scaling[16]; /* "" = none: no divisors; else what the file calls it */
+    double divisors[MODEL_MAX_E / 2];
+};
+
+/* Ways in which one layer differs from others. */
+enum layer_trait {
+    LAYER_WINDOW =
+        1, /* its attention sees `window` tokens, and it has rope_window if there is one */
+    LAYER_NO_ROPE = 2
+};
+
+/* Everything that the arithmetic depends on.  Zeros in the second part are what llama does. */
 struct model_config {
     char family[32]; /* "llama" */
     int L, D, F, H, K, E, V;
     int context; /* tokens the model was made for */
     float eps;   /* of RMSNorm */
-    double rope_base;
-    bool tied;           /* the LM head is the embedding */
-    bool attention_bias; /* q, k, v and o have a bias each, in every layer */
-    int bos_id;          /* -1 = none */
+    struct model_rope rope;
+    bool tied;  /* the LM head is the embedding */
+    int bos_id; /* -1 = none */
     int eos_ids[MODEL_MAX_EOS], n_eos;
+
+    bool qkv_bias, o_bias; /* q, k and v have a bias each, in every layer; o has one */
+    enum activation activation;
+    enum qk_norm qk_norm;
+    bool no_pre_norm, post_norm; /* attention and ffn: their input as it is; their output normed */
+    int X, n_used_experts;       /* X = 0: one ffn.  Else F is the width of an expert */
+    bool normalise_experts;      /* the weights of the experts used have the sum 1 */
+    double attn_scale;           /* of q k^T; 0 = 1/sqrt(E) */
+    double attn_softcap, final_softcap;              /* of scores and logits; 0 = none */
+    double embed_scale, residual_scale, logit_scale; /* factors of embeddings, of what a block adds
+                                                        to the residual stream, of logits; 0 = 1 */
+    bool embed_scale_rounded;                        /* to the type of the weights */
+    int window; /* tokens that a layer with LAYER_WINDOW sees, its own included */
+    struct model_rope rope_window; /* base 0: as rope */
+    uint8_t layers[MODEL_MAX_L];   /* enum layer_trait, ored */
 };
 
-/* ---- files (source.c inspect.c bind.c dequant.c, gguf*.c, hf_*.c safetensors.c) ------------ */
+/* ---- files (source.c inspect.c bind.c naming.c dequant.c, gguf*.c, hf_*.c safetensors.c) --- */
 
 /* Fingerprints hold these numbers: new ones go to the end. */
 enum tensor_type {
@@ -50,38 +83,59 @@ enum tensor_type {
 };
 const char *tensor_type_name(enum tensor_type type);
 
-/* The tensors of a decoder, in one naming for all formats.  Layer ones come L times. */
+/* The tensors of a decoder, in one naming for all formats.  Layer ones come L times, those of
+ * experts L * X times.  Which of them a model has, follows from its configuration (naming.c). */
 enum weight_id {
-    WEIGHT_EMBED,      /* [V, D] */
-    WEIGHT_FINAL_NORM, /* [D] */
-    WEIGHT_HEAD,       /* [V, D]; absent when tied */
-    WEIGHT_ATTN_NORM,  /* [D] */
-    WEIGHT_Q,          /* [H*E, D] */
-    WEIGHT_K,          /* [K*E, D] */
-    WEIGHT_V,          /* [K*E, D] */
-    WEIGHT_O,          /* [D, H*E] */
-    WEIGHT_FFN_NORM,   /* [D] */
-    WEIGHT_GATE,       /* [F, D] */
-    WEIGHT_UP,         /* [F, D] */
-    WEIGHT_DOWN,       /* [D, F] */
-    WEIGHT_Q_BIAS,     /* [H*E]; the biases are absent without attention_bias */
-    WEIGHT_K_BIAS,     /* [K*E] */
-    WEIGHT_V_BIAS,     /* [K*E] */
-    WEIGHT_O_BIAS,     /* [D] */
+    WEIGHT_EMBED,          /* [V, D] */
+    WEIGHT_FINAL_NORM,     /* [D] */
+    WEIGHT_HEAD,           /* [V, D]; absent when tied */
+    WEIGHT_ATTN_NORM,      /* [D]; absent, as FFN_NORM, with no_pre_norm */
+    WEIGHT_Q,              /* [H*E, D] */
+    WEIGHT_K,              /* [K*E, D] */
+    WEIGHT_V,              /* [K*E, D] */
+    WEIGHT_O,              /* [D, H*E] */
+    WEIGHT_FFN_NORM,       /* [D] */
+    WEIGHT_GATE,           /* [F, D]; these three are absent where there are experts */
+    WEIGHT_UP,             /* [F, D] */
+    WEIGHT_DOWN,           /* [D, F] */
+    WEIGHT_Q_BIAS,         /* [H*E]; absent, as K and V, without qkv_bias */
+    WEIGHT_K_BIAS,         /* [K*E] */
+    WEIGHT_V_BIAS,         /* [K*E] */
+    WEIGHT_O_BIAS,         /* [D]; absent without o_bias */
+    WEIGHT_Q_NORM,         /* [E], or [H*E] with QK_NORM_ALL; absent without qk_norm */
+    WEIGHT_K_NORM,         /* [E], or [K*E] */
+    WEIGHT_ATTN_POST_NORM, /* [D]; absent, as FFN_POST_NORM, without post_norm */
+    WEIGHT_FFN_POST_NORM,  /* [D] */
+    WEIGHT_ROUTER,         /* [X, D]; absent, as what follows, without experts */
+    WEIGHT_X_GATE,         /* [F, D], one for each expert */
+    WEIGHT_X_UP,           /* [F, D] */
+    WEIGHT_X_DOWN,         /* [D, F] */
     WEIGHT_COUNT
 };
+
+static inline bool weight_of_expert(enum weight_id id)
+{
+    return id >= WEIGHT_X_GATE;
+}
 
 static inline bool weight_is_bias(enum weight_id id)
 {
     return id >= WEIGHT_Q_BIAS && id <= WEIGHT_O_BIAS;
 }
 
-/* One tensor as stored; row-major, rows of n_cols elements.  A vector has n_rows = 1. */
+static inline bool weight_is_norm(enum weight_id id)
+{
+    return id == WEIGHT_FINAL_NORM || id == WEIGHT_ATTN_NORM || id == WEIGHT_FFN_NORM ||
+           (id >= WEIGHT_Q_NORM && id <= WEIGHT_FFN_POST_NORM);
+}
+
+/* One weight as stored; row-major, rows of n_cols elements.  A vector has n_rows = 1. */
 struct tensor_view {
-    const char *name; /* as in the file, for messages */
+    const char *name; /* of its tensor in the file, for messages */
     enum tensor_type type;
     int64_t n_rows, n_cols;
-    const uint8_t *data; /* view into the mapped file */
+    int64_t first_row, tensor_rows; /* its place in the tensor, which may hold other weights too */
+    const uint8_t *data;            /* of its first row; view into the mapped file */
     size_t row_bytes;
     const struct tensor_scales *scales; /* of 8-bit floats; NULL: none */
 };
@@ -100,11 +154,13 @@ enum status model_open(const char *path, struct model_source **out_source);
 void model_close(struct model_source *source);
 const struct model_config *model_source_config(const struct model_source *source);
 /* model_source_tensor - NULL where absent (WEIGHT_HEAD of a tied model, biases of a model without).
- * layer is ignored for model-wide ids. */
+ * layer is ignored for model-wide ids; for weights of experts it is layer * X + expert, here and
+ * in model_source_row. */
 const struct tensor_view *model_source_tensor(const struct model_source *source, enum weight_id id,
                                               int layer);
 /* model_source_row - row `row` of a weight as float32 [n_cols]; rows of q and k, and the elements
- * of their biases, in HF order whatever the file's (llama GGUFs hold them permuted). */
+ * of their biases, in HF order whatever the file's (llama GGUFs hold them permuted); norms as what
+ * is multiplied, whether or not the file holds them less 1. */
 void model_source_row(const struct model_source *source, enum weight_id id, int layer, int64_t row,
                       float *out);
 /* model_source_part - elements first .. first + n - 1 of a row of a matrix; both are multiples of
@@ -153,7 +209,7 @@ struct weights_args {
                     the same results for the memory of the file.  Outlived by source then */
     struct threads *threads; /* borrowed */
     void *memory;      /* [weights_bytes, or weights_stored_bytes] zeros, 64-byte aligned, borrowed,
-                          outlives the weights; the      ranks of a node share it.  NULL = pages of its
+                          outlives the weights; the ranks of a node share it.  NULL = pages of its
                           own */
     int part, n_parts; /* fill every n_parts-th layer from `part` on; 0, 0 = all.  Whoever fills
                           the others must have finished before the weights are used */
@@ -206,7 +262,7 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
-/* ---- decoder (decoder.c) -------------------------------------------------------------------- */
+/* ---- decoder (decoder.c decoder_ffn.c) ------------------------------------------------------ */
 
 /* One step's work: token ids of all sequences one after another, what each sequence needs. */
 struct decoder_batch {

@@ -4,12 +4,14 @@
  *
  * libm's pow, sin and cos differ in the last bit between versions and CPUs, and at position 8,000
  * one bit of a frequency changes several of a million rounded entries: a continued job could then
- * differ from an undisturbed one.  What stands here is rounded the same way everywhere.
+ * differ from an undisturbed one.  What stands here is rounded the same way everywhere.  So are the
+ * divisors of a scaled RoPE, which the readers of configurations ask for.
  */
 #include <assert.h>
 #include <stdint.h>
 
 #include "model/rope.h"
+#include "model/source.h"
 
 static double power(double x, int n)
 {
@@ -97,21 +99,50 @@ static void cos_sin(double angle, double *out_cos, double *out_sin)
     }
 }
 
-void rope_table_fill(float *table, int context, int E, double base)
+/* ---- frequencies ---------------------------------------------------------------------------- */
+
+void rope_table_fill(float *table, int context, int E, const struct model_rope *rope)
 {
     const int half = E / 2;
-    const double step = root(1.0 / base, half); /* from one frequency to the next */
+    const double step = root(1.0 / rope->base, half); /* from one frequency to the next */
     double frequency = 1.0;
 
-    assert(base >= 1.0);
+    assert(rope->base >= 1.0);
     for (int i = 0; i < half; i++, frequency *= step) {
+        const double scaled = rope->scaling[0] != '\0' ? frequency / rope->divisors[i] : frequency;
+
         for (int pos = 0; pos < context; pos++) {
             float *entry = table + ((int64_t)pos * half + i) * 2;
             double c, s;
 
-            cos_sin((double)pos * frequency, &c, &s);
+            cos_sin((double)pos * scaled, &c, &s);
             entry[0] = (float)c;
             entry[1] = (float)s;
         }
+    }
+}
+
+void rope_scale_linear(struct model_rope *rope, int E, double factor)
+{
+    memcpy(rope->scaling, "linear", sizeof "linear");
+    for (int i = 0; i < E / 2; i++)
+        rope->divisors[i] = factor;
+}
+
+/* Waves longer than original_context / low are stretched by the factor, those shorter than
+ * original_context / high are kept, and between them the frequency is a mean of both. */
+void rope_scale_llama3(struct model_rope *rope, int E, const struct rope_llama3 *how)
+{
+    const double two_pi = 4.0 * (HALF_PI[0] + HALF_PI[1] + HALF_PI[2]);
+    const double step = root(1.0 / rope->base, E / 2); /* from one to the next */
+    double frequency = 1.0;
+
+    memcpy(rope->scaling, "llama3", sizeof "llama3");
+    for (int i = 0; i < E / 2; i++, frequency *= step) {
+        const double turns = how->original_context * frequency / two_pi; /* within that context */
+        double kept = (turns - how->low) / (how->high - how->low);
+
+        kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
+        rope->divisors[i] = 1.0 / ((1.0 - kept) / how->factor + kept);
     }
 }

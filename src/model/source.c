@@ -14,6 +14,44 @@
 
 /* ---- checks for all formats ----------------------------------------------------------------- */
 
+static bool is_rope(const struct model_rope *rope)
+{
+    return rope->base >= 1.0 && isfinite(rope->base);
+}
+
+/* Factors between 0 and something absurd. */
+static bool check_factors(const struct model_config *c)
+{
+    const double factors[] = {c->attn_scale,  c->attn_softcap,   c->final_softcap,
+                              c->embed_scale, c->residual_scale, c->logit_scale};
+    bool good = true;
+
+    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++)
+        good = good && factors[i] >= 0 && factors[i] <= 1e6;
+    return good;
+}
+
+static enum status check_size(const char *what, int value, int max, const char *origin)
+{
+    if (value >= 1 && value <= max)
+        return ST_OK;
+    log_error("%s: %s is %d, not 1 to %d; the configuration is damaged, get it again", origin, what,
+              value, max);
+    return ST_FORMAT;
+}
+
+enum status source_check_layers(int L, const char *origin)
+{
+    const enum status st = check_size("layers", L, 1 << 16, origin);
+
+    if (st == ST_OK && L > MODEL_MAX_L) {
+        log_error("%s: %d layers are not supported; this version has at most %d", origin, L,
+                  MODEL_MAX_L);
+        return ST_UNSUPPORTED;
+    }
+    return st;
+}
+
 enum status source_check_config(const struct model_config *c, const char *origin)
 {
     /* Far above any real model; products of two of them are far below 2^63. */
@@ -21,30 +59,45 @@ enum status source_check_config(const struct model_config *c, const char *origin
         const char *what;
         int value, max;
     } sizes[] = {
-        {"layers", c->L, 1 << 16},     {"width", c->D, 1 << 20},
-        {"ffn width", c->F, 1 << 24},  {"query heads", c->H, 1 << 16},
-        {"kv heads", c->K, 1 << 16},   {"head size", c->E, 1 << 16},
-        {"vocabulary", c->V, 1 << 24}, {"context", c->context, 1 << 30},
+        {"width", c->D, 1 << 20},         {"ffn width", c->F, 1 << 24},
+        {"query heads", c->H, 1 << 16},   {"kv heads", c->K, 1 << 16},
+        {"head size", c->E, 1 << 16},     {"vocabulary", c->V, 1 << 24},
+        {"context", c->context, 1 << 30},
     };
+    enum status st;
 
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        if (sizes[i].value < 1 || sizes[i].value > sizes[i].max) {
-            log_error("%s: %s is %d, not 1 to %d; the configuration is damaged, get it again",
-                      origin, sizes[i].what, sizes[i].value, sizes[i].max);
-            return ST_FORMAT;
-        }
-    }
+    TRY(source_check_layers(c->L, origin), err);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        TRY(check_size(sizes[i].what, sizes[i].value, sizes[i].max, origin), err);
     if (c->H % c->K != 0) {
         log_error("%s: %d query heads cannot share %d kv heads evenly; the configuration is "
                   "damaged, get it again",
                   origin, c->H, c->K);
         return ST_FORMAT;
     }
-    if (!(c->eps >= 0.0f && c->eps < 1.0f) || !(c->rope_base >= 1.0 && isfinite(c->rope_base))) {
+    if (!(c->eps >= 0.0f && c->eps < 1.0f) || !is_rope(&c->rope) ||
+        (c->rope_window.base != 0 && !is_rope(&c->rope_window))) {
         log_error("%s: RMSNorm epsilon is %g (0 to 1) and RoPE base %g (1 or more); the "
                   "configuration is damaged, get it again",
-                  origin, (double)c->eps, c->rope_base);
+                  origin, (double)c->eps, is_rope(&c->rope) ? c->rope_window.base : c->rope.base);
         return ST_FORMAT;
+    }
+    if (c->X < 0 || c->n_used_experts < 0 || c->n_used_experts > c->X ||
+        (c->X > 0 && c->n_used_experts == 0)) {
+        log_error("%s: %d of %d experts are used; the configuration is damaged, get it again",
+                  origin, c->n_used_experts, c->X);
+        return ST_FORMAT;
+    }
+    if (!check_factors(c)) {
+        log_error("%s: a scale or soft cap of attention, logits, embeddings or residuals is not a "
+                  "number of usual size; the configuration is damaged, get it again",
+                  origin);
+        return ST_FORMAT;
+    }
+    if (c->X > OPS_MAX_EXPERTS) {
+        log_error("%s: %d experts are not supported; this version has at most %d", origin, c->X,
+                  OPS_MAX_EXPERTS);
+        return ST_UNSUPPORTED;
     }
     if (c->E % 16 != 0 || c->E > MODEL_MAX_E) {
         log_error("%s: head size %d is not supported; this version has multiples of 16, at most "
@@ -52,7 +105,9 @@ enum status source_check_config(const struct model_config *c, const char *origin
                   origin, c->E, MODEL_MAX_E);
         return ST_UNSUPPORTED;
     }
-    return ST_OK;
+    st = ST_OK;
+err:
+    return st;
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
@@ -154,10 +209,10 @@ const struct tensor_view *model_source_tensor(const struct model_source *source,
                                               int layer)
 {
     assert((unsigned)id < WEIGHT_COUNT);
-    assert(!weight_of_layer(id) || (layer >= 0 && layer < source->config.L));
-    const int at =
-        weight_of_layer(id) ? layer * (WEIGHT_COUNT - WEIGHT_ATTN_NORM) + (int)id : (int)id;
-    const struct tensor_view *view = &source->views[at];
+    if (weight_of_expert(id) && source->config.X == 0)
+        return NULL;
+    assert(!weight_of_layer(id) || (layer >= 0 && layer < weight_times(&source->config, id)));
+    const struct tensor_view *view = &source->views[weight_place(&source->config, id, layer)];
 
     return view->data != NULL ? view : NULL;
 }
@@ -247,6 +302,49 @@ err:
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */
 
+static void hash_rope(struct hash_state *state, const struct model_rope *rope, int E)
+{
+    hash_add(state, &rope->base, sizeof rope->base);
+    if (rope->scaling[0] != '\0')
+        hash_add(state, rope->divisors, (size_t)(E / 2) * sizeof rope->divisors[0]);
+}
+
+/* What makes the model another one than a llama of these sizes: a llama without any of it keeps the
+ * fingerprint that it always had. */
+static void hash_differences(struct hash_state *state, const struct model_config *c)
+{
+    const double numbers[] = {c->activation,
+                              c->qk_norm,
+                              c->no_pre_norm,
+                              c->post_norm,
+                              c->X,
+                              c->n_used_experts,
+                              c->attn_scale,
+                              c->normalise_experts,
+                              c->attn_softcap,
+                              c->final_softcap,
+                              c->embed_scale,
+                              c->embed_scale_rounded,
+                              c->logit_scale,
+                              c->residual_scale,
+                              c->window,
+                              c->rope_window.base,
+                              c->rope.scaling[0] != '\0',
+                              c->rope_window.scaling[0] != '\0'};
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        any = any || numbers[i] != 0;
+    for (int l = 0; l < c->L; l++)
+        any = any || c->layers[l] != 0;
+    if (!any)
+        return;
+    hash_add(state, numbers, sizeof numbers);
+    hash_add(state, c->layers, (size_t)c->L);
+    hash_rope(state, &c->rope, c->E);
+    hash_rope(state, &c->rope_window, c->E);
+}
+
 static void hash_config(struct hash_state *state, const struct model_config *c)
 {
     const int32_t numbers[] = {c->L, c->D,       c->F,    c->H,      c->K,    c->E,
@@ -256,7 +354,8 @@ static void hash_config(struct hash_state *state, const struct model_config *c)
     hash_add(state, numbers, sizeof numbers);
     hash_add(state, c->eos_ids, (size_t)c->n_eos * sizeof c->eos_ids[0]);
     hash_add(state, &c->eps, sizeof c->eps);
-    hash_add(state, &c->rope_base, sizeof c->rope_base);
+    hash_add(state, &c->rope.base, sizeof c->rope.base);
+    hash_differences(state, c);
 }
 
 uint64_t model_source_fingerprint(const struct model_source *source)
@@ -274,10 +373,11 @@ uint64_t model_source_fingerprint(const struct model_source *source)
     hash_add(&state, &of_tokenizer, sizeof of_tokenizer);
     for (size_t i = 0; i < model_n_views(&source->config); i++) {
         const struct tensor_view *view = &source->views[i];
-        const int32_t kind[] = {view->data != NULL, (int32_t)view->type, source->permuted};
+        const int32_t kind[] = {view->data != NULL, (int32_t)view->type,
+                                source->permuted + 2 * source->norms_less_one};
 
         if (view->data == NULL && i >= WEIGHT_ATTN_NORM)
-            continue; /* a bias: models without any keep the fingerprint they always had */
+            continue; /* one that only some models have */
         hash_add(&state, kind, sizeof kind);
         if (view->data != NULL)
             hash_add(&state, view->data, (size_t)view->n_rows * view->row_bytes);

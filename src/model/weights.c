@@ -46,17 +46,47 @@ static struct ops_matrix carve_matrix(struct carver *carver, enum ops_type type,
     return w;
 }
 
-static void lay_out_layer(const struct model_config *c, enum ops_type type, struct carver *carver,
-                          struct layer_weights *out)
+/* The vector for a weight that the model has; else NULL. */
+static float *carve_optional(struct carver *carver, const struct model_config *c, enum weight_id id)
 {
-    out->attn_norm = carve_vector(carver, c->D);
-    out->qkv = carve_matrix(carver, type, (c->H + 2 * c->K) * c->E, c->D);
-    out->o = carve_matrix(carver, type, c->D, c->H * c->E);
-    out->ffn_norm = carve_vector(carver, c->D);
+    const struct weight_row *row = &weight_rows[id];
+
+    if ((row->needs & ~weight_features(c)) != 0)
+        return NULL;
+    return carve_vector(carver, (int)weight_dim(c, row->cols));
+}
+
+static void lay_out_ffn(const struct model_config *c, enum ops_type type, struct carver *carver,
+                        struct ffn_weights *out)
+{
     out->gate_up = carve_matrix(carver, type, 2 * c->F, c->D);
     out->down = carve_matrix(carver, type, c->D, c->F);
-    out->qkv_bias = c->attention_bias ? carve_vector(carver, (c->H + 2 * c->K) * c->E) : NULL;
-    out->o_bias = c->attention_bias ? carve_vector(carver, c->D) : NULL;
+}
+
+/* experts: [X], to be laid out; NULL where only bytes are counted. */
+static void lay_out_layer(const struct model_config *c, enum ops_type type, struct carver *carver,
+                          struct ffn_weights *experts, struct layer_weights *out)
+{
+    *out = (struct layer_weights){.experts = experts};
+    out->attn_norm = carve_optional(carver, c, WEIGHT_ATTN_NORM);
+    out->qkv = carve_matrix(carver, type, (c->H + 2 * c->K) * c->E, c->D);
+    out->q_norm = carve_optional(carver, c, WEIGHT_Q_NORM);
+    out->k_norm = carve_optional(carver, c, WEIGHT_K_NORM);
+    out->o = carve_matrix(carver, type, c->D, c->H * c->E);
+    out->attn_post_norm = carve_optional(carver, c, WEIGHT_ATTN_POST_NORM);
+    out->ffn_norm = carve_optional(carver, c, WEIGHT_FFN_NORM);
+    if (c->X == 0) {
+        lay_out_ffn(c, type, carver, &out->ffn);
+    } else {
+        struct ffn_weights unused;
+
+        out->router = carve_matrix(carver, type, c->X, c->D);
+        for (int x = 0; x < c->X; x++)
+            lay_out_ffn(c, type, carver, experts != NULL ? &experts[x] : &unused);
+    }
+    out->ffn_post_norm = carve_optional(carver, c, WEIGHT_FFN_POST_NORM);
+    out->qkv_bias = c->qkv_bias ? carve_vector(carver, (c->H + 2 * c->K) * c->E) : NULL;
+    out->o_bias = carve_optional(carver, c, WEIGHT_O_BIAS);
 }
 
 static void lay_out_shared(const struct model_config *c, enum ops_type type, struct carver *carver,
@@ -73,7 +103,7 @@ static size_t count_bytes(const struct model_config *config, enum ops_type type,
     struct layer_weights unused_layer;
     struct weights unused_shared;
 
-    lay_out_layer(config, type, &layer, &unused_layer);
+    lay_out_layer(config, type, &layer, NULL, &unused_layer);
     lay_out_shared(config, type, &shared, &unused_shared);
     return (size_t)config->L * layer.n_bytes + shared.n_bytes;
 }
@@ -225,23 +255,55 @@ static enum status fill(struct filling *f, struct threads *threads, enum weight_
     if (bad < tensor->n_rows) {
         log_error("tensor %s, row %lld of %lld: a weight is NaN or infinite%s; the model file is "
                   "damaged or was badly converted, get it again",
-                  tensor->name, (long long)bad, (long long)tensor->n_rows,
-                  f->rounded ? " as bf16" : "");
+                  tensor->name, (long long)(tensor->first_row + bad),
+                  (long long)tensor->tensor_rows, f->rounded ? " as bf16" : "");
         return ST_FORMAT;
     }
     return ST_OK;
 }
 
-static enum status fill_biases(struct filling *f, struct threads *threads,
-                               const struct model_config *c, int layer, struct layer_weights *w)
+/* The vectors that the model has. */
+static enum status fill_vectors(struct filling *f, struct threads *threads,
+                                const struct model_config *c, int layer, struct layer_weights *w)
 {
-    float *q = w->qkv_bias, *k = q + c->H * c->E, *v = k + c->K * c->E;
+    float *q = w->qkv_bias, *k = q != NULL ? q + c->H * c->E : NULL;
+    const struct {
+        enum weight_id id;
+        float *to;
+    } vectors[] = {
+        {WEIGHT_ATTN_NORM, w->attn_norm},
+        {WEIGHT_FFN_NORM, w->ffn_norm},
+        {WEIGHT_ATTN_POST_NORM, w->attn_post_norm},
+        {WEIGHT_FFN_POST_NORM, w->ffn_post_norm},
+        {WEIGHT_Q_NORM, w->q_norm},
+        {WEIGHT_K_NORM, w->k_norm},
+        {WEIGHT_Q_BIAS, q},
+        {WEIGHT_K_BIAS, k},
+        {WEIGHT_V_BIAS, k != NULL ? k + c->K * c->E : NULL},
+        {WEIGHT_O_BIAS, w->o_bias},
+    };
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
+        if (vectors[i].to != NULL)
+            TRY(fill(f, threads, vectors[i].id, layer, NULL, 0, vectors[i].to), err);
+err:
+    return st;
+}
+
+static enum status fill_experts(struct filling *f, struct threads *threads,
+                                const struct model_config *c, int layer, struct layer_weights *w)
+{
     enum status st;
 
-    TRY(fill(f, threads, WEIGHT_Q_BIAS, layer, NULL, 0, q), err);
-    TRY(fill(f, threads, WEIGHT_K_BIAS, layer, NULL, 0, k), err);
-    TRY(fill(f, threads, WEIGHT_V_BIAS, layer, NULL, 0, v), err);
-    TRY(fill(f, threads, WEIGHT_O_BIAS, layer, NULL, 0, w->o_bias), err);
+    TRY(fill(f, threads, WEIGHT_ROUTER, layer, &w->router, 0, NULL), err);
+    for (int x = 0; x < c->X; x++) {
+        const int index = layer * c->X + x;
+
+        TRY(fill(f, threads, WEIGHT_X_GATE, index, &w->experts[x].gate_up, 0, NULL), err);
+        TRY(fill(f, threads, WEIGHT_X_UP, index, &w->experts[x].gate_up, c->F, NULL), err);
+        TRY(fill(f, threads, WEIGHT_X_DOWN, index, &w->experts[x].down, 0, NULL), err);
+    }
 err:
     return st;
 }
@@ -251,17 +313,16 @@ static enum status fill_layer(struct filling *f, struct threads *threads,
 {
     enum status st;
 
-    TRY(fill(f, threads, WEIGHT_ATTN_NORM, layer, NULL, 0, w->attn_norm), err);
+    TRY(fill_vectors(f, threads, c, layer, w), err);
     TRY(fill(f, threads, WEIGHT_Q, layer, &w->qkv, 0, NULL), err);
     TRY(fill(f, threads, WEIGHT_K, layer, &w->qkv, c->H * c->E, NULL), err);
     TRY(fill(f, threads, WEIGHT_V, layer, &w->qkv, (c->H + c->K) * c->E, NULL), err);
     TRY(fill(f, threads, WEIGHT_O, layer, &w->o, 0, NULL), err);
-    TRY(fill(f, threads, WEIGHT_FFN_NORM, layer, NULL, 0, w->ffn_norm), err);
-    TRY(fill(f, threads, WEIGHT_GATE, layer, &w->gate_up, 0, NULL), err);
-    TRY(fill(f, threads, WEIGHT_UP, layer, &w->gate_up, c->F, NULL), err);
-    TRY(fill(f, threads, WEIGHT_DOWN, layer, &w->down, 0, NULL), err);
-    if (c->attention_bias)
-        TRY(fill_biases(f, threads, c, layer, w), err);
+    if (c->X > 0)
+        return fill_experts(f, threads, c, layer, w);
+    TRY(fill(f, threads, WEIGHT_GATE, layer, &w->ffn.gate_up, 0, NULL), err);
+    TRY(fill(f, threads, WEIGHT_UP, layer, &w->ffn.gate_up, c->F, NULL), err);
+    TRY(fill(f, threads, WEIGHT_DOWN, layer, &w->ffn.down, 0, NULL), err);
 err:
     return st;
 }
@@ -319,14 +380,17 @@ enum status weights_create(const struct weights_args *args, struct weights **out
     w->pages_bytes = count_bytes(c, args->type, args->stored);
     w->pages_owned = args->memory == NULL;
     w->pages = w->pages_owned ? pages_map(w->pages_bytes) : args->memory;
-    if (w->layers == NULL || w->pages == NULL)
+    if (c->X > 0)
+        w->experts = host_zalloc((size_t)c->L * (size_t)c->X * sizeof *w->experts);
+    if (w->layers == NULL || w->pages == NULL || (c->X > 0 && w->experts == NULL))
         goto err;
 
     if (args->stored)
         TRY(arena_create(64 << 10, &w->stored), err);
     struct carver carver = {.base = w->pages, .stored = args->stored};
     for (int l = 0; l < c->L; l++)
-        lay_out_layer(c, args->type, &carver, &w->layers[l]);
+        lay_out_layer(c, args->type, &carver, c->X > 0 ? w->experts + (ptrdiff_t)l * c->X : NULL,
+                      &w->layers[l]);
     lay_out_shared(c, args->type, &carver, w);
     assert(carver.n_bytes == w->pages_bytes);
 
@@ -348,5 +412,6 @@ void weights_destroy(struct weights *weights)
         pages_unmap(weights->pages, weights->pages_bytes);
     arena_destroy(weights->stored);
     host_free(weights->layers);
+    host_free(weights->experts);
     host_free(weights);
 }

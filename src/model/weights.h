@@ -7,21 +7,31 @@
 
 #include "model/model.h"
 
-/* Matrices that read the same input are one matrix, so that a layer has four matmuls, not seven. */
+struct ffn_weights {
+    struct ops_matrix gate_up; /* [2F, D]: gate, then up */
+    struct ops_matrix down;    /* [D, F] */
+};
+
+/* Matrices that read the same input are one matrix, so that a layer has four matmuls, not seven.
+ * Vectors are NULL where the model has no such thing. */
 struct layer_weights {
-    float *attn_norm, *ffn_norm; /* [D] */
-    struct ops_matrix qkv;       /* [(H + 2K) * E, D]: query heads, key heads, value heads */
-    struct ops_matrix o;         /* [D, H * E] */
-    float *qkv_bias;             /* [(H + 2K) * E], as qkv; NULL: the model has no biases */
-    float *o_bias;               /* [D] or NULL */
-    struct ops_matrix gate_up;   /* [2F, D]: gate, then up */
-    struct ops_matrix down;      /* [D, F] */
+    float *attn_norm, *ffn_norm;           /* [D], of what attention and ffn read */
+    float *attn_post_norm, *ffn_post_norm; /* [D], of what they add */
+    float *q_norm, *k_norm;                /* [E]; with QK_NORM_ALL [H * E], [K * E] */
+    struct ops_matrix qkv;                 /* [(H + 2K) * E, D]: query, key, value heads */
+    struct ops_matrix o;                   /* [D, H * E] */
+    float *qkv_bias;                       /* [(H + 2K) * E], as qkv */
+    float *o_bias;                         /* [D] */
+    struct ffn_weights ffn;                /* of a model without experts */
+    struct ops_matrix router;              /* [X, D] */
+    struct ffn_weights *experts;           /* [X]; view of struct weights' */
 };
 
 struct weights {
     enum ops_type type; /* of all matrices; norms are float32, biases too, but rounded to it */
     int L;
     struct layer_weights *layers; /* [L] owned */
+    struct ffn_weights *experts;  /* [L, X] owned; NULL: none */
     float *final_norm;            /* [D] */
     struct ops_matrix embed;      /* [V, D] */
     struct ops_matrix head;       /* [V, D]; of a tied model the embedding itself */

@@ -86,6 +86,15 @@ struct ops_seq {
     int pos0, n_tok, row0;
 };
 
+/* What an attention does beside q k^T and v. */
+struct ops_attention {
+    float scale;   /* of q k^T */
+    float softcap; /* a scaled score s becomes softcap * tanh(s / softcap); 0: stays as it is */
+    int window;    /* a query sees so many keys, its own the last of them; 0: all */
+};
+
+enum { OPS_MAX_EXPERTS = 1024 };
+
 /* Scratch and threads of one caller.  Opaque. */
 struct ops_ctx;
 
@@ -106,6 +115,10 @@ struct ops {
     enum status (*rmsnorm)(struct ops_ctx *ctx, float *out, const float *x, const float *w, int T,
                            int D, float eps);
 
+    /* x [T, n_heads, E] in place, rows ldx apart: as rmsnorm, of every head by itself; w [E]. */
+    enum status (*rmsnorm_heads)(struct ops_ctx *ctx, float *x, int ldx, const float *w, int T,
+                                 int n_heads, int E, float eps);
+
     /* x [T, n_heads, E] in place, rows ldx apart: rotate pairs (i, i + E/2) by the angles of
      * positions pos [T]; table [context, E/2, 2] holds cos, sin. */
     enum status (*rope)(struct ops_ctx *ctx, float *x, int ldx, const int32_t *pos,
@@ -117,21 +130,46 @@ struct ops {
                             int ld);
 
     /* out [T, H, E] = softmax(q k^T scale) v, causal, grouped queries (H % K == 0); q rows ldq
-     * apart, out rows H * E apart.  Online softmax over tiles of 64 absolute positions. A slot
-     * beyond a sequence's last position never influences a result. */
+     * apart, out rows H * E apart; `how` adds soft cap and window.  Online softmax over tiles of 64
+     * absolute positions. A slot beyond a sequence's last position, or one that no query's window
+     * reaches, never influences a result. */
     enum status (*attention)(struct ops_ctx *ctx, float *out, const float *q, int ldq, int H,
                              const struct ops_kv *kv, const struct ops_seq *seqs, int B,
-                             float scale);
+                             const struct ops_attention *how);
 
     /* out [T, F] = silu(gate) * up, where gate_up [T, 2F] holds gate, then up. */
     enum status (*silu_mul)(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F);
 
+    /* The same with GELU by its tanh formula. */
+    enum status (*gelu_mul)(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F);
+
     /* x [n] += y [n]. */
     enum status (*add)(struct ops_ctx *ctx, float *x, const float *y, int64_t n);
+
+    /* x [n] += y [n] * by, the product rounded before it is added. */
+    enum status (*add_scaled)(struct ops_ctx *ctx, float *x, const float *y, int64_t n, float by);
 
     /* x [T, n] += row [n], to every row: a bias, in float32 after the whole sum of the matmul (a
      * chain begins at zero, bias or not). */
     enum status (*add_row)(struct ops_ctx *ctx, float *x, const float *row, int T, int n);
+
+    /* x [n] *= by. */
+    enum status (*scale)(struct ops_ctx *ctx, float *x, int64_t n, float by);
+
+    /* x [n] = cap * tanh(x / cap). */
+    enum status (*softcap)(struct ops_ctx *ctx, float *x, int64_t n, float cap);
+
+    /* For each of T rows the n_used most likely of X experts, in ascending order of their ids, and
+     * their probabilities, softmax over all X (16 lanes, then the tree); `normalise`: divided by
+     * their sum.  Of equals the lowest ids.  logits [T, X] are overwritten.
+     *   out_experts, out_weights  out  [T, n_used] */
+    enum status (*route)(struct ops_ctx *ctx, float *logits, int T, int X, int n_used,
+                         bool normalise, int32_t *out_experts, float *out_weights);
+
+    /* out [T, D] = the sum of weights [T, n_used] * rows[at [T, n_used]] [.., D], from left to
+     * right, beginning at zero; a product is rounded before it is added. */
+    enum status (*combine)(struct ops_ctx *ctx, float *out, const float *rows, const int32_t *at,
+                           const float *weights, int T, int n_used, int D);
 
     /* For each of T rows: out_max = max(logits), out_logsum = log(sum(exp(logits - max))); chunks
      * of 1,024 ids, then the tree.  A NaN or +inf logit, or none above -inf, gives NaN for both. */

@@ -92,6 +92,9 @@ static void print_report(const struct session *session, const struct crew *crew,
     printf("model     %s: %s, %d layers, width %d, vocabulary %d, context %d of %d\n",
            session->job->model, config->family, config->L, config->D, config->V, session->context,
            config->context);
+    if (config->rope.scaling[0] != '\0')
+        printf("          RoPE scaled: %s, wavelengths up to %.4g times as long\n",
+               config->rope.scaling, config->rope.divisors[config->E / 2 - 1]);
     printf("memory    weights %.0f MiB%s%s, KV %.0f MiB%s (%d blocks of %d tokens, %.1f MiB per "
            "1,000 tokens)\n",
            mib((double)(own + mapped)), crew->n > 1 ? " a node" : "",

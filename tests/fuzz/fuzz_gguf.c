@@ -16,13 +16,15 @@ static void read_all(const struct model_source *source)
     struct tokenizer *tokenizer = NULL;
     const char *text = model_source_chat_template(source);
 
-    for (int layer = 0; layer < c->L; layer++) {
-        for (int id = 0; id < WEIGHT_COUNT; id++) {
-            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, layer);
+    if (source_check_config(c, "fuzz") != ST_OK)
+        abort();
+    for (int id = 0; id < WEIGHT_COUNT; id++) {
+        for (int i = 0; i < weight_times(c, (enum weight_id)id); i++) {
+            const struct tensor_view *view = model_source_tensor(source, (enum weight_id)id, i);
             float *row = view != NULL ? malloc((size_t)view->n_cols * sizeof *row) : NULL;
 
             for (int64_t r = 0; view != NULL && r < view->n_rows; r++)
-                model_source_row(source, (enum weight_id)id, layer, r, row);
+                model_source_row(source, (enum weight_id)id, i, r, row);
             free(row);
         }
     }

@@ -28,10 +28,10 @@ def put(kind, name, data):
     (SEEDS / kind / name).write_bytes(data)
 
 
-def make_gguf(name, types, head=False, biases=False):
+def make_gguf(name, types, head=False, biases=False, arch="llama", keys=(), shapes=None):
     path = SEEDS / "gguf" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    out = gguf.GGUFWriter(path, "llama")
+    out = gguf.GGUFWriter(path, arch)
     out.add_block_count(1)
     out.add_embedding_length(D)
     out.add_feed_forward_length(F)
@@ -41,6 +41,8 @@ def make_gguf(name, types, head=False, biases=False):
     out.add_rope_dimension_count(E)
     out.add_rope_freq_base(10000.0)
     out.add_layer_norm_rms_eps(1e-5)
+    for method, *values in keys:
+        getattr(out, method)(*values)
     out.add_quantization_version(2)
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre("smollm")
@@ -55,9 +57,11 @@ def make_gguf(name, types, head=False, biases=False):
         out.add_array("general.tags", ["x", "y"])
         out.add_float64("general.f64", 0.5)
         out.add_int64("general.i64", -1)
-    shapes = dict(SHAPES, output=(V, D)) if head else SHAPES
+    shapes = shapes or (dict(SHAPES, output=(V, D)) if head else SHAPES)
     for i, (tensor, shape) in enumerate(shapes.items()):
         values = rng.standard_normal(shape).astype(np.float32)
+        if tensor == "rope_freqs":
+            values = 1 + np.abs(values)
         if len(shape) == 1:
             out.add_tensor(tensor + ".weight", values)
         else:
@@ -101,11 +105,45 @@ def make_config():
     put("config", "generation", b'{"eos_token_id": [1, 2], "temperature": 0.6}')
 
 
-make_gguf("q8_0", TYPES[:1])
-make_gguf("types", TYPES, head=True)
-make_safetensors()
-make_config()
-make_gguf("biased", TYPES[:1], biases=True)  # last: the others keep their numbers
+def make_families():
+    """Windows, norms behind blocks, norms of q and k; stacked experts; fused projections."""
+    norms = {"blk.0." + n: (D,) for n in ("post_attention_norm", "post_ffw_norm")}
+    make_gguf("gemma3", TYPES[:1], arch="gemma3", keys=[
+        ("add_key_length", E), ("add_value_length", E), ("add_sliding_window", 4),
+        ("add_rope_scaling_type", gguf.RopeScalingType.LINEAR), ("add_rope_scaling_factor", 8.0),
+        ("add_sliding_window_pattern", [True])],
+        shapes=dict(SHAPES, **norms, **{"blk.0.attn_q_norm": (E,), "blk.0.attn_k_norm": (E,)}))
+    dense = {n: s for n, s in SHAPES.items() if "ffn_gate" not in n and "ffn_up" not in n
+             and "ffn_down" not in n}
+    make_gguf("experts", TYPES[3:4], keys=[("add_expert_count", 2), ("add_expert_used_count", 1)],
+              shapes=dict(dense, **{"blk.0.ffn_gate_inp": (2, D), "blk.0.ffn_gate_exps": (2, F, D),
+                                    "blk.0.ffn_up_exps": (2, F, D),
+                                    "blk.0.ffn_down_exps": (2, D, F), "rope_freqs": (E // 2,)}))
+    fused = {n: s for n, s in SHAPES.items() if n[6:] not in ("attn_q", "attn_k", "attn_v",
+                                                              "ffn_gate", "ffn_up")}
+    make_gguf("phi3", TYPES[:1], arch="phi3", keys=[("add_sliding_window", 4)],
+              shapes=dict(fused, **{"blk.0.attn_qkv": ((H + 2 * K) * E, D),
+                                    "blk.0.ffn_up": (2 * F, D)}))
+    base = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 64, "vocab_size": 96}
+    put("config", "gemma3", json.dumps(dict(
+        base, model_type="gemma3_text", head_dim=16, sliding_window=8, query_pre_attn_scalar=16,
+        layer_types=["sliding_attention", "full_attention"], final_logit_softcapping=None,
+        rope_parameters={"full_attention": {"rope_type": "linear", "factor": 8.0},
+                         "sliding_attention": {"rope_theta": 1e4}})).encode())
+    put("config", "llama3", json.dumps(dict(
+        base, model_type="llama", rope_scaling={
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192})).encode())
+    put("config", "smollm3", json.dumps(dict(
+        base, model_type="smollm3", no_rope_layers=[1, 0], use_sliding_window=True,
+        sliding_window=8)).encode())
+    put("config", "qwen3moe", json.dumps(dict(
+        base, model_type="qwen3_moe", num_experts=4, num_experts_per_tok=2, norm_topk_prob=True,
+        moe_intermediate_size=32, mlp_only_layers=[], max_window_layers=1)).encode())
+    put("config", "granite", json.dumps(dict(
+        base, model_type="granite", embedding_multiplier=12.0, residual_multiplier=0.22,
+        attention_multiplier=0.015625, logits_scaling=8.0)).encode())
 
 
 def make_kquant():
@@ -178,13 +216,10 @@ def make_kquant():
     end(part)
 
 
-def make_f8():
+def make_f8(name, matrices, rng):
     """A whole model as fuzz_safetensors.c expects it, with scales for each block of 8 x 8."""
     header, data = {}, b""
-    d, f, v = 16, 16, 4
-    matrices = {"self_attn.q_proj": (16, d), "self_attn.k_proj": (16, d), "self_attn.v_proj": (16, d),
-                "self_attn.o_proj": (d, 16), "mlp.gate_proj": (f, d), "mlp.up_proj": (f, d),
-                "mlp.down_proj": (d, f)}
+    d, v = 16, 4
 
     def put_tensor(name, dtype, shape, raw):
         nonlocal data
@@ -193,15 +228,30 @@ def make_f8():
 
     put_tensor("model.embed_tokens.weight", "BF16", [v, d], bytes(2 * v * d))
     put_tensor("model.norm.weight", "F32", [d], np.ones(d, np.float32).tobytes())
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        put_tensor(f"model.layers.0.{name}.weight", "F32", [d], np.ones(d, np.float32).tobytes())
-    for name, (rows, cols) in matrices.items():
-        raw = rng.integers(0, 0x7F, rows * cols, dtype=np.uint8).tobytes()
-        put_tensor(f"model.layers.0.{name}.weight", "F8_E4M3", [rows, cols], raw)
-        put_tensor(f"model.layers.0.{name}.weight_scale_inv", "F32", [rows // 8, cols // 8],
-                   rng.random(rows * cols // 64, np.float32).tobytes())
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        put_tensor(f"model.layers.0.{norm}.weight", "F32", [d], np.ones(d, np.float32).tobytes())
+    for matrix, (*stack, rows, cols) in matrices.items():
+        n = int(np.prod(stack, dtype=int))
+        if matrix == "mlp.gate.weight":
+            put_tensor(f"model.layers.0.{matrix}", "F32", [rows, cols], bytes(4 * rows * cols))
+            continue
+        raw = rng.integers(0, 0x7F, n * rows * cols, dtype=np.uint8).tobytes()
+        put_tensor(f"model.layers.0.{matrix}", "F8_E4M3", [*stack, rows, cols], raw)
+        put_tensor(f"model.layers.0.{matrix}_scale_inv", "F32", [*stack, rows // 8, cols // 8],
+                   rng.random(n * rows * cols // 64, np.float32).tobytes())
     text = json.dumps(header).encode()
-    put("safetensors", "f8", len(text).to_bytes(8, "little") + text + data)
+    put("safetensors", name, len(text).to_bytes(8, "little") + text + data)
+
+
+def make_f8_models():
+    square = (16, 16)
+    make_f8("f8", {f"{n}.weight": square for n in (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+        "mlp.up_proj", "mlp.down_proj")}, rng)
+    make_f8("f8_experts", {
+        "self_attn.qkv_proj.weight": (48, 16), "self_attn.o_proj.weight": square, "mlp.gate.weight": (2, 16),
+        "mlp.experts.gate_up_proj": (2, 32, 16), "mlp.experts.down_proj": (2, 16, 16)},
+        np.random.default_rng(4))
 
 
 def make_more_configs():
@@ -214,6 +264,14 @@ def make_more_configs():
                                           "repetition_penalty": 1.05, "suppress_tokens": []}).encode())
 
 
+make_gguf("q8_0", TYPES[:1])
+make_gguf("types", TYPES, head=True)
+make_safetensors()
+make_config()
+make_gguf("biased", TYPES[:1], biases=True)
+numbers = rng.bit_generator.state
+make_families()
+rng.bit_generator.state = numbers  # what follows was first made right after "biased"
 make_kquant()
-make_f8()
+make_f8_models()
 make_more_configs()

@@ -11,8 +11,9 @@
  *   acc [rows, E] += p V          chain over keys in ascending order
  *
  * and at the end out = acc / tree(sum).  What a row does in a tile depends on its position alone:
- * keys after it are neither multiplied nor exponentiated as anything but -inf, so a decode step, a
- * prefill chunk of any size and any mix of sequences give the same bits.
+ * keys after it, or before its window, are neither multiplied nor exponentiated as anything but
+ * -inf, so a decode step, a prefill chunk of any size and any mix of sequences give the same bits.
+ * Tiles that no row's window reaches are left out.
  *
  * Included once by each cpu_<set>.c, after matmul_body.h (tile_grid) and rows_body.h.
  */
@@ -33,7 +34,7 @@ struct attention_args {
     const int32_t *first_chunk; /* [B + 1] chunks of rows before each sequence */
     struct attention_scratch *scratch;
     int ldq, H, B;
-    float scale;
+    struct ops_attention how;
 };
 
 /* One thread's.  Rows are E elements apart where [.. * MAX_E] says "at most". */
@@ -59,6 +60,14 @@ static inline int keys_seen(int pos, int tile)
     return min_int(pos - tile + 1, ATTENTION_KEYS);
 }
 
+/* Keys of the tile before the window of a query at `pos`. */
+static inline int keys_behind(int pos, int window, int tile)
+{
+    const int behind = window > 0 ? pos - window + 1 - tile : 0;
+
+    return behind > 0 ? behind : 0;
+}
+
 static const uint8_t *kv_at(const struct ops_kv *kv, const struct ops_seq *seq, int value, int head,
                             int pos)
 {
@@ -72,49 +81,56 @@ static enum tile_kind attention_keys_kind(const struct ops_kv *kv)
     return kv->type == OPS_BF16 ? TILE_PAIRS_BF16 : TILE_PAIRS_F32;
 }
 
-/* score [n_rows, 64] of rows first .. first+n_rows-1, for the first n_keys of the tile. */
+/* score [n_rows, 64] of rows first .. first+n_rows-1, for keys from .. n_keys-1 of the tile. */
 static void attention_scores(struct attention_scratch *s, const struct attention_args *a,
-                             const struct ops_seq *seq, int head, int tile, int n_keys, int first,
-                             int n_rows)
+                             const struct ops_seq *seq, int head, int tile, int from, int n_keys,
+                             int first, int n_rows)
 {
     const struct ops_kv *kv = a->kv;
     const uint8_t *panels[ATTENTION_GROUPS];
-    const int n_groups = ops_ceil_div(n_keys, OPS_LANES);
+    const int first_group = from / OPS_LANES;
+    const int n_groups = ops_ceil_div(n_keys, OPS_LANES) - first_group;
     const struct tile shape = {
         .x = s->q + (ptrdiff_t)first * kv->E,
         .ldx = kv->E,
         .step_bytes = 2 * (ptrdiff_t)kv->P * (ptrdiff_t)ops_type_bytes(kv->type),
         .n_steps = kv->E / 2,
-        .out = s->score + (ptrdiff_t)first * ATTENTION_KEYS,
+        .out = s->score + (ptrdiff_t)first * ATTENTION_KEYS + first_group * OPS_LANES,
         .ldo = ATTENTION_KEYS,
     };
 
     for (int g = 0; g < n_groups; g++) /* 16 keys never straddle a block */
-        panels[g] = kv_at(kv, seq, 0, head, tile + g * OPS_LANES);
+        panels[g] = kv_at(kv, seq, 0, head, tile + (first_group + g) * OPS_LANES);
     tile_grid(attention_keys_kind(kv), n_rows, panels, n_groups, &shape);
 }
 
-/* Turn row r's scores of n_keys keys into p, and bring max, sum and acc up to date. */
-static inline __attribute__((always_inline)) void
-attention_softmax(struct attention_scratch *s, int r, const int n_keys, float scale, int E)
+/* Turn row r's scores of keys from .. n_keys-1 into p, and bring max, sum and acc up to date. */
+static inline __attribute__((always_inline)) void attention_softmax(struct attention_scratch *s,
+                                                                    int r, const int from,
+                                                                    const int n_keys, float scale,
+                                                                    const float softcap, int E)
 {
     float *score = s->score + (ptrdiff_t)r * ATTENTION_KEYS;
     float *acc = s->acc + (ptrdiff_t)r * E, *sum = s->sum + (ptrdiff_t)r * OPS_LANES;
     struct lanes most = lanes_set(-INFINITY), total = lanes_set(0.0f);
-    const int n_groups = ops_ceil_div(n_keys, OPS_LANES);
+    const int first_group = from / OPS_LANES, n_groups = ops_ceil_div(n_keys, OPS_LANES);
 
-    for (int g = 0; g < n_groups; g++) {
+    for (int g = first_group; g < n_groups; g++) {
         struct lanes v = lanes_mul(lanes_load(score + g * OPS_LANES), lanes_set(scale));
 
+        if (softcap > 0.0f)
+            v = lanes_softcap(v, lanes_set(softcap));
         if (n_keys - g * OPS_LANES < OPS_LANES) /* after the query: whatever is there is -inf */
             v = lanes_first(v, n_keys - g * OPS_LANES, -INFINITY);
+        if (from > g * OPS_LANES) /* before its window */
+            v = lanes_from(v, from - g * OPS_LANES, -INFINITY);
         lanes_store(score + g * OPS_LANES, v);
         most = lanes_max(v, most);
     }
     const float tile_max = lanes_max_of(most);
     const float max = tile_max > s->max[r] ? tile_max : s->max[r];
 
-    for (int g = 0; g < n_groups; g++) {
+    for (int g = first_group; g < n_groups; g++) {
         const struct lanes v = lanes_load(score + g * OPS_LANES);
         const struct lanes p = lanes_exp(lanes_sub(v, lanes_set(max)));
 
@@ -131,27 +147,44 @@ attention_softmax(struct attention_scratch *s, int r, const int n_keys, float sc
     lanes_store(sum, lanes_fma(lanes_load(sum), shrink, total));
 }
 
-/* Where the V rows of the tile's first n_keys keys lie; expands them when that pays. */
+/* The usual cases are expanded. */
+static void attention_row(struct attention_scratch *s, const struct attention_args *a, int r,
+                          int tile, int E)
+{
+    const int from = keys_behind(s->pos[r], a->how.window, tile);
+    const int n_keys = keys_seen(s->pos[r], tile);
+
+    if (a->how.softcap > 0.0f || from > 0)
+        attention_softmax(s, r, from, n_keys, a->how.scale, a->how.softcap, E);
+    else if (n_keys == ATTENTION_KEYS)
+        attention_softmax(s, r, 0, ATTENTION_KEYS, a->how.scale, 0.0f, E);
+    else
+        attention_softmax(s, r, 0, n_keys, a->how.scale, 0.0f, E);
+}
+
+/* Where the V rows of the tile's keys from .. n_keys-1 lie; expands them when that pays. */
 static int attention_value_runs(struct attention_scratch *s, const struct ops_kv *kv,
-                                const struct ops_seq *seq, int head, int tile, int n_keys,
+                                const struct ops_seq *seq, int head, int tile, int from, int n_keys,
                                 bool expand, struct value_run *runs)
 {
+    const int from_block = from / kv->P * kv->P;
     int n_runs = 0;
 
-    for (int first = 0; first < n_keys; first += kv->P, n_runs++)
+    for (int first = from_block; first < n_keys; first += kv->P, n_runs++)
         runs[n_runs] = (struct value_run){.data = kv_at(kv, seq, 1, head, tile + first),
                                           .first = first,
                                           .last = min_int(first + kv->P, n_keys)};
     if (!expand)
         return n_runs;
     for (int i = 0; i < n_runs; i++) {
-        const uint16_t *from = (const uint16_t *)(const void *)runs[i].data;
+        const uint16_t *stored = (const uint16_t *)(const void *)runs[i].data;
         float *to = s->value + (ptrdiff_t)runs[i].first * kv->E;
 
         for (int e = 0; e < (runs[i].last - runs[i].first) * kv->E; e += OPS_LANES)
-            lanes_store(to + e, lanes_from_bf16(from + e));
+            lanes_store(to + e, lanes_from_bf16(stored + e));
     }
-    runs[0] = (struct value_run){(const uint8_t *)(const void *)s->value, 0, n_keys};
+    const float *expanded = s->value + (ptrdiff_t)from_block * kv->E;
+    runs[0] = (struct value_run){(const uint8_t *)(const void *)expanded, from_block, n_keys};
     return 1;
 }
 
@@ -179,21 +212,29 @@ static void attention_add(struct attention_scratch *s, enum tile_kind kind, int 
     tile_grid(kind, n_rows, panels, E / OPS_LANES, &shape);
 }
 
-/* acc += p V.  Rows of a tile go together over the keys that all of them see, which are those of
- * the first row; each goes on alone over the few that are left. */
-static void attention_values(struct attention_scratch *s, enum tile_kind kind, int E, int tile,
-                             int first, int n_rows, const struct value_run *runs, int n_runs)
+/* acc += p V.  Rows of a tile go together over the keys that all of them see, from where the last
+ * row's window begins to what the first row sees; each goes alone over the few before and after. */
+static void attention_values(struct attention_scratch *s, enum tile_kind kind, int E, int window,
+                             int tile, int first, int n_rows, const struct value_run *runs,
+                             int n_runs)
 {
     const int n_tiles = ops_ceil_div(n_rows, TILE_MAX_ROWS);
 
     for (int i = 0; i < n_tiles; i++) {
         const int row = first + n_rows * i / n_tiles, end = first + n_rows * (i + 1) / n_tiles;
-        const int common = keys_seen(s->pos[row], tile);
+        int from = keys_behind(s->pos[end - 1], window, tile), to = keys_seen(s->pos[row], tile);
 
+        if (from >= to) /* none: everything is before what they share */
+            from = to = ATTENTION_KEYS;
         for (const struct value_run *run = runs; run < runs + n_runs; run++) {
-            attention_add(s, kind, E, row, end - row, run, run->first, min_int(common, run->last));
+            for (int r = row; window > 0 && r < end; r++)
+                attention_add(s, kind, E, r, 1, run,
+                              max_int(keys_behind(s->pos[r], window, tile), run->first),
+                              min_int(min_int(from, keys_seen(s->pos[r], tile)), run->last));
+            attention_add(s, kind, E, row, end - row, run, max_int(from, run->first),
+                          min_int(to, run->last));
             for (int r = row; r < end; r++)
-                attention_add(s, kind, E, r, 1, run, common > run->first ? common : run->first,
+                attention_add(s, kind, E, r, 1, run, max_int(to, run->first),
                               min_int(keys_seen(s->pos[r], tile), run->last));
         }
     }
@@ -222,22 +263,23 @@ static void attention_rows(const struct attention_args *a, const struct ops_seq 
         }
     }
 
-    const int last_pos = s->pos[n_rows - 1];
-    for (int tile = 0, first = 0; tile <= last_pos; tile += ATTENTION_KEYS) {
-        const int n_keys = keys_seen(last_pos, tile);
+    const int window = a->how.window, last_pos = s->pos[n_rows - 1];
+    const int first_tile = keys_behind(s->pos[0], window, 0) / ATTENTION_KEYS * ATTENTION_KEYS;
+    for (int tile = first_tile, first = 0, end = 0; tile <= last_pos; tile += ATTENTION_KEYS) {
         struct value_run runs[ATTENTION_GROUPS];
 
         while (s->pos[first] < tile) /* rows that are done */
             first++;
-        attention_scores(s, a, seq, head, tile, n_keys, first, n_rows - first);
-        for (int r = first; r < n_rows; r++) {
-            if (keys_seen(s->pos[r], tile) == ATTENTION_KEYS) /* expanded for the usual case */
-                attention_softmax(s, r, ATTENTION_KEYS, a->scale, E);
-            else
-                attention_softmax(s, r, keys_seen(s->pos[r], tile), a->scale, E);
-        }
-        const int n_runs = attention_value_runs(s, kv, seq, head, tile, n_keys, expand, runs);
-        attention_values(s, kind, E, tile, first, n_rows - first, runs, n_runs);
+        while (end < n_rows && keys_behind(s->pos[end], window, tile) < ATTENTION_KEYS)
+            end++; /* rows that have begun */
+        const int from = keys_behind(s->pos[first], window, tile);
+        const int n_keys = keys_seen(s->pos[end - 1], tile);
+
+        attention_scores(s, a, seq, head, tile, from, n_keys, first, end - first);
+        for (int r = first; r < end; r++)
+            attention_row(s, a, r, tile, E);
+        const int n_runs = attention_value_runs(s, kv, seq, head, tile, from, n_keys, expand, runs);
+        attention_values(s, kind, E, window, tile, first, end - first, runs, n_runs);
     }
 
     for (int r = 0; r < n_rows; r++) {
@@ -276,7 +318,7 @@ static void attention_task(void *arg, int task, int thread)
 
 static enum status cpu_attention(struct ops_ctx *ctx, float *out, const float *q, int ldq, int H,
                                  const struct ops_kv *kv, const struct ops_seq *seqs, int B,
-                                 float scale)
+                                 const struct ops_attention *how)
 {
     enum status st;
     void *first_chunk, *scratch;
@@ -305,7 +347,7 @@ static enum status cpu_attention(struct ops_ctx *ctx, float *out, const float *q
         .ldq = ldq,
         .H = H,
         .B = B,
-        .scale = scale,
+        .how = *how,
     };
     threads_run(ctx->threads, n_chunks * kv->K, attention_task, &a);
     return ST_OK;

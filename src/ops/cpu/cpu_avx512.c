@@ -15,6 +15,8 @@
 
 #include "ops/cpu/exp_body.h"
 #include "ops/cpu/rows_body.h"
+#include "ops/cpu/softmax_body.h"
+#include "ops/cpu/experts_body.h"
 #include "ops/cpu/matmul_body.h"
 #include "ops/cpu/attention_body.h"
 
@@ -30,12 +32,19 @@ const struct ops ops_cpu_avx512 = {
     .usable = cpu_usable,
     .matmul = cpu_matmul,
     .rmsnorm = cpu_rmsnorm,
+    .rmsnorm_heads = cpu_rmsnorm_heads,
     .rope = cpu_rope,
     .kv_store = cpu_kv_store,
     .attention = cpu_attention,
     .silu_mul = cpu_silu_mul,
+    .gelu_mul = cpu_gelu_mul,
     .add = cpu_add,
+    .add_scaled = cpu_add_scaled,
     .add_row = cpu_add_row,
+    .scale = cpu_scale,
+    .softcap = cpu_softcap,
+    .route = cpu_route,
+    .combine = cpu_combine,
     .softmax_stats = cpu_softmax_stats,
     .exp = cpu_exp,
 };

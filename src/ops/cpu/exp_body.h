@@ -1,19 +1,21 @@
 /*
- * exp_body.h - the exponential that every operation uses, and the logarithm of softmax_stats.
+ * exp_body.h - the exponential that every operation uses, the tanh of soft caps, and the logarithm
+ * of softmax_stats.
  *
  * exp(x) = 2^n * exp(r), n = x / ln 2 rounded, |r| <= ln 2 / 2.  exp(r) = 1 + r + r^2 q(r), where q
  * is the minimax polynomial (relative error of exp(r): 3.1e-9); the result is within 1.1 units in
  * the last place.  exp(0) = 1 exactly; below -87, where the result would be subnormal, it is +0
  * (also at -inf); a NaN stays a NaN.  x <= 88.
  *
+ * tanh(x) = m / (m + 2) with m = exp(2x) - 1, which the same steps give without cancellation.
+ *
  * Included once by each cpu_<set>.c, after its lanes.
  */
 
-static inline struct lanes lanes_exp(struct lanes x)
+/* exp(at) / 2^n - 1, with 1.5 * 2^23 + n in *out_shifted; -87 <= at <= 88. */
+static inline struct lanes lanes_exp_reduced(struct lanes at, struct lanes *out_shifted)
 {
-    const struct lanes least = lanes_set(-87.0f);
     const struct lanes shift = lanes_set(0x1.8p23f); /* adding it rounds to an integer */
-    const struct lanes at = lanes_max(least, x);     /* in this order a NaN survives */
     const struct lanes t = lanes_fma(at, lanes_set(0x1.715476p+0f), shift);
     const struct lanes n = lanes_sub(t, shift);
     struct lanes r = lanes_fma(n, lanes_set(-0x1.62e430p-1f), at);
@@ -24,9 +26,31 @@ static inline struct lanes lanes_exp(struct lanes x)
     q = lanes_fma(q, r, lanes_set(0x1.5558f4p-5f));
     q = lanes_fma(q, r, lanes_set(0x1.555490p-3f));
     q = lanes_fma(q, r, lanes_set(0x1.fffffcp-2f));
-    q = lanes_fma(q, lanes_mul(r, r), r);
-    q = lanes_add(q, lanes_set(1.0f));
-    return lanes_zero_below(lanes_mul(q, lanes_exp2_of(t)), x, least);
+    *out_shifted = t;
+    return lanes_fma(q, lanes_mul(r, r), r);
+}
+
+static inline struct lanes lanes_exp(struct lanes x)
+{
+    const struct lanes least = lanes_set(-87.0f);
+    struct lanes t;
+    const struct lanes q =
+        lanes_exp_reduced(lanes_max(least, x), &t); /* in this order a NaN survives */
+
+    return lanes_zero_below(lanes_mul(lanes_add(q, lanes_set(1.0f)), lanes_exp2_of(t)), x, least);
+}
+
+/* Within 4 units in the last place; 1 beyond 20, -1 below -20; a NaN stays a NaN. */
+static inline struct lanes lanes_tanh(struct lanes x)
+{
+    const struct lanes twice = lanes_add(x, x);
+    struct lanes t;
+    const struct lanes q =
+        lanes_exp_reduced(lanes_min(lanes_set(40.0f), lanes_max(lanes_set(-40.0f), twice)), &t);
+    const struct lanes s = lanes_exp2_of(t);
+    const struct lanes m = lanes_fma(q, s, lanes_sub(s, lanes_set(1.0f)));
+
+    return lanes_div(m, lanes_add(m, lanes_set(2.0f)));
 }
 
 static void cpu_exp(float *out, const float *x, int64_t n)

@@ -146,6 +146,14 @@ static inline struct lanes lanes_first(struct lanes a, int n, float rest)
                           _mm256_blendv_ps(r, a.hi, _mm256_castsi256_ps(lanes_mask(8, n)))};
 }
 
+static inline struct lanes lanes_from(struct lanes a, int n, float rest)
+{
+    const __m256 r = _mm256_set1_ps(rest);
+
+    return (struct lanes){_mm256_blendv_ps(a.lo, r, _mm256_castsi256_ps(lanes_mask(0, n))),
+                          _mm256_blendv_ps(a.hi, r, _mm256_castsi256_ps(lanes_mask(8, n)))};
+}
+
 /* As bf16_from_f32: a NaN gets its quiet bit, everything else is rounded in the integer domain. */
 static inline __m256 lanes_round_bf16x8(__m256 a)
 {

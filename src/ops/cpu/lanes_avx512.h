@@ -128,6 +128,11 @@ static inline struct lanes lanes_first(struct lanes a, int n, float rest)
     return (struct lanes){_mm512_mask_mov_ps(_mm512_set1_ps(rest), lanes_mask(n), a.f)};
 }
 
+static inline struct lanes lanes_from(struct lanes a, int n, float rest)
+{
+    return (struct lanes){_mm512_mask_mov_ps(a.f, lanes_mask(n), _mm512_set1_ps(rest))};
+}
+
 /* As bf16_from_f32: a NaN gets its quiet bit, everything else is rounded in the integer domain. */
 static inline struct lanes lanes_round_bf16(struct lanes a)
 {

@@ -132,6 +132,14 @@ static inline struct lanes lanes_first(struct lanes a, int n, float rest)
     return a;
 }
 
+/* Lanes n .. 15 of a, those before replaced by `rest`, whatever they held. */
+static inline struct lanes lanes_from(struct lanes a, int n, float rest)
+{
+    for (int i = 0; i < n; i++)
+        a.f[i] = rest;
+    return a;
+}
+
 /* a rounded to the nearest bf16 (ties to even), as float32. */
 static inline struct lanes lanes_round_bf16(struct lanes a)
 {

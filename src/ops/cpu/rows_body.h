@@ -1,6 +1,6 @@
 /*
  * rows_body.h - the operations that work on rows one by one: rmsnorm, rope, kv_store, silu_mul,
- * add, add_row, softmax_stats.
+ * gelu_mul, add, add_scaled, add_row, scale, softcap.
  *
  * A row's reduction runs over 16 lanes (element i in lane i % 16, ascending), then the tree of
  * lanes_sum; a last partial group is filled up with values that leave the result alone.  Loops
@@ -9,14 +9,16 @@
  * Included once by each cpu_<set>.c, after its lanes and exp_body.h.
  */
 
-enum {
-    ROWS_MIN_ELEMS = 16384, /* of a task: below, handing it out costs more than it saves */
-    SOFTMAX_CHUNK = 1024    /* part of the numerics */
-};
+enum { ROWS_MIN_ELEMS = 16384 }; /* of a task: below, handing it out costs more than it saves */
 
 static inline int min_int(int a, int b)
 {
     return a < b ? a : b;
+}
+
+static inline int max_int(int a, int b)
+{
+    return a > b ? a : b;
 }
 
 /* Rows of a task, so that it has enough elements to be worth handing out. */
@@ -41,12 +43,30 @@ static inline void row_store(float *row, int i, int n, struct lanes v)
 
 /* ---- rmsnorm -------------------------------------------------------------------------------- */
 
+/* A row is n_heads pieces of D elements, each normalised by itself with the same w. */
 struct rmsnorm_args {
     float *out;
     const float *x, *w;
-    int T, D, rows;
+    int ld, T, n_heads, D, rows;
     float eps;
 };
+
+static inline void rmsnorm_piece(float *out, const float *x, const float *w, int D, float eps)
+{
+    struct lanes squares = lanes_set(0.0f);
+
+    for (int i = 0; i < D; i += OPS_LANES) {
+        const struct lanes v = row_load(x, i, D);
+
+        squares = lanes_fma(v, v, squares);
+    }
+    const float root = sqrtf(lanes_sum(squares) / (float)D + eps);
+    for (int i = 0; i < D; i += OPS_LANES) {
+        const struct lanes v = lanes_div(row_load(x, i, D), lanes_set(root));
+
+        row_store(out, i, D, lanes_mul(v, row_load(w, i, D)));
+    }
+}
 
 static void rmsnorm_task(void *arg, int task, int thread)
 {
@@ -55,28 +75,26 @@ static void rmsnorm_task(void *arg, int task, int thread)
     (void)thread;
 
     for (int t = first; t < last; t++) {
-        const float *x = a->x + (ptrdiff_t)t * a->D;
-        float *out = a->out + (ptrdiff_t)t * a->D;
-        struct lanes squares = lanes_set(0.0f);
+        const ptrdiff_t at = (ptrdiff_t)t * a->ld;
 
-        for (int i = 0; i < a->D; i += OPS_LANES) {
-            const struct lanes v = row_load(x, i, a->D);
-
-            squares = lanes_fma(v, v, squares);
-        }
-        const float root = sqrtf(lanes_sum(squares) / (float)a->D + a->eps);
-        for (int i = 0; i < a->D; i += OPS_LANES) {
-            const struct lanes v = lanes_div(row_load(x, i, a->D), lanes_set(root));
-
-            row_store(out, i, a->D, lanes_mul(v, row_load(a->w, i, a->D)));
-        }
+        for (int h = 0; h < a->n_heads; h++)
+            rmsnorm_piece(a->out + at + h * a->D, a->x + at + h * a->D, a->w, a->D, a->eps);
     }
 }
 
 static enum status cpu_rmsnorm(struct ops_ctx *ctx, float *out, const float *x, const float *w,
                                int T, int D, float eps)
 {
-    struct rmsnorm_args a = {out, x, w, T, D, rows_per_task(D), eps};
+    struct rmsnorm_args a = {out, x, w, D, T, 1, D, rows_per_task(D), eps};
+
+    threads_run(ctx->threads, ops_ceil_div(T, a.rows), rmsnorm_task, &a);
+    return ST_OK;
+}
+
+static enum status cpu_rmsnorm_heads(struct ops_ctx *ctx, float *x, int ldx, const float *w, int T,
+                                     int n_heads, int E, float eps)
+{
+    struct rmsnorm_args a = {x, x, w, ldx, T, n_heads, E, rows_per_task(n_heads * E), eps};
 
     threads_run(ctx->threads, ops_ceil_div(T, a.rows), rmsnorm_task, &a);
     return ST_OK;
@@ -204,20 +222,21 @@ static enum status cpu_kv_store(struct ops_ctx *ctx, const struct ops_kv *kv,
     return ST_OK;
 }
 
-/* ---- silu_mul, add, add_row ----------------------------------------------------------------- */
+/* ---- silu_mul, gelu_mul --------------------------------------------------------------------- */
 
-struct silu_args {
+struct gated_args {
     float *out;
     const float *gate_up;
     int T, F, rows;
 };
 
-static void silu_task(void *arg, int task, int thread)
+/* gate / (1 + exp(-z)) * up; z is the gate itself for SiLU.  GELU by tanh is the same with
+ * z = 2 sqrt(2/pi) (gate + 0.044715 gate^3), as (1 + tanh(z/2)) / 2 = 1 / (1 + exp(-z)). */
+static inline __attribute__((always_inline)) void gated_rows(const struct gated_args *a, int task,
+                                                             const bool gelu)
 {
-    const struct silu_args *a = arg;
     const int first = task * a->rows, last = min_int(first + a->rows, a->T);
     const struct lanes zero = lanes_set(0.0f), one = lanes_set(1.0f), most = lanes_set(88.0f);
-    (void)thread;
 
     for (int t = first; t < last; t++) {
         const float *gate = a->gate_up + (ptrdiff_t)t * 2 * a->F, *up = gate + a->F;
@@ -225,28 +244,61 @@ static void silu_task(void *arg, int task, int thread)
 
         for (int i = 0; i < a->F; i += OPS_LANES) {
             const struct lanes g = row_load(gate, i, a->F);
-            /* gate / (1 + exp(-gate)); in this order a NaN survives the limit of exp */
-            const struct lanes e = lanes_exp(lanes_min(most, lanes_sub(zero, g)));
-            const struct lanes silu = lanes_div(g, lanes_add(one, e));
+            struct lanes z = g;
 
-            row_store(out, i, a->F, lanes_mul(silu, row_load(up, i, a->F)));
+            if (gelu)
+                z = lanes_mul(g, lanes_fma(lanes_mul(g, g), lanes_set(0x1.2444f2p-4f),
+                                           lanes_set(0x1.988454p+0f)));
+            /* in this order a NaN survives the limit of exp */
+            const struct lanes e = lanes_exp(lanes_min(most, lanes_sub(zero, z)));
+            const struct lanes act = lanes_div(g, lanes_add(one, e));
+
+            row_store(out, i, a->F, lanes_mul(act, row_load(up, i, a->F)));
         }
     }
 }
 
+static void silu_task(void *arg, int task, int thread)
+{
+    (void)thread;
+    gated_rows(arg, task, false);
+}
+
+static void gelu_task(void *arg, int task, int thread)
+{
+    (void)thread;
+    gated_rows(arg, task, true);
+}
+
 static enum status cpu_silu_mul(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F)
 {
-    struct silu_args a = {out, gate_up, T, F, rows_per_task(F)};
+    struct gated_args a = {out, gate_up, T, F, rows_per_task(F)};
 
     threads_run(ctx->threads, ops_ceil_div(T, a.rows), silu_task, &a);
     return ST_OK;
 }
 
+static enum status cpu_gelu_mul(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F)
+{
+    struct gated_args a = {out, gate_up, T, F, rows_per_task(F)};
+
+    threads_run(ctx->threads, ops_ceil_div(T, a.rows), gelu_task, &a);
+    return ST_OK;
+}
+
+/* ---- add, add_scaled, add_row, scale, softcap ----------------------------------------------- */
+
 struct add_args {
     float *x;
     const float *y;
     int64_t n;
+    float by;
 };
+
+static int add_tasks(int64_t n)
+{
+    return (int)((n + ROWS_MIN_ELEMS - 1) / ROWS_MIN_ELEMS);
+}
 
 static void add_task(void *arg, int task, int thread)
 {
@@ -261,9 +313,73 @@ static void add_task(void *arg, int task, int thread)
 
 static enum status cpu_add(struct ops_ctx *ctx, float *x, const float *y, int64_t n)
 {
-    struct add_args a = {x, y, n};
+    struct add_args a = {x, y, n, 1.0f};
 
-    threads_run(ctx->threads, (int)((n + ROWS_MIN_ELEMS - 1) / ROWS_MIN_ELEMS), add_task, &a);
+    threads_run(ctx->threads, add_tasks(n), add_task, &a);
+    return ST_OK;
+}
+
+static void add_scaled_task(void *arg, int task, int thread)
+{
+    const struct add_args *a = arg;
+    const int64_t first = (int64_t)task * ROWS_MIN_ELEMS;
+    const int64_t last = first + ROWS_MIN_ELEMS < a->n ? first + ROWS_MIN_ELEMS : a->n;
+    (void)thread;
+
+    for (int64_t i = first; i < last; i++)
+        a->x[i] += a->y[i] * a->by;
+}
+
+static enum status cpu_add_scaled(struct ops_ctx *ctx, float *x, const float *y, int64_t n,
+                                  float by)
+{
+    struct add_args a = {x, y, n, by};
+
+    threads_run(ctx->threads, add_tasks(n), add_scaled_task, &a);
+    return ST_OK;
+}
+
+static void scale_task(void *arg, int task, int thread)
+{
+    const struct add_args *a = arg;
+    const int64_t first = (int64_t)task * ROWS_MIN_ELEMS;
+    const int64_t last = first + ROWS_MIN_ELEMS < a->n ? first + ROWS_MIN_ELEMS : a->n;
+    (void)thread;
+
+    for (int64_t i = first; i < last; i++)
+        a->x[i] *= a->by;
+}
+
+static enum status cpu_scale(struct ops_ctx *ctx, float *x, int64_t n, float by)
+{
+    struct add_args a = {x, NULL, n, by};
+
+    threads_run(ctx->threads, add_tasks(n), scale_task, &a);
+    return ST_OK;
+}
+
+static inline struct lanes lanes_softcap(struct lanes x, struct lanes cap)
+{
+    return lanes_mul(lanes_tanh(lanes_div(x, cap)), cap);
+}
+
+static void softcap_task(void *arg, int task, int thread)
+{
+    const struct add_args *a = arg;
+    const int64_t first = (int64_t)task * ROWS_MIN_ELEMS;
+    const int n = a->n - first < ROWS_MIN_ELEMS ? (int)(a->n - first) : ROWS_MIN_ELEMS;
+    float *x = a->x + first;
+    (void)thread;
+
+    for (int i = 0; i < n; i += OPS_LANES)
+        row_store(x, i, n, lanes_softcap(row_load(x, i, n), lanes_set(a->by)));
+}
+
+static enum status cpu_softcap(struct ops_ctx *ctx, float *x, int64_t n, float cap)
+{
+    struct add_args a = {x, NULL, n, cap};
+
+    threads_run(ctx->threads, add_tasks(n), softcap_task, &a);
     return ST_OK;
 }
 
@@ -293,124 +409,4 @@ static enum status cpu_add_row(struct ops_ctx *ctx, float *x, const float *row, 
 
     threads_run(ctx->threads, ops_ceil_div(T, a.rows), add_row_task, &a);
     return ST_OK;
-}
-
-/* ---- softmax_stats -------------------------------------------------------------------------- */
-
-/*
- * Three passes, so that one row of a large vocabulary can use all threads: the maximum of each
- * chunk, the sum of exp(x - maximum of the row) over each chunk, and the sum of those: chunk c in
- * lane c % 16, ascending, then the tree.
- */
-struct softmax_args {
-    const float *logits;
-    float *chunk_max, *chunk_sum; /* [T, n_chunks] */
-    const float *row_max;         /* [T] */
-    int T, V, n_chunks, chunks;   /* chunks: of a task, counted through all rows */
-};
-
-static float chunk_max(const float *x, int n)
-{
-    const struct lanes zero = lanes_set(0.0f);
-    struct lanes most = lanes_set(-INFINITY), bad = zero;
-
-    for (int i = 0; i < n; i += OPS_LANES) {
-        struct lanes v = row_load(x, i, n);
-        /* max(0, x) lets a NaN through; then x - x is 0, but a NaN for a NaN or +inf */
-        const struct lanes positive = lanes_max(zero, v);
-
-        bad = lanes_add(bad, lanes_sub(positive, positive));
-        if (n - i < OPS_LANES)
-            v = lanes_first(v, n - i, -INFINITY);
-        most = lanes_max(v, most);
-    }
-    return lanes_max_of(most) + lanes_sum(bad);
-}
-
-static float chunk_sum(const float *x, int n, float max)
-{
-    struct lanes sum = lanes_set(0.0f);
-
-    for (int i = 0; i < n; i += OPS_LANES) {
-        struct lanes v = row_load(x, i, n);
-
-        if (n - i < OPS_LANES)
-            v = lanes_first(v, n - i, -INFINITY); /* exp gives 0 */
-        sum = lanes_add(sum, lanes_exp(lanes_sub(v, lanes_set(max))));
-    }
-    return lanes_sum(sum);
-}
-
-static void softmax_task(void *arg, int task, int thread)
-{
-    const struct softmax_args *a = arg;
-    const int first = task * a->chunks, last = min_int(first + a->chunks, a->T * a->n_chunks);
-    (void)thread;
-
-    for (int at = first; at < last; at++) {
-        const int t = at / a->n_chunks, i = at % a->n_chunks * SOFTMAX_CHUNK;
-        const float *x = a->logits + (ptrdiff_t)t * a->V + i;
-        const int n = min_int(SOFTMAX_CHUNK, a->V - i);
-
-        if (a->row_max == NULL)
-            a->chunk_max[at] = chunk_max(x, n);
-        else
-            a->chunk_sum[at] = chunk_sum(x, n, a->row_max[t]);
-    }
-}
-
-/* NaN if any chunk's is, or if there is nothing above -inf to choose from. */
-static float row_max(const float *chunks, int n)
-{
-    float most = -INFINITY;
-
-    for (int c = 0; c < n; c++) {
-        if (!(chunks[c] <= INFINITY))
-            return NAN;
-        most = chunks[c] > most ? chunks[c] : most;
-    }
-    return most > -INFINITY ? most : NAN;
-}
-
-static float row_logsum(const float *chunks, int n)
-{
-    struct lanes sum = lanes_set(0.0f);
-
-    for (int c = 0; c < n; c += OPS_LANES)
-        sum = lanes_add(sum, row_load(chunks, c, n));
-    return log_of(lanes_sum(sum));
-}
-
-static enum status cpu_softmax_stats(struct ops_ctx *ctx, const float *logits, int T, int V,
-                                     float *out_max, float *out_logsum)
-{
-    enum status st;
-    const int n_chunks = ops_ceil_div(V, SOFTMAX_CHUNK);
-    const size_t n_all = (size_t)T * (size_t)n_chunks;
-    void *figures;
-
-    TRY(ops_ctx_reserve(ctx, SCRATCH_CHUNKS, 2 * n_all * sizeof(float), &figures), err);
-    struct softmax_args a = {
-        .logits = logits,
-        .chunk_max = figures,
-        .chunk_sum = (float *)figures + n_all,
-        .T = T,
-        .V = V,
-        .n_chunks = n_chunks,
-        .chunks = ROWS_MIN_ELEMS / SOFTMAX_CHUNK,
-    };
-    const int n_tasks = ops_ceil_div(T * n_chunks, a.chunks);
-
-    threads_run(ctx->threads, n_tasks, softmax_task, &a);
-    for (int t = 0; t < T; t++)
-        out_max[t] = row_max(a.chunk_max + (ptrdiff_t)t * n_chunks, n_chunks);
-    a.row_max = out_max;
-    threads_run(ctx->threads, n_tasks, softmax_task, &a);
-    for (int t = 0; t < T; t++)
-        out_logsum[t] = out_max[t] <= INFINITY
-                            ? row_logsum(a.chunk_sum + (ptrdiff_t)t * n_chunks, n_chunks)
-                            : NAN;
-    return ST_OK;
-err:
-    return st;
 }

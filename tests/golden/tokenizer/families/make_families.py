@@ -15,7 +15,7 @@ spm.json        pieces: [text, score, type] of a SentencePiece model that lacks 
                 pieces; spm.txt, spm-bare.txt: the same hashes by `sentencepiece` itself, with and
                 without a space put before the text, of ids only
 
-The reference is that of ../tokenizer/compare_families.py.  Needs the PyPI packages transformers 5,
+The reference is that of ../compare_families.py.  Needs the PyPI packages transformers 5,
 gguf, xxhash and sentencepiece.
 """
 import json
@@ -30,7 +30,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tokenizer"))
+sys.path.insert(0, str(HERE.parent))
 import compare_families as reference  # noqa: E402
 
 N_STRINGS = 700
@@ -64,7 +64,7 @@ def write(name, value):
 
 
 def bytes_vocab():
-    model = json.loads((HERE / "../tokenizer/tokenizer.json").read_text("utf-8"))["model"]
+    model = json.loads((HERE / "../tokenizer.json").read_text("utf-8"))["model"]
     ids = dict(model["vocab"])
     kinds = [3] * 3 + [1] * (len(ids) - 3) + [3, 3] + [4] * len(FLAGGED)
     for token in ["<|special|>", "<|strip|>", *FLAGGED]:
@@ -81,7 +81,7 @@ def chars_vocab():
     special = ["<unk>", "<s>", "</s>", "<bos>", "<eos>", "<pad>", "<mask>", "<|end|>", "<|user|>"]
     names = special + [f"<0x{b:02X}>" for b in range(256)] + ["\u2581\u2581\u2581", "\n\n"]
     trainer = trainers.BpeTrainer(vocab_size=len(names) + 700, min_frequency=2, special_tokens=names, show_progress=False)
-    lines = (HERE / "../tokenizer/corpus.txt").read_text("utf-8").splitlines(keepends=True)
+    lines = (HERE / "../corpus.txt").read_text("utf-8").splitlines(keepends=True)
     tok.train_from_iterator(lines + reference.PARTS, trainer)
     ids = tok.get_vocab()
     kinds = [3] * len(special) + [6] * 256 + [4] * 2 + [1] * (len(ids) - len(names))

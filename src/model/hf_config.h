@@ -1,0 +1,52 @@
+/*
+ * hf_config.h - what the files that read a Hugging Face configuration share.  Private to them.
+ *
+ *   hf_config.c  sizes and everything that families differ in
+ *   hf_keys.c    every key that may stand in config.json, and how single values are read
+ *   hf_rope.c    rope_theta, rope_scaling, rope_parameters
+ */
+#ifndef EPIDOTE_MODEL_HF_CONFIG_H
+#define EPIDOTE_MODEL_HF_CONFIG_H
+
+#include "model/source.h"
+
+struct reader {
+    const char *origin; /* file name for messages */
+    const json_t *root; /* borrowed */
+    const struct model_family *family;
+};
+
+/* What a key's value must be. */
+enum rule {
+    READ,    /* read elsewhere */
+    IGNORED, /* says nothing about inference */
+    FALSE,   /* false or null */
+    EMPTY,   /* null, or an empty list or object */
+    ONE,     /* 1 or null */
+    SILU,    /* "silu", or "swish", which is the same */
+    GELU     /* "gelu_pytorch_tanh" */
+};
+bool hf_follows(enum rule rule, const json_t *value);
+/* hf_check_keys - that every key of the file is one of the family's and follows its rule.
+ * Returns ST_OK, ST_UNSUPPORTED (logged with the key). */
+enum status hf_check_keys(const struct reader *r);
+
+/* Messages for a value that is wrong, and for one that this version does not compute. */
+enum status hf_bad_value(const struct reader *r, const char *key, const char *wanted);
+enum status hf_unsupported(const struct reader *r, const char *key, const json_t *value);
+
+/* hf_get_x - the value of a key; *out keeps what it holds where the key is absent, or null and
+ * null_is_absent.  hf_get_ids - an id or list of ids below V; null is none.
+ * Return ST_OK, ST_FORMAT. */
+enum status hf_get_bool(const struct reader *r, const char *key, bool null_is_absent, bool *out);
+enum status hf_get_number(const struct reader *r, const char *key, bool null_is_absent,
+                          double *out);
+enum status hf_get_int(const struct reader *r, const char *key, bool null_is_absent, int *out);
+enum status hf_get_ids(const struct reader *r, const char *key, const json_t *value, int V, int max,
+                       int *ids, int *out_n);
+
+/* hf_read_rope - rope and rope_window of a configuration whose sizes are known.
+ * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED. */
+enum status hf_read_rope(const struct reader *r, double default_base, struct model_config *config);
+
+#endif
