@@ -28,7 +28,7 @@ answer france; has "the capital of France" "$dir/answer" Paris
 answer water; has "boiling water" "$dir/answer" 100
 answer count; has "counting" "$dir/answer" seven
 answer week; has "days of the week" "$dir/answer" Friday
-answer german; has "good morning" "$dir/answer" Morgen
+answer german; check "good morning, or day" grep -qE "Morgen|Tag" "$dir/answer"
 answer long; has "counting on" "$dir/answer" "41 42"
 answer window1; has "counting beyond the window" "$dir/answer" "262 263"
 

@@ -1,15 +1,19 @@
-/* TEST needs: smollm2 timeout: 300 */
+/* TEST needs: smollm2 gemma3 timeout: 300 */
 /*
- * unit_real_logits.c - SmolLM2 on real text, teacher-forced, against the tokens that transformers
- * picks in float32 (tests/golden/make_real_logits.py).
+ * unit_real_logits.c - SmolLM2 and Gemma 3 270M on real text, teacher-forced, against the tokens
+ * that transformers picks in float32 (tests/golden/make_real_logits.py).
  *
  * f32 has to pick the same wherever the reference's two best logits are more than 1e-3 apart, bf16
- * at 97 % of all positions.  The model is $EPIDOTE_SMOLLM2, else what `make model` fetches.
+ * at 97 % of all positions.  `make model model-files` fetches the models.
  */
 #include "rig.h"
 
-#define MODEL "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
-#define GOLDEN "tests/golden/real_text.golden"
+static const struct {
+    const char *model, *golden;
+} models[] = {
+    {"build/models/SmolLM2-135M-Instruct.Q4_1.gguf", "tests/golden/real_text.golden"},
+    {"build/models/gemma-3-270m-q4_k_m.gguf", "tests/golden/real_text_gemma3.golden"},
+};
 
 enum { CHUNK = 256, MAX_SEQS = 16 };
 
@@ -22,12 +26,12 @@ struct real_golden {
     struct buf file;
 };
 
-static struct real_golden golden_read_real(void)
+static struct real_golden golden_read_real(const char *path)
 {
     struct real_golden g = {0};
     size_t n_bytes = 0;
 
-    RIG_OK(file_read(GOLDEN, 16u << 20, &g.file));
+    RIG_OK(file_read(path, 16u << 20, &g.file));
     const int32_t *at = (const int32_t *)(const void *)(g.file.data + 8);
     g.n_seqs = *at++;
     g.n_tok = *at++;
@@ -39,7 +43,7 @@ static struct real_golden golden_read_real(void)
     n_bytes = 8 + 4 * (2 + (size_t)g.n_seqs + 3 * (size_t)g.n_tok);
     if (memcmp(g.file.data, "EPREAL01", 8) != 0 || g.n_seqs > MAX_SEQS ||
         g.file.n_bytes != n_bytes) {
-        fprintf(stderr, "%s is not a golden: run tests/golden/make_real_logits.py\n", GOLDEN);
+        fprintf(stderr, "%s is not a golden: run tests/golden/make_real_logits.py\n", path);
         exit(1);
     }
     return g;
@@ -74,11 +78,12 @@ static void run(const char *path, const struct real_golden *g, enum ops_type typ
             n_sure_same += g->margins[done] > 1e-3f && best == g->picks[done];
         }
     }
-    fprintf(stderr,
-            "%s: %d positions, %.2f %% with a margin above 1e-3, of which %.2f %% the same; %.2f "
-            "%% of all; %.1f s\n",
-            type == OPS_F32 ? "f32" : "bf16", done, 100.0 * n_sure / done,
-            100.0 * n_sure_same / n_sure, 100.0 * n_same / done, clock_now_s() - begun_s);
+    fprintf(
+        stderr,
+        "%s %s: %d positions, %.2f %% with a margin above 1e-3, of which %.2f %% the same; %.2f "
+        "%% of all; %.1f s\n",
+        rig.config.family, type == OPS_F32 ? "f32" : "bf16", done, 100.0 * n_sure / done,
+        100.0 * n_sure_same / n_sure, 100.0 * n_same / done, clock_now_s() - begun_s);
     CHECK(done >= 2000);
     CHECK(n_sure >= 0.98 * done);
     if (type == OPS_F32)
@@ -90,17 +95,16 @@ static void run(const char *path, const struct real_golden *g, enum ops_type typ
 
 int main(void)
 {
-    const char *path = getenv("EPIDOTE_SMOLLM2");
-    struct real_golden g = golden_read_real();
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        struct real_golden g = golden_read_real(models[i].golden);
 
-    if (path == NULL)
-        path = MODEL;
-    if (access(path, R_OK) != 0) {
-        fprintf(stderr, "%s is not there: make model, or set EPIDOTE_SMOLLM2\n", path);
-        return 77;
+        if (access(models[i].model, R_OK) != 0) {
+            fprintf(stderr, "%s is not there: make model model-files\n", models[i].model);
+            return 77;
+        }
+        run(models[i].model, &g, OPS_F32);
+        run(models[i].model, &g, OPS_BF16);
+        buf_free(&g.file);
     }
-    run(path, &g, OPS_F32);
-    run(path, &g, OPS_BF16);
-    buf_free(&g.file);
     TEST_END();
 }
