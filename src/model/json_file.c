@@ -9,6 +9,10 @@ enum status json_file_parse(const uint8_t *data, size_t n_bytes, const char *ori
     json_error_t error;
     json_t *root = json_loadb((const char *)data, n_bytes, JSON_REJECT_DUPLICATES, &error);
 
+    /* tokenizer_config.json says that a length is not bounded by an integer of 31 digits. */
+    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow)
+        root = json_loadb((const char *)data, n_bytes,
+                          JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
     if (root == NULL) {
         log_error("%s: line %d column %d: %s; the file is damaged, get it again", origin,
                   error.line, error.column, error.text);
