@@ -6,13 +6,16 @@
 enum status json_file_parse(const uint8_t *data, size_t n_bytes, const char *origin,
                             json_t **out_object)
 {
+    static const char lenient[] = "tokenizer_config.json";
+    const size_t n_origin = strlen(origin), n_name = sizeof lenient - 1;
+    const bool is_lenient = n_origin >= n_name && strcmp(origin + n_origin - n_name, lenient) == 0;
     json_error_t error;
-    json_t *root = json_loadb((const char *)data, n_bytes, JSON_REJECT_DUPLICATES, &error);
+    /* That file says that a length is not bounded by an integer of 31 digits; nobody looks at its
+     * integers. */
+    json_t *root = json_loadb(
+        (const char *)data, n_bytes,
+        JSON_REJECT_DUPLICATES | (is_lenient ? (size_t)JSON_DECODE_INT_AS_REAL : 0), &error);
 
-    /* tokenizer_config.json says that a length is not bounded by an integer of 31 digits. */
-    if (root == NULL && json_error_code(&error) == json_error_numeric_overflow)
-        root = json_loadb((const char *)data, n_bytes,
-                          JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
     if (root == NULL) {
         log_error("%s: line %d column %d: %s; the file is damaged, get it again", origin,
                   error.line, error.column, error.text);
