@@ -244,8 +244,29 @@ static void deep_nesting(void)
     free(text);
 }
 
+/* transformers writes a length without bound as an integer that fits no type, into one file;
+ * elsewhere and where no number can hold it, it is an error. */
+static void huge_integers(void)
+{
+    static const char huge[] = "{\"model_max_length\": 1000000000000000019884624838656}";
+    static const char wild[] = "{\"a\": 1e999}";
+    json_t *object = NULL;
+
+    CHECK_INT(json_file_parse((const uint8_t *)huge, sizeof huge - 1, "config.json", &object),
+              ST_FORMAT);
+    CHECK(json_file_parse((const uint8_t *)huge, sizeof huge - 1, "m/tokenizer_config.json",
+                          &object) == ST_OK);
+    CHECK(json_real_value(json_object_get(object, "model_max_length")) == 1e30);
+    json_decref(object);
+    CHECK_INT(
+        json_file_parse((const uint8_t *)wild, sizeof wild - 1, "m/tokenizer_config.json", &object),
+        ST_FORMAT);
+    CHECK_HAS(log_last_error(), "m/tokenizer_config.json: line 1");
+}
+
 int main(void)
 {
+    huge_integers();
     defaults();
     version_4();
     version_5();

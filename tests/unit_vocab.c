@@ -240,7 +240,9 @@ static void odd_tokenizer_json_is_read(void)
     struct token_list list = {0};
     struct row_error err;
 
-    CHECK(tokenizer_load_json(write_changed(changes, NULL), &t) == ST_OK);
+    CHECK(tokenizer_load_json(
+              write_changed(changes, "{\"model_max_length\": 1000000000000000019884624838656}"),
+              &t) == ST_OK);
     CHECK(tokenizer_encode(t, "the", 3, ENCODE_SPECIAL, &list, &err) == ST_OK);
     CHECK_INT(list.n_ids, 3);
     CHECK_INT(list.ids[0], 1);

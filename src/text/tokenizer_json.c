@@ -12,14 +12,16 @@
 
 enum { FILE_LIMIT_BYTES = 256 << 20 };
 
-static enum status read_json(const char *path, json_t **out_json)
+/* flags: of jansson, beside the refusal of duplicate keys. */
+static enum status read_json(const char *path, size_t flags, json_t **out_json)
 {
     struct buf file = {0};
     enum status st = ST_OK;
     json_error_t error;
 
     TRY(file_read(path, FILE_LIMIT_BYTES, &file), done);
-    *out_json = json_loadb((const char *)file.data, file.n_bytes, JSON_REJECT_DUPLICATES, &error);
+    *out_json =
+        json_loadb((const char *)file.data, file.n_bytes, JSON_REJECT_DUPLICATES | flags, &error);
     if (*out_json == NULL) {
         log_error("%s: line %d column %d: %s", path, error.line, error.column, error.text);
         st = ST_FORMAT;
@@ -335,7 +337,9 @@ static enum status load_config(struct loader *l)
     if (file == NULL)
         goto done;
     fclose(file);
-    TRY(read_json((const char *)path.data, &l->config), done);
+    /* It says that a length is not bounded by an integer of 31 digits; integers are not looked at.
+     */
+    TRY(read_json((const char *)path.data, JSON_DECODE_INT_AS_REAL, &l->config), done);
 done:
     buf_free(&path);
     return st;
@@ -377,7 +381,7 @@ static enum status load(struct loader *l, struct tokenizer **out_tokenizer)
     enum status st = ST_OK;
     int byte = 0;
 
-    TRY(read_json(l->path, &l->root), done);
+    TRY(read_json(l->path, 0, &l->root), done);
     TRY(load_config(l), done);
     json_t *model = json_object_get(l->root, "model");
     TRY(loader_read_pipeline(l), done);
