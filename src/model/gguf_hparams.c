@@ -5,6 +5,7 @@
  * says nothing the family decides, as it does in llama.cpp.  A key of the model's family that is
  * not known for it here could change the arithmetic and is refused by name.
  */
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -399,6 +400,7 @@ enum status gguf_read_hparams(struct gguf *g, const struct model_family **out_fa
     enum status st;
 
     TRY(check_kind(g, &family), err);
+    assert(family != NULL);
     TRY(read_numbers(g, (int)family_mask(family), &n), err);
     struct model_config c = family->common;
     snprintf(c.family, sizeof c.family, "%s", family->name);
