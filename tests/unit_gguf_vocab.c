@@ -132,6 +132,49 @@ static void keys_give_rules(void)
     check_ids(&f, "a<s>  b", ENCODE_PARSE_SPECIAL, "11 1 7 7 7 9");
 }
 
+/* An answer ends at the tokens that keys name and at those that are known to end a turn. */
+static void ends_of_answers(void)
+{
+    struct model_source *source = NULL;
+    struct buf bytes;
+    struct file f;
+
+    fill_spm(&f);
+    write_file(&f, &bytes);
+    CHECK(source_begin("test.gguf", &source) == ST_OK);
+    CHECK(gguf_load_vocab(source, bytes.data, bytes.n_bytes, "test.gguf") == ST_OK);
+    const struct model_config *c = &source->config;
+    CHECK(c->n_eos == 2 && c->eos_ids[0] == 2 && c->eos_ids[1] == 3); /* </s>, <|end|> */
+    model_close(source);
+    buf_free(&bytes);
+    free_file(&f);
+}
+
+/* A merge that makes a control token is left out: no text may become one. */
+static void control_tokens_are_not_merged(void)
+{
+    static const struct text_span spelled[] = {{"a", 1}, {"b", 1}, {"ab", 2}, {"ba", 2}};
+    static const struct text_span merges[] = {{"a b", 3}, {"b a", 3}};
+    static const uint8_t kind_of[] = {0, 0, TOKEN_CONTROL, 0};
+    const struct vocab_spec spec = {.origin = "test",
+                                    .model = "bpe",
+                                    .pre = "gpt-2",
+                                    .tokens = spelled,
+                                    .kinds = kind_of,
+                                    .n_tokens = 4,
+                                    .merges = merges,
+                                    .n_merges = 2,
+                                    .bos_id = -1,
+                                    .eos_id = -1};
+    struct tokenizer *t = NULL;
+
+    CHECK(tokenizer_create(&spec, &t) == ST_OK);
+    CHECK_STR(ids_of(t, "ab", 0), "0 1");
+    CHECK_STR(ids_of(t, "aba", 0), "0 3");
+    CHECK_STR(ids_of(t, "ab", ENCODE_PARSE_SPECIAL), "2");
+    tokenizer_destroy(t);
+}
+
 static void names_give_rules(void)
 {
     static const struct {
@@ -268,6 +311,8 @@ static void others_are_refused(void)
 int main(void)
 {
     keys_give_rules();
+    ends_of_answers();
+    control_tokens_are_not_merged();
     names_give_rules();
     spaces_come_back();
     a_file_is_opened();

@@ -7,42 +7,9 @@
  * a copy of the checkpoint whose weights are moved so that a right decoder computes what a wrong
  * one would.
  */
-#include "checkpoint.h"
+#include "mutations.h"
 
 #define GOLDEN "tests/golden/"
-
-static const double LIMIT = 1e-11;
-
-/* NMSE of what the decoder gives when it reads `path` and believes `config` (NULL: the file's). */
-static double error_of(const char *path, const struct model_config *config, const struct golden *g)
-{
-    float *logits = host_alloc((size_t)g->T * (size_t)g->V * sizeof *logits);
-    struct rig rig;
-
-    RIG_OK(logits != NULL ? ST_OK : ST_NOMEM);
-    rig_begin(&rig, (struct rig_args){.path = path, .type = OPS_F32, .config = config});
-    rig_logits(&rig, g->tokens, g->T, g->T, logits);
-    rig_end(&rig);
-    const double error = nmse(logits, g->logits, (size_t)g->T * (size_t)g->V);
-    host_free(logits);
-    return error;
-}
-
-static void expect_shown(const char *model, const char *mistake, double error)
-{
-    fprintf(stderr, "%-9s %-34s nmse %.1e\n", model, mistake, error);
-    CHECK(error >= 100 * LIMIT);
-}
-
-static struct model_config config_of(const char *path)
-{
-    struct model_source *source;
-
-    RIG_OK(model_open(path, &source));
-    const struct model_config config = *model_source_config(source);
-    model_close(source);
-    return config;
-}
 
 /* ---- mistakes in the configuration --------------------------------------------------------- */
 

@@ -277,6 +277,8 @@ static void hostile_templates_end(void)
         {"{{ '%s' | replace('', 'x' * 1000) | replace('', 'x' * 1000) | replace('', 'x' * 1000) }}",
          "MiB of memory"},
         {"{{ 2 ** 9223372036854775807 }}", "beyond 64 bits"},
+        {"{{ ('a' * 1000000).rfind('a' * 500000 + 'b') }}", "steps"},
+        {"{{ ('a' * 1000000).rsplit('b' + 'a' * 500000) }}", "steps"},
     };
     static const char *const nests[] = {"(",     "[",          "{{ [",  "not ",
                                         "- ",    "{% if x %}", "a(",    "{% for a in b %}",

@@ -200,6 +200,32 @@ err:
     return st;
 }
 
+static void add_end(struct model_config *c, int id)
+{
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_ids[i] == id)
+            return;
+    if (id >= 0 && c->n_eos < MODEL_MAX_EOS)
+        c->eos_ids[c->n_eos++] = id;
+}
+
+/* Tokens that end a turn and that many files name in no key. */
+static void add_known_ends(struct model_config *c, const struct vocab_spec *vocab)
+{
+    static const char *const known[] = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"};
+
+    for (int id = 0; vocab->kinds != NULL && id < vocab->n_tokens; id++) {
+        const struct text_span *token = &vocab->tokens[id];
+
+        if (vocab->kinds[id] != TOKEN_CONTROL && vocab->kinds[id] != TOKEN_USER_DEFINED)
+            continue;
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+            if (token->n_bytes == strlen(known[i]) &&
+                memcmp(token->data, known[i], token->n_bytes) == 0)
+                add_end(c, id);
+    }
+}
+
 /* BOS, and every token that ends an answer: of the text, of the turn, of the message. */
 static enum status read_ids(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
 {
@@ -212,14 +238,10 @@ static enum status read_ids(struct gguf *g, struct model_config *c, struct vocab
     c->bos_id = -1;
     TRY(read_id(g, "tokenizer.ggml.bos_token_id", vocab->n_tokens, &c->bos_id), err);
     for (int i = 0; i < 3; i++) {
-        bool seen = false;
-
         TRY(read_id(g, end_keys[i], vocab->n_tokens, &ids[i]), err);
-        for (int j = 0; j < c->n_eos; j++)
-            seen = seen || c->eos_ids[j] == ids[i];
-        if (ids[i] >= 0 && !seen)
-            c->eos_ids[c->n_eos++] = ids[i];
+        add_end(c, ids[i]);
     }
+    add_known_ends(c, vocab);
     vocab->bos_id = c->bos_id;
     vocab->eos_id = ids[0];
 err:

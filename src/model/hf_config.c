@@ -120,7 +120,14 @@ static enum status read_ints(const struct reader *r, const struct defaults *dflt
     }
     c->X = dflt->X; /* the one key is the other's alias */
     TRY(hf_get_int(r, "num_experts", false, &c->X), err);
+    const int X = c->X;
     TRY(hf_get_int(r, "num_local_experts", false, &c->X), err);
+    if (json_object_get(r->root, "num_experts") != NULL && c->X != X) {
+        log_error("%s: num_experts is %d and num_local_experts %d, which mean the same; correct "
+                  "the file",
+                  r->origin, X, c->X);
+        return ST_FORMAT;
+    }
     if (c->K == 0)
         c->K = c->H;
     if (c->E == 0 && c->D % c->H != 0) {

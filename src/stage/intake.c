@@ -103,6 +103,12 @@ enum status intake_row_make(const struct intake *intake, const struct prompt_row
     TRY(make_tokens(intake, prompt, &out_row->tokens, err), err);
     if (out_row->tokens.n_ids == 0)
         return row_error_set(err, "the prompt is empty");
+    for (int64_t i = 0; i < out_row->tokens.n_ids; i++)
+        if (out_row->tokens.ids[i] >= tokenizer_n_tokens(intake->tokenizer))
+            return row_error_set(err,
+                                 "the tokeniser makes token %d of the prompt, which the model "
+                                 "does not have: its files do not belong together",
+                                 out_row->tokens.ids[i]);
     if (out_row->tokens.n_ids >= intake->context)
         return row_error_set(
             err,

@@ -91,6 +91,8 @@ static enum status check_message(const struct chat_template *chat, const json_t 
         return row_error_set(err, "message %zu is not an object with role and content", i);
     if (role == NULL)
         return row_error_set(err, "message %zu has no role", i);
+    if (strlen(role) != json_string_length(json_object_get(message, "role")))
+        return row_error_set(err, "message %zu has a role with a NUL in it", i);
     TRY(check_role(chat, role, i, err), done);
     if (calls != NULL && !json_is_null(calls)) {
         if (!written(chat, "tool_calls", false))

@@ -320,6 +320,10 @@ bool string_is(const struct tpl_string *s, const char *text);
 int string_compare(const struct tpl_string *a, const struct tpl_string *b);
 /* string_find - where needle begins in s at or after from; SIZE_MAX if nowhere. */
 size_t string_find(const struct tpl_string *s, const struct tpl_string *needle, size_t from);
+/* string_find_last - the last place, which ends at or before byte `to`; SIZE_MAX if nowhere. Counts
+ * its comparisons.  Returns ST_OK, and as run_steps. */
+enum status string_find_last(struct tpl_run *run, const struct tpl_string *s,
+                             const struct tpl_string *needle, size_t to, size_t *out_at);
 /* The character at or before a byte, which is not the first or last of the string. */
 size_t string_char_bytes(const struct tpl_string *s, size_t at);
 size_t string_char_before(const struct tpl_string *s, size_t at);

@@ -3,7 +3,7 @@
  */
 #include "text/template.h"
 
-/* Those that templates put between marks of their own: <|user|>. */
+/* Those that templates put between marks of their own: <|user|>.  They count as the template's. */
 static bool known_role(const json_t *json)
 {
     static const char *const roles[] = {"system", "developer", "user",        "assistant",
@@ -11,6 +11,8 @@ static bool known_role(const json_t *json)
                                         "model",  "documents", "environment", "tool_response"};
     const char *role = json_string_value(json);
 
+    if (role != NULL && strlen(role) != json_string_length(json))
+        return false; /* a NUL, and something behind it */
     for (size_t i = 0; role != NULL && i < sizeof roles / sizeof roles[0]; i++)
         if (strcmp(roles[i], role) == 0)
             return true;

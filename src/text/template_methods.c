@@ -155,9 +155,13 @@ static enum status str_find(struct tpl_run *run, const struct tpl_builtin *self,
         *out_value = value_int(n);
         return ST_OK;
     }
-    while ((at = string_find(SELF, needle, at)) != SIZE_MAX) {
+    if (self->which == STR_RFIND) {
+        TRY(string_find_last(run, SELF, needle, SELF->n_bytes, &last), done);
+        n = last != SIZE_MAX;
+    }
+    while (self->which != STR_RFIND && (at = string_find(SELF, needle, at)) != SIZE_MAX) {
         last = at;
-        at += self->which == STR_RFIND ? 1 : needle->n_bytes;
+        at += needle->n_bytes;
         n++;
         if (self->which == STR_FIND || self->which == STR_INDEX)
             break;

@@ -34,13 +34,23 @@ done:
     return st;
 }
 
-/* The last place, which ends at or before `to`. */
-static size_t find_last(const struct tpl_string *s, const struct tpl_string *needle, size_t to)
+enum status string_find_last(struct tpl_run *run, const struct tpl_string *s,
+                             const struct tpl_string *needle, size_t to, size_t *out_at)
 {
-    for (size_t at = to >= needle->n_bytes ? to - needle->n_bytes + 1 : 0; at-- > 0;)
-        if (memcmp(s->data + at, needle->data, needle->n_bytes) == 0)
-            return at;
-    return SIZE_MAX;
+    const size_t each = 1 + needle->n_bytes / 64; /* of a comparison */
+    size_t at = to >= needle->n_bytes ? to - needle->n_bytes + 1 : 0;
+    enum status st = ST_OK;
+
+    while (at-- > 0) {
+        TRY(run_steps(run, each), done);
+        if (memcmp(s->data + at, needle->data, needle->n_bytes) == 0) {
+            *out_at = at;
+            return ST_OK;
+        }
+    }
+    *out_at = SIZE_MAX;
+done:
+    return st;
 }
 
 /* A list of parts that grows. */
@@ -131,7 +141,10 @@ static enum status split_at(struct tpl_run *run, const struct tpl_string *s,
     enum status st = ST_OK;
 
     while (max < 0 || (int64_t)parts->n < max) {
-        found = from_right ? find_last(s, sep, end) : string_find(s, sep, begin);
+        if (from_right)
+            TRY(string_find_last(run, s, sep, end, &found), done);
+        else
+            found = string_find(s, sep, begin);
         if (found == SIZE_MAX)
             break;
         if (from_right) {

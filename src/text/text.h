@@ -156,8 +156,9 @@ const char *chat_template_name(const struct chat_template *chat);
  *                      messages, tools, documents, chat_template_kwargs
  *   system_prompt  in  put first when the messages do not begin with one; NULL = the template's own
  *   flags          in  ENCODE_PARSE_SPECIAL: special tokens spelled in roles and contents count too
- * Without that flag nothing in messages or system_prompt can become a special token: only what the
- * template itself writes does.  The text is otherwise encoded as one, as the reference does it.
+ * Without that flag nothing in messages or system_prompt can become a control token: only what the
+ * template itself writes does.  (User-defined tokens are found everywhere, as the reference does.)
+ * The text is otherwise encoded as one, as there.
  * Returns ST_OK, ST_ROW (bad JSON, role or content; what the template refuses), ST_NOMEM.
  */
 enum status chat_encode_messages(const struct chat_template *chat,

@@ -167,6 +167,12 @@ static enum status add_merge(struct tokenizer *t, const struct spellings *s, int
                               : "the token it makes");
         return ST_FORMAT;
     }
+    /* No text without markup may become a control token, whatever the file has merged. */
+    if (s->spec->kinds != NULL && s->spec->kinds[id] == TOKEN_CONTROL) {
+        log_debug("%s: merge %d, %s, makes a control token: left out", s->spec->origin, rank,
+                  token_quote(text, *merge));
+        goto done;
+    }
     if (!bpe_add(&t->bpe, left, right, rank, id)) {
         log_error("%s: merge %d, %s, is there twice", s->spec->origin, rank,
                   token_quote(text, *merge));
@@ -344,6 +350,11 @@ static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spe
     hash_add(&state, t->kinds, (size_t)spec->n_tokens);
     if (spec->flags != NULL)
         hash_add(&state, spec->flags, (size_t)spec->n_tokens);
+    if (rules->chars) {
+        const int32_t unknown[] = {spec->has_unk, spec->has_unk ? spec->unk_id : -1};
+
+        hash_add(&state, unknown, sizeof unknown);
+    }
     if (rules->by_score)
         hash_add(&state, spec->scores, (size_t)spec->n_tokens * sizeof *spec->scores);
     for (int i = 0; i < spec->n_tokens + spec->n_merges; i++) {
