@@ -3,7 +3,7 @@
 # kill -9 of a rank or of the launcher at seeded random moments, then the same command with another
 # number of ranks, until it is done: the digest is that of an undisturbed run, what was finished is
 # kept, nobody is left.  SIGTERM and SIGINT: gone within 0.8 s, outcome 3.
-# E2E_KILLS kills in all (default 5; e2e_ranks_kills.sh: 60).
+# E2E_KILLS kills in all (default 5; e2e_ranks_kills.sh: 52).
 . "$(dirname "$0")/e2e.bash"
 
 kills=${E2E_KILLS:-5} seed=${E2E_SEED:-5}
