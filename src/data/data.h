@@ -19,6 +19,8 @@ struct prompt_row {
     size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
     const int32_t *tokens; /* [n_tokens] or NULL */
     int64_t n_tokens;
+    const uint64_t *image_refs; /* [n_image_refs] numbers of the images of this row, in order */
+    int64_t n_image_refs;
     bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed;
     int64_t max_tokens, top_k;
     double temperature, top_p;
@@ -28,6 +30,8 @@ struct prompt_row {
 
 struct prompts_info {
     uint64_t n_rows;
+    uint64_t n_images;     /* 0 = none in the file */
+    uint64_t n_image_refs; /* of all rows */
     bool has_prompt, has_messages, has_tokens, has_id;
     bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed, has_stop;
 };
@@ -64,6 +68,63 @@ uint64_t prompts_glimpse(const struct prompts *prompts);
  */
 enum status prompts_read(struct prompts *prompts, uint64_t first, uint64_t n_rows,
                          struct arena *arena, struct prompt_row *out_rows);
+
+/* ---- images (picture.c picture_jpeg.c picture_png.c images.c image_index.c) -------------------- */
+
+/* Pixels as they are to be looked at: turned as EXIF says, alpha over white, grey and CMYK as RGB,
+ * 16 bits as 8. */
+struct picture {
+    int width, height;
+    uint8_t *rgb; /* [height, width, 3] owned; host_free */
+};
+enum { PICTURE_MAX_EDGE = 65535, PICTURE_MAX_PIXELS = 64 << 20 };
+/* picture_peek - width and height from the header of a JPEG or PNG file in memory.
+ * picture_decode - its pixels.  Both look at the sizes before they set memory aside.
+ * Local.  Returns ST_OK, ST_ROW (not such a file, damaged, cut off, too large: err says what),
+ * ST_NOMEM. */
+enum status picture_peek(const uint8_t *data, size_t n_bytes, int *out_width, int *out_height,
+                         struct row_error *err);
+enum status picture_decode(const uint8_t *data, size_t n_bytes, struct picture *out_picture,
+                           struct row_error *err);
+/* picture_write_png - 8-bit RGB.  Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status picture_write_png(const char *path, const struct picture *picture);
+
+/* prompts_read_image - image number `image` of a prompt file, decoded.  May be called beside
+ * prompts_read, from another thread: they take turns at the file.
+ * Returns ST_OK, ST_ROW (that image cannot be used: err says which and why), ST_IO, ST_NOMEM. */
+enum status prompts_read_image(struct prompts *prompts, uint64_t image, struct picture *out_picture,
+                               struct row_error *err);
+
+/*
+ * The images that some rows use, before any is decoded: which are the same, how large they are,
+ * when each is used next.  Kept in an unlinked scratch file, at most 32 bytes an image and 8 bytes
+ * a use.
+ */
+struct image_index;
+/* image_index_make - read every image that rows [rows_begin, rows_end) use, but those that skip()
+ * says are done, once.  Returns ST_OK, ST_IO, ST_NOMEM. */
+struct image_index_args {
+    struct prompts *prompts; /* borrowed */
+    uint64_t rows_begin, rows_end;
+    bool (*skip)(const void *arg, uint64_t row); /* NULL = none */
+    const void *arg;
+};
+enum status image_index_make(const struct image_index_args *args, struct image_index **out_index);
+void image_index_destroy(struct image_index *index);
+struct image_facts {
+    uint64_t same_as;  /* the lowest number of an image with the same content; often its own */
+    int width, height; /* as in struct picture */
+};
+/* image_index_facts - Returns ST_OK, ST_ROW (its header says that it cannot be used: err). */
+enum status image_index_facts(const struct image_index *index, uint64_t image,
+                              struct image_facts *out_facts, struct row_error *err);
+/* image_index_next_use - the lowest row above `row` that uses an image of the same content,
+ * UINT64_MAX = none. */
+uint64_t image_index_next_use(const struct image_index *index, uint64_t image, uint64_t row);
+struct image_index_counts {
+    uint64_t n_uses, n_images, n_distinct; /* used at all; of different content */
+};
+void image_index_counts(const struct image_index *index, struct image_index_counts *out_counts);
 
 /* ---- one finished row ----------------------------------------------------------------------- */
 

@@ -59,6 +59,10 @@ struct model_config {
     int window; /* tokens that a layer with LAYER_WINDOW sees, its own included */
     struct model_rope rope_window; /* base 0: as rope */
     uint8_t layers[MODEL_MAX_L];   /* enum layer_trait, ored */
+
+    int image_id; /* the token whose place an image's embeddings take, if there is a vision tower */
+    int mrope[3]; /* M-RoPE: pairs of a head that turn by the first, second and third position of a
+                     token; all 0 = every pair by the one position there is */
 };
 
 /* ---- files (source.c inspect.c bind.c naming.c dequant.c, gguf*.c, hf_*.c safetensors.c) --- */
@@ -262,6 +266,158 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
+/* ---- vision: configuration (vision_config.c, vision_prep.c) --------------------------------- */
+
+/*
+ * A vision-language model is a decoder (struct model_config, as any other), a tower that makes
+ * embeddings of an image, and what the image's place in a prompt looks like.
+ *
+ *   llava     one picture of a fixed size; CLIP ViT with class token; two-layer projector
+ *   idefics3  a picture cut into tiles of a fixed size, and itself made as small as a tile; SigLIP
+ *             ViT; pixel shuffle; one matrix
+ *   qwen2vl   one picture of about its own size; ViT with 2-D RoPE; 2 x 2 patches merged; M-RoPE
+ */
+enum vision_layout { VISION_LLAVA, VISION_IDEFICS3, VISION_QWEN2VL, VISION_LAYOUT_COUNT };
+enum resample { RESAMPLE_NEAREST, RESAMPLE_BILINEAR, RESAMPLE_BICUBIC, RESAMPLE_LANCZOS };
+enum vision_activation { VISION_QUICK_GELU, VISION_GELU_TANH, VISION_GELU_ERF };
+
+/* preprocessor_config.json: from the pixels of an image to what the tower sees. */
+struct vision_prep {
+    bool resize, crop, rescale, normalise;
+    bool split; /* idefics3: into tiles */
+    enum resample resample;
+    int shortest_edge, longest_edge; /* that resizing aims at; 0 = not asked for */
+    int height, width;               /* that it makes whatever the image's shape; 0 likewise */
+    int crop_height, crop_width;     /* of the middle */
+    int tile_edge;                   /* idefics3 */
+    int64_t min_pixels, max_pixels;  /* qwen2vl */
+    double rescale_factor;           /* of a pixel's 0 .. 255 */
+    double mean[3], std[3];          /* of red, green, blue, after that */
+};
+
+/* Letters as in the decoder, here of the tower. */
+struct vision_config {
+    enum vision_layout layout;
+    struct vision_prep prep;
+    int L, D, F, H, E; /* L: layers that are computed: none behind the one whose output is used */
+    int patch;         /* pixels along an edge of a patch */
+    int patch_frames;  /* times that each patch is seen: 2 in qwen2vl, which also knows films */
+    int grid;          /* patches along an edge of a picture of fixed size; 0 = of any size */
+    int merge;  /* patches along an edge of what becomes one embedding; 1 = each for itself */
+    double eps; /* of LayerNorm */
+    enum vision_activation activation, projector_activation;
+    bool class_token;      /* there is one, before the patches */
+    bool keep_class_token; /* and its output is an embedding too */
+    int D_out;             /* width of embeddings: the decoder's D */
+};
+
+/* model_source_vision - NULL: the model sees nothing.  View. */
+const struct vision_config *model_source_vision(const struct model_source *source);
+
+/* ---- vision: from image to patches (vision_prep.c resize.c) ---------------------------------- */
+
+/* What an image of one size becomes. */
+struct vision_plan {
+    int width, height;    /* of the image, as it is to be looked at */
+    int tiles_x, tiles_y; /* idefics3: 0 = it is not cut */
+    int n_pictures;       /* that the tower sees: tiles and the whole; else 1 */
+    int grid_h, grid_w;   /* patches of each of them */
+    int n_patches;        /* of all */
+    int n_rows;           /* embeddings: [n_rows, D_out] */
+    int rows_h, rows_w;   /* qwen2vl: their places in the picture; else 0 */
+    int n_tokens;         /* that stand for the image in a prompt, n_rows of them image_id */
+};
+/* vision_plan_make - Pure.  Returns ST_OK, ST_ROW (no such image can be taken: err says why). */
+enum status vision_plan_make(const struct vision_config *config, int width, int height,
+                             struct vision_plan *out_plan, struct row_error *err);
+/* vision_max_patches - of the largest image that has at most so many embeddings. */
+int vision_max_patches(const struct vision_config *config, int max_rows);
+/* vision_patch_elems - numbers of one patch: 3 * patch_frames * patch * patch. */
+int vision_patch_elems(const struct vision_config *config);
+/* vision_patches - resize, crop, cut, rescale, normalise, as preprocessor_config.json says.
+ *   rgb  in   [plan->height, plan->width, 3]
+ *   out  out  [n_patches, 3, patch_frames, patch, patch] in the order in which the tower takes them
+ * The same numbers on every machine: integers and float32 in one order, one thread.
+ * Returns ST_OK, ST_NOMEM. */
+enum status vision_patches(const struct vision_config *config, const struct vision_plan *plan,
+                           const uint8_t *rgb, float *out);
+
+/* ---- vision: an image's place in a prompt (vision_prompt.c) ---------------------------------- */
+
+/* The ids that stand around and between the embeddings of an image. */
+struct vision_prompt;
+/* vision_prompt_create - Returns ST_OK, ST_FORMAT (the tokeniser lacks one; logged), ST_NOMEM. */
+enum status vision_prompt_create(const struct vision_config *config,
+                                 const struct model_config *decoder,
+                                 const struct tokenizer *tokenizer,
+                                 struct vision_prompt **out_prompt);
+void vision_prompt_destroy(struct vision_prompt *prompt);
+/* vision_prompt_marker - the text that the model itself has for an image ("<|image_pad|>").
+ * vision_prompt_wrapped - what `<image>` in a prompt is read as: the marker with what always
+ * stands around it.  Views. */
+const char *vision_prompt_marker(const struct vision_prompt *prompt);
+const char *vision_prompt_wrapped(const struct vision_prompt *prompt);
+/* vision_prompt_put - append the plan->n_tokens ids that take the place of one image_id.
+ * Returns ST_OK, ST_NOMEM. */
+enum status vision_prompt_put(const struct vision_prompt *prompt, const struct vision_plan *plan,
+                              struct token_list *list);
+
+/* An image of a sequence. */
+struct seq_image {
+    int32_t first;          /* place of its first image_id in the sequence */
+    int32_t n_rows;         /* embeddings; so many image_ids from there on are its own */
+    int32_t rows_h, rows_w; /* as in the plan */
+};
+/* mrope_positions - the three positions of each token of a prompt.
+ *   images         in   [n_images] in order of place
+ *   out_positions  out  [n_tok, 3]
+ *   out_shift      out  what later tokens add to their place to get their position, in all three
+ * As transformers' get_rope_index for images.  Pure. */
+void mrope_positions(const struct seq_image *images, int n_images, int n_tok,
+                     int32_t *out_positions, int *out_shift);
+
+/* ---- vision: the tower (vision_weights.c vision.c) ------------------------------------------- */
+
+struct vision_weights; /* packed */
+struct vision_weights_args {
+    const struct model_source *source; /* borrowed; may be closed afterwards */
+    enum ops_type type;
+    struct threads *threads; /* borrowed */
+    void *memory;            /* [vision_weights_bytes] zeros, as in struct weights_args; or NULL */
+    int part, n_parts;       /* likewise */
+};
+/* vision_weights_create - as weights_create. */
+enum status vision_weights_create(const struct vision_weights_args *args,
+                                  struct vision_weights **out_weights);
+void vision_weights_destroy(struct vision_weights *weights);
+size_t vision_weights_bytes(const struct vision_config *config, enum ops_type type);
+
+/* One image of a batch. */
+struct vision_item {
+    const struct vision_plan *plan; /* borrowed, as what follows, until the batch is done */
+    const float *patches; /* [n_patches, vision_patch_elems], as vision_patches makes them */
+    float *out;           /* [n_rows, D_out] embeddings, as the decoder takes them */
+};
+
+struct vision;
+struct vision_args {
+    const struct vision_config *config;   /* copied */
+    const struct vision_weights *weights; /* borrowed */
+    const struct ops *ops;
+    struct threads *threads; /* borrowed */
+    int max_patches;         /* of one batch */
+};
+/* vision_create - all scratch is set aside here. */
+enum status vision_create(const struct vision_args *args, struct vision **out_vision);
+void vision_destroy(struct vision *vision);
+/* vision_begin - items borrowed until the batch is done; its patches are within the limit (assert).
+ * vision_part - one bounded part of the work, about a layer; *out_done: that was the last.
+ * An image's embeddings do not depend on the others of its batch.  Local. */
+enum status vision_begin(struct vision *vision, const struct vision_item *items, int n_items);
+enum status vision_part(struct vision *vision, bool *out_done);
+/* vision_flop - operations (multiplications and additions) that an image takes: for floors. */
+double vision_flop(const struct vision_config *config, const struct vision_plan *plan);
+
 /* ---- decoder (decoder.c decoder_ffn.c) ------------------------------------------------------ */
 
 /* One step's work: token ids of all sequences one after another, what each sequence needs. */
@@ -271,6 +427,10 @@ struct decoder_batch {
     const struct ops_seq *seqs; /* [B] */
     const int32_t *logit_rows;  /* [n_logit_rows] 0 <= r < T whose logits are wanted, ascending */
     int n_logit_rows;
+    const float *const *inputs; /* [T] or NULL; of tokens that have one, the embedding [D] that
+                                   stands for them, as an image's do; NULL = look it up */
+    const int32_t *positions;   /* [T, 3] or NULL: what RoPE turns by, where it is not the place in
+                                   the sequence; all three alike without M-RoPE */
 };
 
 struct decoder;
