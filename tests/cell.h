@@ -25,6 +25,14 @@
         }                                                                                          \
     } while (0)
 
+static inline void *cell_zalloc(size_t n, size_t bytes)
+{
+    void *memory = calloc(n, bytes);
+
+    CELL_OK(memory != NULL ? ST_OK : ST_NOMEM);
+    return memory;
+}
+
 /* ---- dice ------------------------------------------------------------------------------------ */
 
 struct dice {
@@ -166,6 +174,69 @@ static const struct io_ops memory_io_ops = {
 
 /* ---- the cell -------------------------------------------------------------------------------- */
 
+/* Images that are made up: the first number of each one's patches is its own. */
+struct memory_feed {
+    struct image_feed base;
+    struct dice dice;
+    const bool *broken;  /* [images] borrowed */
+    int most;            /* wanted at a time */
+    int n_wanted, n_out; /* n_out: patches that are not freed */
+    struct fed_image images[16];
+};
+
+static inline enum status memory_want(struct image_feed *feed, int32_t ticket, uint64_t image,
+                                      const struct vision_plan *plan)
+{
+    struct memory_feed *self = (struct memory_feed *)feed;
+    struct fed_image *fed = &self->images[self->n_wanted];
+
+    (void)plan;
+    if (self->n_wanted + self->n_out >= self->most)
+        return ST_AGAIN;
+    *fed = (struct fed_image){.ticket = ticket, .failed = self->broken[image]};
+    if (fed->failed) {
+        row_error_set(&fed->error, "image %llu cannot be read", (unsigned long long)image);
+    } else {
+        fed->patches = cell_zalloc(1, sizeof *fed->patches);
+        fed->patches[0] = (float)image;
+    }
+    self->n_wanted++;
+    return ST_OK;
+}
+
+/* Any of them, some time. */
+static inline enum status memory_next_image(struct image_feed *feed, struct fed_image *out)
+{
+    struct memory_feed *self = (struct memory_feed *)feed;
+
+    if (self->n_wanted == 0 || one_in(&self->dice, 3))
+        return ST_AGAIN;
+    const int i = roll(&self->dice, 0, self->n_wanted - 1);
+    *out = self->images[i];
+    self->images[i] = self->images[--self->n_wanted];
+    self->n_out += !out->failed;
+    return ST_OK;
+}
+
+static inline void memory_free(struct image_feed *feed, float *patches)
+{
+    ((struct memory_feed *)feed)->n_out--;
+    free(patches);
+}
+
+static inline void memory_destroy(struct image_feed *feed)
+{
+    struct memory_feed *self = (struct memory_feed *)feed;
+
+    CELL_OK(self->n_out == 0 ? ST_OK : ST_FORMAT); /* an encoder forgot some */
+    for (int i = 0; i < self->n_wanted; i++)
+        free(self->images[i].patches);
+    free(self);
+}
+
+static const struct image_feed_ops memory_feed_ops = {memory_want, memory_next_image, memory_free,
+                                                      memory_destroy};
+
 struct cell_args {
     struct plan_layout layout;
     const int *spaces; /* [ranks] ranks with the same number share a KV space; below n_ranks */
@@ -181,9 +252,14 @@ struct cell_args {
     int64_t max_errors;
     double peer_timeout_s, max_delay_s;
     uint64_t seed;
+
+    const struct vision_config *vision; /* NULL: no row has images, and what follows is not used */
+    const bool *broken;                 /* [n_images] */
+    int n_images, image_id, feed_images, encode_images;
+    int embed_places, cache_places;
 };
 
-enum { CELL_STAGES = 4 };
+enum { CELL_STAGES = 5 };
 
 struct cell_rank {
     struct world *world;
@@ -192,6 +268,9 @@ struct cell_rank {
     struct engine *engine;
     struct link_out *out;
     struct link_in *in;
+    struct embed_out *embed;
+    struct image_feed *feed;
+    float *cache;
     struct stage *stages[CELL_STAGES]; /* the watch is the last */
     int n_stages;
     atomic_int stop;
@@ -201,25 +280,19 @@ struct cell_rank {
 struct cell {
     struct cell_args args;
     struct virtual_net *net;
-    struct cell_rank *ranks;   /* [n_ranks] */
-    enum link_kind *kinds;     /* [prefill, decode] */
-    void **memory;             /* [n_ranks] of each space */
-    char (*names)[48];         /* [n_ranks] */
-    const char **who;          /* [n_ranks] views of names */
-    struct stage *coordinator; /* of rank 0 */
+    struct cell_rank *ranks;     /* [n_ranks] */
+    enum link_kind *kinds;       /* [prefill, decode] */
+    void **memory;               /* [n_ranks] of each space */
+    enum link_kind *embed_kinds; /* [encoder, prefill] */
+    float **embeds;              /* [prefill] their places for embeddings */
+    char (*names)[48];           /* [n_ranks] */
+    const char **who;            /* [n_ranks] views of names */
+    struct stage *coordinator;   /* of rank 0 */
 };
 
 static inline double cell_now_s(void *world)
 {
     return world_now_s(world);
-}
-
-static inline void *cell_zalloc(size_t n, size_t bytes)
-{
-    void *memory = calloc(n, bytes);
-
-    CELL_OK(memory != NULL ? ST_OK : ST_NOMEM);
-    return memory;
 }
 
 /* Which link each pair has. */
@@ -239,6 +312,72 @@ static inline void cell_links(struct cell *cell)
                                 cell->args.spaces[from] == cell->args.spaces[to],
                                 &cell->kinds[p * n_decode + d], &why, &err));
         }
+}
+
+/* And each pair of an encoder and a prefill stage; memory for embeddings. */
+static inline void cell_embeds(struct cell *cell)
+{
+    const struct cell_args *args = &cell->args;
+    const int n_prefill = args->layout.n_stages[ROLE_PREFILL];
+    const char *why;
+    struct row_error err;
+
+    for (int p = 0; p < n_prefill; p++) {
+        const int to = plan_layout_rank(&args->layout, ROLE_PREFILL, p);
+
+        cell->embeds[p] =
+            cell_zalloc((size_t)args->embed_places, (size_t)args->vision->D_out * sizeof(float));
+        for (int e = 0; e < args->layout.n_stages[ROLE_ENCODER]; e++) {
+            const int from = plan_layout_rank(&args->layout, ROLE_ENCODER, e);
+
+            CELL_OK(link_choose(args->link, from == to, args->spaces[from] == args->spaces[to],
+                                &cell->embed_kinds[e * n_prefill + p], &why, &err));
+        }
+    }
+}
+
+static inline void cell_encoder(struct cell *cell, int number)
+{
+    const struct cell_args *args = &cell->args;
+    const struct plan_layout *layout = &args->layout;
+    struct cell_rank *rank = &cell->ranks[number];
+    const int n_prefill = layout->n_stages[ROLE_PREFILL];
+    const int index = plan_layout_hosts(layout, number, ROLE_ENCODER);
+    struct embed_space spaces[16];
+    struct memory_feed *feed = cell_zalloc(1, sizeof *feed);
+
+    for (int p = 0; p < n_prefill; p++) {
+        const int to = plan_layout_rank(layout, ROLE_PREFILL, p);
+        const bool seen = to == number || args->spaces[to] == args->spaces[number];
+
+        spaces[p] = (struct embed_space){seen ? cell->embeds[p] : NULL, args->embed_places,
+                                         args->vision->D_out};
+    }
+    *feed = (struct memory_feed){.base = {&memory_feed_ops},
+                                 .dice = {.seed = args->seed + (uint64_t)number},
+                                 .broken = args->broken,
+                                 .most = args->feed_images};
+    rank->feed = &feed->base;
+    rank->cache =
+        cell_zalloc((size_t)args->cache_places, (size_t)args->vision->D_out * sizeof(float));
+    const struct embed_out_args out = {.world = rank->world,
+                                       .index = index,
+                                       .n_prefill = n_prefill,
+                                       .kinds = cell->embed_kinds + index * n_prefill,
+                                       .spaces = spaces};
+    CELL_OK(embed_out_create(&out, &rank->embed));
+    const struct encoder_args stage = {.world = rank->world,
+                                       .engine = rank->engine,
+                                       .link = rank->embed,
+                                       .feed = rank->feed,
+                                       .vision = args->vision,
+                                       .cache = rank->cache,
+                                       .cache_places = args->cache_places,
+                                       .index = index,
+                                       .n_slots = args->n_slots,
+                                       .max_images = args->encode_images,
+                                       .n_file_images = (uint64_t)args->n_images};
+    CELL_OK(encoder_create(&stage, &rank->stages[rank->n_stages++]));
 }
 
 /* Blocks of a rank that hosts these. */
@@ -297,7 +436,12 @@ static inline void cell_stages(struct cell *cell, int number)
     const int prefill = plan_layout_hosts(layout, number, ROLE_PREFILL);
     const int decode = plan_layout_hosts(layout, number, ROLE_DECODE);
     static const int32_t eos[] = {CELL_EOS};
+    enum link_kind encoder_links[16] = {LINK_SELF};
 
+    if (plan_layout_hosts(layout, number, ROLE_ENCODER) >= 0)
+        cell_encoder(cell, number);
+    for (int e = 0; prefill >= 0 && e < layout->n_stages[ROLE_ENCODER]; e++)
+        encoder_links[e] = cell->embed_kinds[e * layout->n_stages[ROLE_PREFILL] + prefill];
     if (prefill >= 0) {
         const struct link_out_args out = {.world = rank->world,
                                           .kinds = cell->kinds + prefill * n_decode,
@@ -307,13 +451,18 @@ static inline void cell_stages(struct cell *cell, int number)
                                           .space = rank->space,
                                           .pool = rank->own};
         CELL_OK(link_out_create(&out, &rank->out));
-        const struct prefill_args stage = {.world = rank->world,
-                                           .engine = rank->engine,
-                                           .link = rank->out,
-                                           .index = prefill,
-                                           .n_slots = args->n_slots,
-                                           .max_tok = args->prefill_tok,
-                                           .max_seqs = args->prefill_seqs};
+        struct prefill_args stage = {.world = rank->world,
+                                     .engine = rank->engine,
+                                     .link = rank->out,
+                                     .index = prefill,
+                                     .n_slots = args->n_slots,
+                                     .max_tok = args->prefill_tok,
+                                     .max_seqs = args->prefill_seqs,
+                                     .encoder_links = encoder_links,
+                                     .image_id = args->image_id};
+        if (args->vision != NULL)
+            stage.embeds = (struct embed_space){cell->embeds[prefill], args->embed_places,
+                                                args->vision->D_out};
         CELL_OK(prefill_create(&stage, &rank->stages[rank->n_stages++]));
     }
     if (decode >= 0) {
@@ -350,6 +499,7 @@ static inline void cell_coordinator(struct cell *cell)
                                            .n_slots = args->n_slots,
                                            .block_tok = args->kv.P,
                                            .pools = pools,
+                                           .embed_places = args->embed_places,
                                            .max_errors = args->max_errors};
     CELL_OK(coordinator_create(&stage, &cell->coordinator));
     free(pools);
@@ -372,11 +522,15 @@ static inline void cell_begin(struct cell *cell, const struct cell_args *args)
                           .ranks = cell_zalloc(n_ranks, sizeof *cell->ranks),
                           .kinds = cell_zalloc(n_pairs, sizeof *cell->kinds),
                           .memory = cell_zalloc(n_ranks, sizeof(void *)),
+                          .embed_kinds = cell_zalloc(n_ranks * n_ranks, sizeof *cell->embed_kinds),
+                          .embeds = cell_zalloc(n_ranks, sizeof(float *)),
                           .names = cell_zalloc(n_ranks, sizeof *cell->names),
                           .who = cell_zalloc(n_ranks, sizeof(char *))};
     CELL_OK(virtual_net_create(&net, &cell->net));
     cell_links(cell);
     cell_pools(cell);
+    if (args->vision != NULL)
+        cell_embeds(cell);
     for (size_t r = 0; r < n_ranks; r++) {
         snprintf(cell->names[r], sizeof cell->names[r], "rank %zu on space %d", r, args->spaces[r]);
         cell->who[r] = cell->names[r];
@@ -423,6 +577,9 @@ static inline void cell_end(struct cell *cell)
 
         for (int i = 0; i < rank->n_stages; i++)
             stage_destroy(rank->stages[i]);
+        image_feed_destroy(rank->feed);
+        embed_out_destroy(rank->embed);
+        free(rank->cache);
         link_out_destroy(rank->out);
         link_in_destroy(rank->in);
         engine_destroy(rank->engine);
@@ -431,8 +588,12 @@ static inline void cell_end(struct cell *cell)
         world_destroy(rank->world);
     }
     virtual_net_destroy(cell->net);
-    for (int r = 0; r < n_ranks; r++)
+    for (int r = 0; r < n_ranks; r++) {
         free(cell->memory[r]);
+        free(cell->embeds[r]);
+    }
+    free(cell->embed_kinds);
+    free(cell->embeds);
     free(cell->ranks);
     free(cell->kinds);
     free(cell->memory);

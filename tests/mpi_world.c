@@ -22,7 +22,7 @@ static struct address watch(int rank)
 
 static struct world *world_of(struct ranks *ranks)
 {
-    static const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    static const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     struct plan_layout layout;
     struct world *world = NULL;
     struct row_error err;

@@ -205,7 +205,7 @@ static inline void house_begin(struct house *house, const struct setting *settin
                                const struct tokenizer *tokenizer)
 {
     const bool split = setting->kind == LINK_MPI;
-    const int asked[ROLE_COUNT] = {-1, -1, 1, 1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, 1, 1, -1};
     const int n_own = split ? setting->n_own : setting->n_blocks;
     struct plan_layout layout;
     struct row_error why;

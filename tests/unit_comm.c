@@ -206,7 +206,7 @@ static void beats_and_fails_survive(void)
 /* The world of one rank; unit_virtual has those of several. */
 static void messages_keep_their_order(void)
 {
-    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     const struct address coordinator = {ROLE_COORDINATOR, 0}, prefill = {ROLE_PREFILL, 0},
                          decode = {ROLE_DECODE, 0};
     struct plan_layout layout;

@@ -147,7 +147,7 @@ struct town {
 static void town_begin(struct town *town, const struct scene *setting, int n_rows,
                        const struct tokenizer *tokenizer)
 {
-    const int asked[ROLE_COUNT] = {-1, -1, setting->n_prefill, setting->n_decode, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, setting->n_prefill, setting->n_decode, -1};
     struct plan_pool pools[MAX_STAGES];
     struct row_error why;
 

@@ -94,7 +94,7 @@ static void worlds(void)
 /* Rank 0 coordinates and does not compute; 1, 2, 3 compute. */
 static void cores(void)
 {
-    static const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    static const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     struct rank_info info[4];
     struct ranks ranks = {.n = 4, .info = info};
     struct plan_layout layout;

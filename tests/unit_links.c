@@ -51,7 +51,7 @@ static void pattern(const struct row *row, int layer, int block, size_t n_bytes,
 
 static void rig_begin(struct rig *rig, enum link_kind kind, struct kv_layout layout, unsigned seed)
 {
-    const int asked[ROLE_COUNT] = {-1, -1, 1, 1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, 1, 1, -1};
     struct plan_layout ranks;
     struct row_error why;
 

@@ -98,7 +98,7 @@ static void layouts(void)
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int asked[ROLE_COUNT] = {[ROLE_COORDINATOR] = -1,
-                                       [ROLE_ENCODER] = -1,
+                                       [ROLE_ENCODER] = 0,
                                        [ROLE_PREFILL] = cases[i].prefill,
                                        [ROLE_DECODE] = cases[i].decode,
                                        [ROLE_WATCH] = -1};
@@ -135,6 +135,101 @@ static void layouts(void)
     }
 }
 
+/* The same with images: encoders by themselves or beside prefill. */
+static void layouts_with_encoders(void)
+{
+    static const struct {
+        int n_ranks, encoder, prefill, decode; /* asked */
+        int n[3], first[3];                    /* encoder, prefill, decode; n 0 = refused */
+    } cases[] = {
+        {1, -1, -1, -1, {1, 1, 1}, {0, 0, 0}}, /* all in one */
+        {2, -1, -1, -1, {1, 1, 1}, {0, 0, 1}}, /* coordinator + encoder + prefill | decode */
+        {3, -1, -1, -1, {1, 1, 1}, {1, 1, 2}}, /* coordinator | encoder + prefill | decode */
+        {4, -1, -1, -1, {1, 1, 1}, {1, 2, 3}}, /* each by itself */
+        {5, -1, -1, -1, {1, 2, 1}, {1, 2, 4}}, /* one decode became the encoder */
+        {8, -1, -1, -1, {1, 3, 3}, {1, 2, 5}},
+        {4, -1, 1, 2, {1, 1, 2}, {0, 1, 2}}, /* the coordinator shares with the encoder */
+        {5, -1, 1, 3, {1, 1, 3}, {0, 1, 2}},
+        {5, -1, 1, 2, {1, 1, 2}, {1, 2, 3}},
+        {4, 2, 1, 1, {2, 1, 1}, {0, 2, 3}},
+        {5, 2, 1, 1, {2, 1, 1}, {1, 3, 4}},
+        {8, 3, -1, -1, {3, 3, 1}, {1, 4, 7}},
+        {4, 2, 2, 2, {2, 2, 2}, {0, 2, 2}}, /* encoders | prefill + decode */
+        {2, 2, 2, 2, {2, 2, 2}, {0, 0, 0}}, /* every rank does all */
+        {3, 2, 2, 2, {2, 2, 2}, {1, 1, 1}},
+        {2, 1, 1, 1, {1, 1, 1}, {0, 1, 1}}, /* the encoder by itself first of all */
+        {1, 1, 1, 1, {1, 1, 1}, {0, 0, 0}},
+        {4, 2, 2, 1, {2, 2, 1}, {1, 1, 3}}, /* each beside a prefill */
+        {4, 2, 1, 2, {0}, {0}},             /* and here there are too few */
+        {8, 1, 2, 2, {0}, {0}},
+        {2, 3, -1, -1, {0}, {0}},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int asked[ROLE_COUNT] = {[ROLE_COORDINATOR] = -1,
+                                       [ROLE_ENCODER] = cases[i].encoder,
+                                       [ROLE_PREFILL] = cases[i].prefill,
+                                       [ROLE_DECODE] = cases[i].decode,
+                                       [ROLE_WATCH] = -1};
+        struct plan_layout layout;
+        struct row_error why;
+        const enum status st = plan_layout_make(cases[i].n_ranks, asked, &layout, &why);
+
+        CHECK_INT(st, cases[i].n[0] > 0 ? ST_OK : ST_ROW);
+        for (int k = 0; st == ST_OK && k < 3; k++) {
+            CHECK_INT(layout.n_stages[ROLE_ENCODER + k], cases[i].n[k]);
+            CHECK_INT(layout.first_rank[ROLE_ENCODER + k], cases[i].first[k]);
+        }
+        for (int rank = 1; st == ST_OK && rank < layout.n_ranks; rank++)
+            CHECK(plan_layout_computes(&layout, rank)); /* none has nothing to do */
+    }
+}
+
+/* Places are never given out twice, neighbours come together again, and what can be had is had. */
+static void rooms(void)
+{
+    enum { N = 200, TAKEN = 24, ROUNDS = 20000 };
+    struct plan_extent memory[TAKEN + 1], taken[TAKEN] = {{0, 0}};
+    struct plan_room room;
+    uint8_t used[N] = {0};
+    uint64_t x = 1;
+
+    plan_room_init(&room, N, memory, TAKEN + 1);
+    for (int round = 0; round < ROUNDS; round++) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        struct plan_extent *extent = &taken[(x >> 33) % TAKEN];
+        const int n = 1 + (int)((x >> 41) % 30);
+
+        if (extent->n > 0) {
+            memset(used + extent->first, 0, (size_t)extent->n);
+            plan_room_give(&room, extent->first, extent->n);
+            extent->n = 0;
+        } else {
+            int run = 0, longest = 0;
+
+            for (int i = 0; i < N; i++) {
+                run = used[i] ? 0 : run + 1;
+                longest = run > longest ? run : longest;
+            }
+            *extent = (struct plan_extent){plan_room_take(&room, n), n};
+            CHECK((extent->first >= 0) == (longest >= n));
+            if (extent->first < 0) {
+                extent->n = 0;
+                continue;
+            }
+            for (int i = 0; i < n; i++)
+                CHECK_INT(used[extent->first + i]++, 0);
+        }
+    }
+    for (int i = 0; i < TAKEN; i++)
+        if (taken[i].n > 0)
+            plan_room_give(&room, taken[i].first, taken[i].n);
+    CHECK_INT(room.n_free, N);
+    CHECK_INT(room.n_extents, 1);
+    CHECK_INT(plan_room_take(&room, N), 0);
+    CHECK_INT(plan_room_take(&room, 1), -1);
+}
+
 static void prompt_routes(void)
 {
     const struct plan_queue queues[] = {{500}, {20}, {20}, {700}};
@@ -150,6 +245,8 @@ int main(void)
     kv_sizes();
     routes();
     layouts();
+    layouts_with_encoders();
+    rooms();
     prompt_routes();
     TEST_END();
 }

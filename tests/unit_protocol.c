@@ -4,6 +4,9 @@
  * one a seed, with everything that a seed can make hard: layouts, links, tiny pools, odd sizes,
  * delays, slow files, rows that fail, ranks that are lost, stopped or broken, signals.
  *
+ * Half of the seeds have images: files of few, some twice, some broken, some rows with several;
+ * encoders alone or beside others, caches and memory for embeddings that hold next to nothing.
+ *
  *   unit_protocol               the seeds of `make test`
  *   unit_protocol SEED          one seed, with its log
  *   unit_protocol FIRST COUNT   many, on all cores
@@ -33,6 +36,9 @@ enum {
     MAX_ROWS = 40,
     MAX_TURNS = 1000000,
     MAX_SKIPPED = 3,
+    MAX_IMAGES = 12, /* of the file */
+    MAX_ROW_IMAGES = 3,
+    IMAGE = 24,   /* the token that stands for one */
     HANG_S = 120, /* of real time, for one seed */
 };
 
@@ -55,6 +61,11 @@ enum fault {
 struct row {
     struct prompt_row prompt;
     int32_t tokens[MAX_CONTEXT + 8];
+    uint64_t refs[MAX_ROW_IMAGES];
+    int n_prompt; /* with images in their places */
+    struct {
+        int at, ref;
+    } images[MAX_ROW_IMAGES]; /* where their embeddings begin, which they are */
     enum finish_reason reason;
     int32_t answer[MAX_CONTEXT];
     int n_answer, n_results;
@@ -73,6 +84,11 @@ struct run {
     struct cell_args args;
     int spaces[MAX_RANKS], decode_blocks[MAX_RANKS], own_blocks[MAX_RANKS];
     struct intake intake;
+    struct vision_config vision;
+    struct vision_prompt *vision_prompt;
+    int n_images, n_image_rows; /* embeddings of one */
+    uint64_t same_as[MAX_IMAGES];
+    bool bad_header[MAX_IMAGES], broken_image[MAX_IMAGES];
     struct memory_io io;
     struct prompt_row prompts[MAX_ROWS];
     struct row rows[MAX_ROWS];
@@ -93,6 +109,7 @@ struct run {
     char wrong[400];                             /* "": nothing so far */
     enum link_kind kinds[MAX_RANKS * MAX_RANKS]; /* for the figures */
     uint64_t n_pieces;
+    struct encode_figures encoded;
 };
 
 /* The first thing that is wrong is what counts. */
@@ -113,14 +130,17 @@ static void __attribute__((format(printf, 2, 3))) wrong(struct run *run, const c
 static void make_answer(struct run *run, struct row *row)
 {
     const struct prompt_row *prompt = &row->prompt;
-    const int context = run->intake.context, n_prompt = (int)prompt->n_tokens;
+    const int context = run->intake.context, n_prompt = row->n_prompt;
     const int max_tokens =
         prompt->has_max_tokens ? (int)prompt->max_tokens : run->intake.max_tokens;
 
     row->reason = FINISH_ERROR;
     if (prompt->error.text[0] != '\0' || n_prompt >= context || max_tokens < 1 ||
-        row->tokens[n_prompt / 2] >= CELL_WORDS)
+        row->tokens[prompt->n_tokens / 2] >= CELL_WORDS)
         return;
+    for (int i = 0; i < (int)prompt->n_image_refs; i++)
+        if (run->bad_header[row->refs[i]] || run->broken_image[run->same_as[row->refs[i]]])
+            return;
     for (;;) {
         const int position = n_prompt + row->n_answer;
 
@@ -137,6 +157,79 @@ static void make_answer(struct run *run, struct row *row)
             return;
         }
     }
+}
+
+/* Give a row images: places among its tokens, and what they become.  Returns whether there are as
+ * many as places. */
+static bool make_row_images(struct run *run, struct row *row)
+{
+    struct dice *dice = &run->dice;
+    struct prompt_row *prompt = &row->prompt;
+    int n = 0;
+
+    row->n_prompt = (int)prompt->n_tokens;
+    if (run->n_images == 0)
+        return true;
+    for (int i = 0; i < prompt->n_tokens; i++)
+        if (row->tokens[i] == IMAGE)
+            row->tokens[i]--;
+    const int most = prompt->n_tokens < MAX_ROW_IMAGES ? (int)prompt->n_tokens : MAX_ROW_IMAGES;
+    const int n_images = one_in(dice, 3) ? 0 : roll(dice, 1, most);
+    for (int k = 0; k < n_images; k++)
+        row->tokens[roll(dice, 0, (int)prompt->n_tokens - 1)] = IMAGE;
+    for (int i = 0; i < prompt->n_tokens; i++) {
+        if (row->tokens[i] != IMAGE)
+            continue;
+        row->refs[n] = (uint64_t)roll(dice, 0, run->n_images - 1);
+        row->images[n].ref = (int)run->same_as[row->refs[n]];
+        row->images[n].at = i + n * (run->n_image_rows - 1);
+        n++;
+    }
+    row->n_prompt += n * (run->n_image_rows - 1);
+    prompt->image_refs = row->refs;
+    prompt->n_image_refs = n > 0 && one_in(dice, 25) ? n - 1 : n;
+    return prompt->n_image_refs == n;
+}
+
+static bool image_of(const void *arg, uint64_t number, int position, float *out_image,
+                     int *out_embed_row)
+{
+    const struct run *run = arg;
+    const struct row *row = &run->rows[number];
+
+    for (int i = 0; i < (int)row->prompt.n_image_refs; i++) {
+        const int k = position - row->images[i].at;
+
+        if (k < 0 || k >= run->n_image_rows)
+            continue;
+        *out_image = (float)row->images[i].ref;
+        *out_embed_row = k;
+        return true;
+    }
+    return false;
+}
+
+static enum status facts_of(const void *arg, uint64_t image, struct image_facts *out_facts,
+                            struct row_error *err)
+{
+    const struct run *run = arg;
+    const int edge = run->vision.grid * run->vision.patch;
+
+    if (run->bad_header[image])
+        return row_error_set(err, "image %llu is none", (unsigned long long)image);
+    *out_facts = (struct image_facts){run->same_as[image], edge, edge};
+    return ST_OK;
+}
+
+static uint64_t next_use_of(const void *arg, uint64_t image, uint64_t number)
+{
+    const struct run *run = arg;
+
+    for (int r = (int)number + 1; r < run->n_rows; r++)
+        for (int i = 0; i < (int)run->rows[r].prompt.n_image_refs; i++)
+            if (run->same_as[run->rows[r].refs[i]] == image)
+                return (uint64_t)r;
+    return UINT64_MAX;
 }
 
 static void make_row(struct run *run, int number)
@@ -162,7 +255,10 @@ static void make_row(struct run *run, int number)
         row_error_set(&prompt->error, "this row could not be read");
     prompt->has_max_tokens = one_in(dice, 2);
     prompt->max_tokens = one_in(dice, 25) ? 0 : roll(dice, 1, one_in(dice, 2) ? 4 : context);
-    make_answer(run, row);
+    if (make_row_images(run, row))
+        make_answer(run, row);
+    else
+        row->reason = FINISH_ERROR;
     run->n_errors += row->reason == FINISH_ERROR;
     run->prompts[number] = *prompt;
 }
@@ -189,15 +285,17 @@ static void take_result(void *arg, const struct result_row *result)
 
 /* ---- what a seed makes ----------------------------------------------------------------------- */
 
-static struct plan_layout make_layout(struct dice *dice)
+static struct plan_layout make_layout(struct dice *dice, bool images)
 {
     struct plan_layout layout;
     struct row_error err;
 
     for (;;) {
         const int n_ranks = one_in(dice, 2) ? roll(dice, 1, 4) : roll(dice, 1, MAX_RANKS);
-        int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+        int asked[ROLE_COUNT] = {-1, images ? -1 : 0, -1, -1, -1};
 
+        if (images && one_in(dice, 2))
+            asked[ROLE_ENCODER] = roll(dice, 1, n_ranks);
         if (one_in(dice, 2))
             asked[ROLE_PREFILL] = roll(dice, 1, n_ranks);
         if (one_in(dice, 2))
@@ -276,6 +374,65 @@ static void make_sizes(struct run *run)
                                      : roll(dice, 1, one_in(dice, 3) ? MAX_ROWS : 12);
 }
 
+/* Images of the file and what there is for them; before the rows are made. */
+static void make_images(struct run *run)
+{
+    struct dice *dice = &run->dice;
+    struct cell_args *args = &run->args;
+    const int grid = roll(dice, 1, 3), edge = grid * 8;
+    const struct model_config decoder = {.image_id = IMAGE};
+
+    run->n_images = roll(dice, 1, MAX_IMAGES);
+    run->n_image_rows = grid * grid;
+    run->vision = (struct vision_config){
+        .layout = VISION_LLAVA,
+        .prep = {.resize = true,
+                 .crop = true,
+                 .shortest_edge = edge,
+                 .crop_height = edge,
+                 .crop_width = edge},
+        .L = 1,
+        .D = 16,
+        .F = 16,
+        .H = 1,
+        .E = 16,
+        .patch = 8,
+        .patch_frames = 1,
+        .grid = grid,
+        .merge = 1,
+        .class_token = true,
+        .D_out = roll(dice, 1, one_in(dice, 4) ? 2000 : 4),
+    };
+    for (int i = 0; i < run->n_images; i++) {
+        run->same_as[i] = (uint64_t)i;
+        if (i > 0 && one_in(dice, 4))
+            run->same_as[i] = run->same_as[roll(dice, 0, i - 1)];
+        run->bad_header[i] = one_in(dice, 15);
+        run->broken_image[i] = one_in(dice, 10);
+    }
+    CELL_OK(
+        vision_prompt_create(&run->vision, &decoder, run->intake.tokenizer, &run->vision_prompt));
+    run->intake.vision = (struct intake_vision){
+        .config = &run->vision,
+        .prompt = run->vision_prompt,
+        .image_id = IMAGE,
+        .book = {run, facts_of, next_use_of},
+    };
+    args->vision = &run->vision;
+    args->broken = run->broken_image;
+    args->n_images = run->n_images;
+    args->image_id = IMAGE;
+    args->feed_images = roll(dice, 1, 16);
+    args->encode_images = roll(dice, 1, 6);
+    args->embed_places = run->n_image_rows * roll(dice, MAX_ROW_IMAGES, one_in(dice, 2) ? 3 : 20);
+    args->cache_places = run->n_image_rows * (one_in(dice, 2) ? 1 : roll(dice, 1, MAX_IMAGES));
+    args->engine.patch_s = args->engine.prompt_tok_s;
+    args->engine.max_patches = run->n_image_rows * roll(dice, 1, 4);
+    args->engine.D = run->vision.D_out;
+    args->engine.image_of = image_of;
+    args->engine.image_arg = run;
+}
+
 /* A time between 1 us and most_s, each order of magnitude as likely as the others. */
 static double roll_time_s(struct dice *dice, double most_s)
 {
@@ -290,7 +447,8 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
     memset(run, 0, sizeof *run);
     run->seed = seed;
     run->dice = (struct dice){.seed = hash_bytes(&seed, sizeof seed, 0)};
-    args->layout = make_layout(dice);
+    const bool images = one_in(dice, 2);
+    args->layout = make_layout(dice, images);
     run->intake.tokenizer = tokenizer;
     run->intake.sampling.n_top = -1;
     make_spaces(run);
@@ -314,6 +472,8 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
         .eos_part = one_in(dice, 2) ? roll_real(dice, 0, 0.3) : 0,
         .refused_part = one_in(dice, 4) ? 0.05 : 0,
     };
+    if (images)
+        make_images(run);
     run->skip_one_in = one_in(dice, 2) ? 0 : roll(dice, 2, 5);
     for (int i = 0; i < run->n_rows; i++)
         make_row(run, i);
@@ -342,9 +502,9 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
     /* One row after another, everything at its slowest, and then some. */
     const double step_s = args->engine.step_s + args->kv.L * MAX_CONTEXT * 2 * 1e-3;
     for (int i = 0; i < run->n_rows; i++)
-        run->limit_s += 40 * (args->max_delay_s + QUANTUM_S) +
-                        (double)(run->rows[i].prompt.n_tokens + run->rows[i].n_answer + 1) *
-                            (step_s + 2 * QUANTUM_S);
+        run->limit_s +=
+            (images ? 120 : 40) * (args->max_delay_s + QUANTUM_S) +
+            (double)(run->rows[i].n_prompt + run->rows[i].n_answer + 1) * (step_s + 2 * QUANTUM_S);
     run->limit_s = 2 * run->limit_s + 8 * TIMEOUT_S;
 }
 
@@ -549,6 +709,13 @@ static void turn_until_ended(struct run *run)
 
 static void check_all_rows(struct run *run)
 {
+    for (int p = 0; p < run->args.layout.n_stages[ROLE_PREFILL]; p++) {
+        const struct plan_room *room = coordinator_room(run->cell.coordinator, p);
+
+        if (room != NULL && (room->n_free != room->n_places || room->n_extents != 1))
+            wrong(run, "prefill/%d has %d of %d places for embeddings free at the end", p,
+                  room->n_free, room->n_places);
+    }
     for (int i = 0; i < run->n_rows; i++)
         if (run->rows[i].n_results != 1)
             wrong(run, "row %d ended %d times", i, run->rows[i].n_results);
@@ -703,6 +870,9 @@ static void keep_figures(struct run *run)
     const int n_pairs = layout->n_stages[ROLE_PREFILL] * layout->n_stages[ROLE_DECODE];
 
     memcpy(run->kinds, run->cell.kinds, (size_t)n_pairs * sizeof *run->kinds);
+    struct wire_beat totals;
+    watch_totals(run->cell.ranks[0].loop.watch, &totals);
+    run->encoded = totals.encode;
     for (int r = 0; r < layout->n_ranks; r++)
         if (run->cell.ranks[r].out != NULL)
             run->n_pieces += link_out_figures(run->cell.ranks[r].out).n_pieces;
@@ -724,6 +894,7 @@ static const char *run_seed(struct run *run, uint64_t seed, const struct tokeniz
         check_end(run);
     keep_figures(run);
     cell_end(&run->cell);
+    vision_prompt_destroy(run->vision_prompt);
     return run->wrong;
 }
 
@@ -734,6 +905,7 @@ enum { N_FAULTS = FAULT_ERRORS + 1 };
 /* What a process is at and has seen; its parent reads it. */
 struct worker {
     uint64_t seed, n_runs, n_wrong, n_rows, n_pieces;
+    uint64_t n_uses, n_images, n_again, n_embed_bytes;
     uint64_t n_well[N_FAULTS], n_broken[N_FAULTS], n_links[LINK_KIND_COUNT];
     pid_t pid;
 };
@@ -753,6 +925,10 @@ static void note_run(struct worker *worker, const struct run *run)
     for (int i = 0; i < n_pairs; i++)
         worker->n_links[run->kinds[i]]++;
     worker->n_pieces += run->n_pieces;
+    worker->n_uses += run->encoded.n_uses;
+    worker->n_images += run->encoded.n_images;
+    worker->n_again += run->encoded.n_again;
+    worker->n_embed_bytes += run->encoded.n_bytes;
 }
 
 /* Every nth seed, in silence but for what is wrong. */
@@ -781,6 +957,10 @@ static void add(struct worker *all, const struct worker *worker)
     all->n_wrong += worker->n_wrong;
     all->n_rows += worker->n_rows;
     all->n_pieces += worker->n_pieces;
+    all->n_uses += worker->n_uses;
+    all->n_images += worker->n_images;
+    all->n_again += worker->n_again;
+    all->n_embed_bytes += worker->n_embed_bytes;
     for (int i = 0; i < N_FAULTS; i++) {
         all->n_well[i] += worker->n_well[i];
         all->n_broken[i] += worker->n_broken[i];
@@ -804,7 +984,11 @@ static int n_missing(const struct worker *all)
         printf(" %s %llu", link_kind_name((enum link_kind)i), (unsigned long long)all->n_links[i]);
         n += all->n_links[i] == 0;
     }
-    printf("\n");
+    printf("\n  images: %llu uses, %llu encoded, %llu of them again, %llu bytes sent\n",
+           (unsigned long long)all->n_uses, (unsigned long long)all->n_images,
+           (unsigned long long)all->n_again, (unsigned long long)all->n_embed_bytes);
+    n +=
+        all->n_uses <= all->n_images - all->n_again || all->n_again == 0 || all->n_embed_bytes == 0;
     for (int i = 0; i < N_FAULTS; i++) {
         printf("  %-16s %8llu ended well %8llu did not\n", names[i],
                (unsigned long long)all->n_well[i], (unsigned long long)all->n_broken[i]);

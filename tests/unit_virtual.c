@@ -18,7 +18,7 @@ struct rig {
 
 static struct rig rig_begin(uint64_t seed, double max_delay_s)
 {
-    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     struct plan_layout layout;
     struct row_error why;
     struct rig rig = {0};

@@ -102,7 +102,7 @@ static void node_begin(struct town *town, int rank)
 /* Everything that is logged goes to a file, so that lines can be counted. */
 static void town_begin(struct town *town, int n_ranks, unsigned seed)
 {
-    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     struct plan_layout layout;
     struct row_error why;
     char path[] = "/tmp/epidote-watch-XXXXXX";

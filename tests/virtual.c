@@ -275,7 +275,7 @@ int main(int argc, char **argv)
     const int n_ranks = argc > 1 ? number(argv[1]) : 1000;
     const int n_rows = argc > 2 ? number(argv[2]) : 20 * n_ranks;
     const int seed = argc > 3 ? number(argv[3]) : 1;
-    const int asked[ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    const int asked[ROLE_COUNT] = {-1, 0, -1, -1, -1};
     struct plan_layout layout;
     struct row_error err;
 

@@ -6,7 +6,8 @@
  *            those of a node share (ranks.c, ranks_talk.c, ranks_share.c)
  *   world    messages and bulk bytes between stages while the job runs, in three kinds: one process
  *            (world.c), MPI (world_mpi.c), virtual (world_virtual.c)
- *   links    KV blocks from prefill to decode (link.c, link_out.c, link_in.c)
+ *   links    KV blocks from prefill to decode (link.c, link_out.c, link_in.c), embeddings from
+ *            encoder to prefill (embed.c)
  *
  * MPI and, later, NCCL stay inside this room.  Stages name each other by address (role, index) and
  * never learn where a peer lives.
@@ -109,10 +110,13 @@ void ranks_unshare(void *base, size_t n_bytes);
  *   message    from         to           in flight         releases at its receiver
  *   RESERVE    coordinator  decode       one a slot        nothing: opens the row, takes its blocks
  *   ADMIT      coordinator  prefill      one a slot        nothing: opens the row
- *   GRANT      decode       prefill      one a slot        the row's start: it has all its blocks
- *   PIECE      prefill      decode       pieces of a row   nothing: bytes of KV follow on the link
- *   FIRST      prefill      decode       one a slot        the row, once its pieces are there too
- *   PREFILLED  prefill      coordinator  one a slot        its tokens in the mirror of that queue
+ *   ENCODE     coordinator  encoder      one an image of   nothing: asks for the image's
+ * embeddings, a row             in places of prefill's that are the row's GRANT      decode prefill
+ * one a slot        the row's start: it has all its blocks EMBED      encoder      prefill      one
+ * an ENCODE     the row, with its last one: embeddings are there, or follow on the link PIECE
+ * prefill      decode       pieces of a row   nothing: bytes of KV follow on the link FIRST prefill
+ * decode       one a slot        the row, once its pieces are there too PREFILLED  prefill
+ * coordinator  one a slot        its tokens in the mirror of that queue, its places for embeddings
  *   DONE       decode       coordinator  one a slot        its blocks in the mirror
  *   STOP       coordinator  all others   one a stage       the stage: it has no rows and ends
  *   BEAT       watch        watch        one a beat        its time-out; what it is doing
@@ -120,14 +124,16 @@ void ranks_unshare(void *base, size_t n_bytes);
  *   REPORT     watch        watch/0      one a rank        the run's end: its figures are complete
  *
  * Messages may arrive in any order that keeps pairs of stages ordered: GRANT before ADMIT is
- * normal, FIRST before the bytes of the last PIECE too.
+ * normal, EMBED before either too, FIRST before the bytes of the last PIECE.
  *
- * Later: EMBED (encoder -> prefill), RETRY (decode -> coordinator).
+ * Later: RETRY (decode -> coordinator).
  */
 enum msg_type {
     MSG_RESERVE,
     MSG_ADMIT,
+    MSG_ENCODE,
     MSG_GRANT,
+    MSG_EMBED,
     MSG_PIECE,
     MSG_FIRST,
     MSG_PREFILLED,
@@ -153,10 +159,32 @@ struct wire_row {
     int32_t slot, prefill, decode; /* indices inside their groups */
     int32_t n_prompt, max_out, n_blocks, n_stops;
     bool ignore_eos;
-    float queue_s; /* from read to admitted */
+    float queue_s;      /* from read to admitted */
+    int32_t embed_at;   /* first of the places for its embeddings in prefill's memory */
+    int32_t rope_shift; /* what answer tokens add to their place to get their position */
+    int32_t n_images;
     struct sampler_params params;
     const int32_t *tokens;         /* [n_prompt] */
     const struct text_span *stops; /* [n_stops] */
+    const struct seq_image
+        *images; /* [n_images] in order; their embeddings lie one after another */
+};
+
+/* ENCODE: the embeddings of an image are wanted for image `number` of the row in `slot`. */
+struct wire_encode {
+    int32_t slot, number;
+    int32_t prefill, at, n_rows; /* their places in that stage's memory */
+    int32_t width, height;       /* of the image, as a header said */
+    uint64_t image;              /* in the prompt file */
+    uint64_t row, next_use;      /* this row; the next that uses the image, UINT64_MAX = none */
+};
+
+/* EMBED: the embeddings are in their places, or, by link `mpi`, the next bytes with tag `slot`. */
+struct wire_embed {
+    int32_t slot, number, at, n_rows;
+    bool failed;
+    struct row_error error; /* if failed */
+    double computed_s;      /* when they were there, by rank 0's clock */
 };
 
 /* GRANT: blocks in token order, in the space of the decode stage's rank. */
@@ -182,6 +210,7 @@ struct wire_first {
     bool failed;
     struct row_error error; /* if failed */
     float wait_s, prefill_s;
+    float encode_s;    /* from admitted to the last embedding here; 0 without images */
     double computed_s; /* when prefill had computed the row, by rank 0's clock */
     struct sampled first;
 };
@@ -198,6 +227,19 @@ struct wire_done {
     size_t result_bytes;
 };
 
+/* What an encoder has done, and what prefill has waited for it. */
+struct encode_figures {
+    uint64_t n_images; /* encoded */
+    uint64_t n_again;  /* of them, ones that had been encoded before and were put out */
+    uint64_t n_uses;   /* ENCODEs; less n_images: served from what was there */
+    uint64_t n_steps;  /* batches */
+    uint64_t n_bytes;  /* of embeddings, sent by link `mpi` */
+    uint64_t n_rows;   /* of the prompt file, with images, that prefill had all embeddings of */
+    double busy_s;     /* of the engine, encoding */
+    double flop;       /* additions and multiplications that took */
+    double exposed_s;  /* summed over n_rows: from the last embedding computed to arrived */
+};
+
 /* BEAT and REPORT: what a rank is doing and has done since its loop began. */
 struct wire_beat {
     int32_t rank, n_rows;     /* rows in its hands */
@@ -206,6 +248,7 @@ struct wire_beat {
     uint64_t n_steps, n_prompt_tok, n_answer_tok, n_messages, n_pieces, kv_bytes;
     uint64_t n_handed;           /* rows that decode took over */
     double exposed_s, prefill_s; /* summed over those rows */
+    struct encode_figures encode;
     uint64_t memory_peak_bytes;
     char doing[96]; /* "decode/1: step of 12 rows, layer 7 of 30" */
 };
@@ -227,6 +270,10 @@ int32_t wire_slot(const struct msg *msg);
 enum status wire_row_pack(const struct wire_row *row, struct buf *out);
 enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *arena,
                             struct wire_row *out_row);
+enum status wire_encode_pack(const struct wire_encode *encode, struct buf *out);
+enum status wire_encode_unpack(const void *payload, size_t n_bytes, struct wire_encode *out_encode);
+enum status wire_embed_pack(const struct wire_embed *embed, struct buf *out);
+enum status wire_embed_unpack(const void *payload, size_t n_bytes, struct wire_embed *out_embed);
 enum status wire_grant_pack(const struct wire_grant *grant, struct buf *out);
 enum status wire_grant_unpack(const void *payload, size_t n_bytes, struct wire_grant *out_grant);
 enum status wire_piece_pack(const struct wire_piece *piece, struct buf *out);
@@ -427,5 +474,50 @@ struct link_figures {
     uint64_t n_pieces, n_bytes;
 };
 struct link_figures link_out_figures(const struct link_out *link);
+
+/* ---- embeddings (embed.c) -------------------------------------------------------------------- */
+
+/*
+ * Embeddings go from an encoder's cache to the places that the coordinator has set aside for them
+ * in prefill's memory, over links of the same kinds:
+ *
+ *   self, shm  a copy into prefill's memory, which both see
+ *   mpi        EMBED, then the bytes
+ */
+
+/* Prefill's memory for embeddings: float32 [n_places, D]; base NULL: this rank does not see it. */
+struct embed_space {
+    float *base;
+    int32_t n_places, D;
+};
+
+/* An encoder's end, for all its prefill peers. */
+struct embed_out;
+struct embed_out_args {
+    struct world *world;              /* borrowed */
+    int index, n_prefill;             /* index: of this encoder */
+    const enum link_kind *kinds;      /* [n_prefill] copied */
+    const struct embed_space *spaces; /* [n_prefill] copied */
+};
+enum status embed_out_create(const struct embed_out_args *args, struct embed_out **out_link);
+void embed_out_destroy(struct embed_out *link);
+/* embed_out_send - rows [n_rows, D] to the places that `encode` names, and EMBED.
+ *   out_transfer  out  not NULL: the rows stay untouched until transfer_done says true
+ * Does not block.  Returns ST_OK, ST_COMM (places that are not there; logged), ST_NOMEM. */
+enum status embed_out_send(struct embed_out *link, const struct wire_encode *encode,
+                           const float *rows, double computed_s, struct transfer **out_transfer);
+/* embed_out_refuse - EMBED that says that the image cannot be had. */
+enum status embed_out_refuse(struct embed_out *link, const struct wire_encode *encode,
+                             const struct row_error *error);
+uint64_t embed_out_bytes(const struct embed_out *link); /* that went by `mpi` */
+
+/* Prefill's end needs no memory of its own.  embed_in_take - where the rows of an EMBED come from
+ * encoder `index` by link `mpi`: start taking them; by others they are there.
+ *   embed  in   checked against space here
+ *   out_transfer  out  NULL: there
+ * Returns ST_OK, ST_COMM (places that are not there; logged), ST_NOMEM. */
+enum status embed_in_take(struct world *world, enum link_kind kind, const struct embed_space *space,
+                          int index, const struct wire_embed *embed,
+                          struct transfer **out_transfer);
 
 #endif

@@ -38,13 +38,13 @@ enum status link_choose(const char *name, bool same_rank, bool shared_space,
         *out_why = "same rank";
     } else if (any && shared_space) {
         *out_kind = LINK_SHM;
-        *out_why = "same node, shared KV memory";
+        *out_why = "same node, shared memory";
     } else if (any) {
         *out_kind = LINK_MPI;
-        *out_why = "no shared KV memory";
+        *out_why = "no shared memory";
     } else if (strcmp(name, "shm") == 0) {
         if (!shared_space)
-            return row_error_set(err, "link = \"shm\": this pair of ranks has no KV memory in "
+            return row_error_set(err, "link = \"shm\": this pair of ranks has no memory in "
                                       "common; use link = \"auto\" or \"mpi\"");
         *out_kind = LINK_SHM;
         *out_why = "asked for";
@@ -52,7 +52,7 @@ enum status link_choose(const char *name, bool same_rank, bool shared_space,
         *out_kind = LINK_MPI;
         *out_why = "asked for";
     } else {
-        return row_error_set(err, "link = \"self\" needs prefill and decode on one rank; use "
+        return row_error_set(err, "link = \"self\" needs both ends of each pair on one rank; use "
                                   "link = \"auto\"");
     }
     return ST_OK;

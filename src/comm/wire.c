@@ -16,8 +16,20 @@ struct row_head {
     int32_t top_k, n_top;
     float queue_s;
     uint32_t stop_bytes;
+    int32_t embed_at, rope_shift, n_images, reserved;
     double temperature, top_p, min_p, repetition_penalty;
     uint64_t row, seed, sampler_row, sample; /* row is global; see struct sampler_params */
+};
+
+struct encode_head {
+    int32_t slot, number, prefill, at, n_rows, width, height, reserved;
+    uint64_t image, row, next_use;
+};
+
+struct embed_head {
+    int32_t slot, number, at, n_rows, failed, reserved;
+    double computed_s;
+    char error[sizeof((struct row_error *)0)->text];
 };
 
 struct grant_head {
@@ -34,10 +46,9 @@ struct piece_head {
 struct first_head {
     int32_t slot, failed;
     double computed_s;
-    float wait_s, prefill_s;
+    float wait_s, prefill_s, encode_s;
     int32_t n_pieces, token;
     float logprob;
-    int32_t reserved;
     char error[sizeof((struct row_error *)0)->text];
     int32_t top_ids[SAMPLER_MAX_TOP];
     float top_logprobs[SAMPLER_MAX_TOP];
@@ -56,6 +67,7 @@ struct beat_head {
     double sent_s, elapsed_s, busy_s;
     uint64_t n_steps, n_prompt_tok, n_answer_tok, n_messages, n_pieces, kv_bytes, n_handed;
     double exposed_s, prefill_s;
+    struct encode_figures encode;
     uint64_t memory_peak_bytes;
     char doing[sizeof((struct wire_beat *)0)->doing];
 };
@@ -66,6 +78,8 @@ struct fail_head {
 };
 
 static_assert(sizeof(struct row_head) % 8 == 0, "arrays after it are aligned");
+static_assert(sizeof(struct seq_image) == 16, "it is written as it lies in memory");
+static_assert(sizeof(struct encode_figures) == 9 * 8, "it is written as it lies in memory");
 static_assert(sizeof(struct grant_head) % 8 == 0, "arrays after it are aligned");
 static_assert(sizeof(struct piece_head) % 8 == 0, "arrays after it are aligned");
 static_assert(sizeof(struct first_head) % 8 == 0, "arrays after it are aligned");
@@ -88,7 +102,8 @@ int32_t wire_slot(const struct msg *msg)
     return slot;
 }
 
-/* After the head: tokens [n_prompt], stop lengths [n_stops] as u32, stop bytes. */
+/* After the head: images [n_images], tokens [n_prompt], stop lengths [n_stops] as u32, stop bytes.
+ */
 enum status wire_row_pack(const struct wire_row *row, struct buf *out)
 {
     enum status st;
@@ -109,6 +124,9 @@ enum status wire_row_pack(const struct wire_row *row, struct buf *out)
         .n_top = row->params.n_top,
         .queue_s = row->queue_s,
         .stop_bytes = (uint32_t)stop_bytes,
+        .embed_at = row->embed_at,
+        .rope_shift = row->rope_shift,
+        .n_images = row->n_images,
         .temperature = row->params.temperature,
         .top_p = row->params.top_p,
         .min_p = row->params.min_p,
@@ -121,6 +139,7 @@ enum status wire_row_pack(const struct wire_row *row, struct buf *out)
 
     assert(stop_bytes <= UINT32_MAX);
     TRY(buf_put(out, &head, sizeof head), err);
+    TRY(buf_put(out, row->images, (size_t)row->n_images * sizeof *row->images), err);
     TRY(buf_put(out, row->tokens, (size_t)row->n_prompt * sizeof *row->tokens), err);
     for (int i = 0; i < row->n_stops; i++) {
         const uint32_t n = (uint32_t)row->stops[i].n_bytes;
@@ -134,6 +153,20 @@ err:
     return st;
 }
 
+/* Whether images lie one behind the other inside the prompt. */
+static bool images_fit(const struct seq_image *images, int n_images, int n_prompt)
+{
+    int32_t from = 0;
+
+    for (int i = 0; i < n_images; i++) {
+        if (images[i].first < from || images[i].n_rows < 1 || images[i].rows_h < 0 ||
+            images[i].rows_w < 0 || images[i].n_rows > n_prompt - images[i].first)
+            return false;
+        from = images[i].first + images[i].n_rows;
+    }
+    return true;
+}
+
 enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *arena,
                             struct wire_row *out_row)
 {
@@ -145,11 +178,15 @@ enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *a
     memcpy(&head, bytes, sizeof head);
     if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.n_prompt < 1 || head.max_out < 1 ||
         head.n_blocks < 1 || head.n_stops < 0 || head.n_top > SAMPLER_MAX_TOP ||
-        n_bytes !=
-            sizeof head + ((size_t)head.n_prompt + (size_t)head.n_stops) * 4 + head.stop_bytes)
+        head.n_images < 0 || head.embed_at < 0 ||
+        n_bytes != sizeof head + (size_t)head.n_images * sizeof(struct seq_image) +
+                       ((size_t)head.n_prompt + (size_t)head.n_stops) * 4 + head.stop_bytes)
         return refuse("row", n_bytes);
 
-    const int32_t *tokens = (const int32_t *)(const void *)(bytes + sizeof head);
+    const struct seq_image *images = (const struct seq_image *)(const void *)(bytes + sizeof head);
+    if (!images_fit(images, head.n_images, head.n_prompt))
+        return refuse("row", n_bytes);
+    const int32_t *tokens = (const int32_t *)(images + head.n_images);
     const uint32_t *lengths = (const uint32_t *)(tokens + head.n_prompt);
     const char *text = (const char *)(lengths + head.n_stops);
     struct text_span *stops = arena_alloc(arena, (size_t)head.n_stops * sizeof *stops);
@@ -174,6 +211,10 @@ enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *a
         .n_stops = head.n_stops,
         .ignore_eos = head.ignore_eos != 0,
         .queue_s = head.queue_s,
+        .embed_at = head.embed_at,
+        .rope_shift = head.rope_shift,
+        .n_images = head.n_images,
+        .images = images,
         .params = {.temperature = head.temperature,
                    .top_p = head.top_p,
                    .min_p = head.min_p,
@@ -186,6 +227,86 @@ enum status wire_row_unpack(const void *payload, size_t n_bytes, struct arena *a
         .tokens = tokens,
         .stops = stops,
     };
+    return ST_OK;
+}
+
+enum status wire_encode_pack(const struct wire_encode *encode, struct buf *out)
+{
+    const struct encode_head head = {
+        .slot = encode->slot,
+        .number = encode->number,
+        .prefill = encode->prefill,
+        .at = encode->at,
+        .n_rows = encode->n_rows,
+        .width = encode->width,
+        .height = encode->height,
+        .image = encode->image,
+        .row = encode->row,
+        .next_use = encode->next_use,
+    };
+
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_encode_unpack(const void *payload, size_t n_bytes, struct wire_encode *out_encode)
+{
+    struct encode_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("ENCODE", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.number < 0 || head.prefill < 0 ||
+        head.at < 0 || head.n_rows < 1 || head.width < 1 || head.height < 1)
+        return refuse("ENCODE", n_bytes);
+    *out_encode = (struct wire_encode){
+        .slot = head.slot,
+        .number = head.number,
+        .prefill = head.prefill,
+        .at = head.at,
+        .n_rows = head.n_rows,
+        .width = head.width,
+        .height = head.height,
+        .image = head.image,
+        .row = head.row,
+        .next_use = head.next_use,
+    };
+    return ST_OK;
+}
+
+enum status wire_embed_pack(const struct wire_embed *embed, struct buf *out)
+{
+    struct embed_head head = {
+        .slot = embed->slot,
+        .number = embed->number,
+        .at = embed->at,
+        .n_rows = embed->n_rows,
+        .failed = embed->failed,
+        .computed_s = embed->computed_s,
+    };
+
+    memcpy(head.error, embed->error.text, sizeof head.error);
+    return buf_put(out, &head, sizeof head);
+}
+
+enum status wire_embed_unpack(const void *payload, size_t n_bytes, struct wire_embed *out_embed)
+{
+    struct embed_head head;
+
+    if (n_bytes != sizeof head)
+        return refuse("EMBED", n_bytes);
+    memcpy(&head, payload, sizeof head);
+    if (head.slot < 0 || head.slot >= COMM_MAX_SLOTS || head.number < 0 || head.at < 0 ||
+        head.n_rows < 1 || head.error[sizeof head.error - 1] != '\0')
+        return refuse("EMBED", n_bytes);
+    *out_embed = (struct wire_embed){
+        .slot = head.slot,
+        .number = head.number,
+        .at = head.at,
+        .n_rows = head.n_rows,
+        .failed = head.failed != 0,
+        .computed_s = head.computed_s,
+    };
+    memcpy(out_embed->error.text, head.error, sizeof head.error);
     return ST_OK;
 }
 
@@ -267,6 +388,7 @@ enum status wire_first_pack(const struct wire_first *first, struct buf *out)
         .failed = first->failed,
         .wait_s = first->wait_s,
         .prefill_s = first->prefill_s,
+        .encode_s = first->encode_s,
         .computed_s = first->computed_s,
         .n_pieces = first->n_pieces,
         .token = first->first.token,
@@ -294,6 +416,7 @@ enum status wire_first_unpack(const void *payload, size_t n_bytes, struct wire_f
         .failed = head.failed != 0,
         .wait_s = head.wait_s,
         .prefill_s = head.prefill_s,
+        .encode_s = head.encode_s,
         .computed_s = head.computed_s,
         .n_pieces = head.n_pieces,
         .first = {.token = head.token, .logprob = head.logprob},
@@ -370,6 +493,7 @@ enum status wire_beat_pack(const struct wire_beat *beat, struct buf *out)
         .n_handed = beat->n_handed,
         .exposed_s = beat->exposed_s,
         .prefill_s = beat->prefill_s,
+        .encode = beat->encode,
         .memory_peak_bytes = beat->memory_peak_bytes,
     };
 
@@ -401,6 +525,7 @@ enum status wire_beat_unpack(const void *payload, size_t n_bytes, struct wire_be
         .n_handed = head.n_handed,
         .exposed_s = head.exposed_s,
         .prefill_s = head.prefill_s,
+        .encode = head.encode,
         .memory_peak_bytes = head.memory_peak_bytes,
     };
     memcpy(out_beat->doing, head.doing, sizeof head.doing);

@@ -123,6 +123,7 @@ enum status image_index_facts(const struct image_index *index, uint64_t image,
 uint64_t image_index_next_use(const struct image_index *index, uint64_t image, uint64_t row);
 struct image_index_counts {
     uint64_t n_uses, n_images, n_distinct; /* used at all; of different content */
+    uint64_t max_row_uses;                 /* images of one row, at most */
 };
 void image_index_counts(const struct image_index *index, struct image_index_counts *out_counts);
 

@@ -15,8 +15,11 @@ struct step_seq {
     int32_t tag;           /* free for the caller: its slot */
     const int32_t *tokens; /* [n_tok] to compute, borrowed until STEP_DONE */
     int n_tok, pos0;
-    const int32_t *blocks; /* table that covers pos0 + n_tok tokens, borrowed */
-    bool sample;           /* pick the token that follows the last one */
+    const int32_t *blocks;      /* table that covers pos0 + n_tok tokens, borrowed */
+    const float *const *inputs; /* [n_tok] as in struct decoder_batch; NULL = all looked up */
+    const int32_t *positions;   /* [n_tok, 3] likewise; NULL = the places, each plus shift */
+    int32_t shift;
+    bool sample; /* pick the token that follows the last one */
     const struct sampler_params *params;
     const int32_t *history; /* [pos0 + n_tok]: every token of the row so far, for penalties */
     struct sampled sampled; /* out, if sample */
@@ -24,10 +27,13 @@ struct step_seq {
     struct row_error error;
 };
 
+/* Work for the decoder, or images for the vision tower; never both. */
 struct step {
     bool of_prompts; /* its tokens are prompts', not answers' */
     int n_seqs;
     struct step_seq *seqs; /* [n_seqs], borrowed until STEP_DONE */
+    int n_images;
+    const struct vision_item *images; /* [n_images] likewise; embeddings are there at STEP_DONE */
 };
 
 /* BUSY: nothing to do before it is polled again, later; PART_DONE: it has computed, nothing is
@@ -52,22 +58,28 @@ struct engine_stats {
     uint64_t n_steps;
     uint64_t n_prompt_tok; /* computed in steps of prompts */
     uint64_t n_answer_tok; /* sampled */
-    double busy_s;
+    uint64_t n_images;     /* encoded, in n_image_steps of n_steps */
+    uint64_t n_image_steps;
+    double busy_s, encode_busy_s; /* of that, with images */
 };
 struct engine { /* base of every engine */
     const struct engine_ops *ops;
     const struct step *running; /* NULL when idle */
-    int max_tok, max_seqs, L;   /* limits of one step */
+    int max_tok, max_seqs, L;   /* limits of one step; 0 = no decoder here */
+    int max_patches;            /* of the images of one step; 0 = no vision tower here */
     struct engine_stats stats;
 };
 
 struct engine_cpu_args {
     const struct model_config *config;
-    const struct weights *weights; /* borrowed */
+    const struct weights *weights; /* borrowed; NULL = no decoder here, only a tower */
     const struct ops *ops;
     struct threads *threads; /* borrowed */
     struct kv_space space;   /* holds every block that a step may name; memory borrowed */
     int max_tok, max_seqs, context;
+    const struct vision_config *vision;          /* NULL = no tower here */
+    const struct vision_weights *vision_weights; /* borrowed */
+    int max_patches;
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);
 
@@ -82,6 +94,13 @@ struct engine_sim_args {
     int V, context, max_tok, max_seqs;
     double step_s;                     /* of every step */
     double prompt_tok_s, answer_tok_s; /* of every layer and token */
+    double patch_s;                    /* of every patch of an image */
+    int max_patches, D;                /* D: of embeddings */
+    /* What the embedding of a token must begin with, as engine_sim_embedding has made it: of image
+     * `patches[0]`, row *out_embed_row.  False: the token is no image's.  NULL = none is. */
+    bool (*image_of)(const void *arg, uint64_t row, int position, float *out_image,
+                     int *out_embed_row);
+    const void *image_arg;
     double (*now_s)(void *clock);
     void *clock; /* borrowed */
     uint64_t seed;
@@ -90,6 +109,9 @@ struct engine_sim_args {
     double refused_part; /* of the positions that the sampler refuses */
 };
 enum status engine_sim_create(const struct engine_sim_args *args, struct engine **out_engine);
+/* engine_sim_embedding - what stands in element 0 of row `embed_row` of an image's embeddings; the
+ * image is known by its first patch's first number.  Pure. */
+float engine_sim_embedding(float image, int embed_row);
 /* engine_sim_token, engine_sim_refuses - what is sampled for a position of a row (position n_prompt
  * is the first of the answer).  Pure. */
 int32_t engine_sim_token(const struct engine_sim_args *args, uint64_t row, int position);
@@ -99,7 +121,8 @@ double engine_sim_due_s(const struct engine *engine);
 
 void engine_destroy(struct engine *engine);
 
-/* engine_submit - start a step.  The sum of n_tok and n_seqs are within the limits (assert).
+/* engine_submit - start a step.  The sum of n_tok, n_seqs and the sum of patches are within the
+ * limits (assert).
  * Returns ST_OK, ST_AGAIN (a step is running). */
 enum status engine_submit(struct engine *engine, struct step *step);
 /* engine_poll - advance.  LAYER_DONE: KV of *out_layer is in its blocks; STEP_DONE: results are in

@@ -8,6 +8,10 @@
  * the stamps of all earlier tokens of its rows, as attention would, and then writes its own: a
  * block that was freed, moved or used too early, or that has not come, is found where it does harm.
  *
+ * Embeddings have stamps, too: of an image's first number and the row, in the first element of
+ * each; a prompt's step that finds another one in the place of an image's token ends the run
+ * likewise.
+ *
  * The token that follows a position is a function of row and position alone, so a test knows every
  * answer without a run.
  */
@@ -125,6 +129,45 @@ static void write_stamps(const struct engine_sim *self, const struct step_seq *s
     }
 }
 
+/* ---- images ---------------------------------------------------------------------------------- */
+
+float engine_sim_embedding(float image, int embed_row)
+{
+    return image * 512 + (float)embed_row; /* exact, as long as both are small */
+}
+
+static void encode(const struct engine_sim *self)
+{
+    for (int i = 0; i < self->step->n_images; i++) {
+        const struct vision_item *item = &self->step->images[i];
+
+        for (int r = 0; r < item->plan->n_rows; r++)
+            item->out[(size_t)r * (size_t)self->args.D] = engine_sim_embedding(item->patches[0], r);
+    }
+}
+
+/* What the decoder would take for the tokens of a sequence. */
+static enum status check_inputs(const struct engine_sim *self, const struct step_seq *seq)
+{
+    for (int i = 0; self->args.image_of != NULL && i < seq->n_tok; i++) {
+        const int position = seq->pos0 + i;
+        const float *input = seq->inputs != NULL ? seq->inputs[i] : NULL;
+        float image = 0;
+        int embed_row = 0;
+        const bool wanted =
+            self->args.image_of(self->args.image_arg, seq->row, position, &image, &embed_row);
+
+        if (wanted == (input != NULL) &&
+            (!wanted || input[0] == engine_sim_embedding(image, embed_row)))
+            continue;
+        log_error("row %llu, position %d: embedding %g is not number %d of image %g",
+                  (unsigned long long)seq->row, position, input != NULL ? (double)input[0] : -1.0,
+                  embed_row, (double)image);
+        return ST_FORMAT;
+    }
+    return ST_OK;
+}
+
 /* ---- the engine ------------------------------------------------------------------------------ */
 
 double engine_sim_due_s(const struct engine *engine)
@@ -134,6 +177,8 @@ double engine_sim_due_s(const struct engine *engine)
 
     if (engine->running == NULL)
         return INFINITY;
+    if (engine->running->n_images > 0)
+        return self->begun_s + self->layer_s + self->args.step_s;
     return self->begun_s + self->layer_s * (sampling ? self->layer : self->layer + 1) +
            (sampling ? self->args.step_s : 0);
 }
@@ -149,6 +194,8 @@ static enum status submit(struct engine *engine, struct step *step)
     self->layer_s = 0;
     for (int i = 0; i < step->n_seqs; i++)
         self->layer_s += tok_s * step->seqs[i].n_tok;
+    for (int i = 0; i < step->n_images; i++)
+        self->layer_s += self->args.patch_s * step->images[i].plan->n_patches;
     return ST_OK;
 }
 
@@ -158,6 +205,8 @@ static enum status end_layer(struct engine_sim *self)
 
     for (int i = 0; i < self->step->n_seqs; i++) {
         TRY(check_stamps(self, &self->step->seqs[i], self->layer), err);
+        if (self->step->of_prompts && self->layer == 0)
+            TRY(check_inputs(self, &self->step->seqs[i]), err);
         write_stamps(self, &self->step->seqs[i], self->layer);
     }
 err:
@@ -187,6 +236,12 @@ static enum status poll(struct engine *engine, enum engine_event *out_event, int
     *out_event = ENGINE_BUSY;
     if (self->args.now_s(self->args.clock) < engine_sim_due_s(engine))
         return ST_OK;
+    if (self->step->n_images > 0) {
+        encode(self);
+        engine->stats.busy_s += self->layer_s + self->args.step_s;
+        *out_event = ENGINE_STEP_DONE;
+        return ST_OK;
+    }
     if (self->layer < engine->L) {
         TRY(end_layer(self), err);
         *out_layer = self->layer++;
@@ -212,7 +267,8 @@ enum status engine_sim_create(const struct engine_sim_args *args, struct engine 
     const struct kv_layout *layout = &args->space.layout;
     struct engine_sim *self = host_zalloc(sizeof *self);
 
-    assert((size_t)layout->E * ops_type_bytes(layout->type) >= sizeof(uint64_t));
+    assert(args->space.N == 0 || /* it only encodes */
+           (size_t)layout->E * ops_type_bytes(layout->type) >= sizeof(uint64_t));
     assert(layout->L < 1 << LAYER_BITS && args->V > 1 && args->V <= 1 << TOKEN_BITS);
     assert(args->context <= 1 << POSITION_BITS);
     if (self == NULL)
@@ -220,7 +276,8 @@ enum status engine_sim_create(const struct engine_sim_args *args, struct engine 
     self->base = (struct engine){.ops = &engine_sim_ops,
                                  .max_tok = args->max_tok,
                                  .max_seqs = args->max_seqs,
-                                 .L = layout->L};
+                                 .L = layout->L,
+                                 .max_patches = args->max_patches};
     self->args = *args;
     *out_engine = &self->base;
     return ST_OK;

@@ -45,8 +45,9 @@ struct job {
     char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, ... */
     char *link;         /* owned; "auto" or a name in the link table */
     int threads;        /* per rank; 0 = cores in the affinity mask / ranks that share them */
-    int prefill_chunk_tok, decode_batch, kv_block_tok;
-    int64_t kv_memory_mib; /* 0 = sized by plan_kv_blocks */
+    int prefill_chunk_tok, decode_batch, encode_batch, kv_block_tok;
+    int64_t encode_cache_mib; /* 0 = chosen */
+    int64_t kv_memory_mib;    /* 0 = sized by plan_kv_blocks */
     enum row_order order;
     double peer_timeout_s;
     double progress_s; /* 0 = no progress lines */

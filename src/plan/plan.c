@@ -85,43 +85,82 @@ int plan_route_prompt(const struct plan_queue *queues, int n_queues, int near)
 
 /* ---- who is where --------------------------------------------------------------------------- */
 
+/* Stages of prefill and decode on n ranks of which the first may be the coordinator's alone. */
+static void fill_in(int n_ranks, int *prefill, int *decode)
+{
+    if (*prefill < 0 && *decode < 0) {
+        *prefill = n_ranks <= 2 ? 1 : (n_ranks - 1) / 2;
+        *decode = n_ranks <= 2 ? 1 : n_ranks - 1 - *prefill;
+    } else if (*prefill < 0 || *decode < 0) {
+        const int given = *prefill < 0 ? *decode : *prefill;
+        const int left = n_ranks == 1 ? given : n_ranks - given > 1 ? n_ranks - 1 - given : 1;
+
+        *prefill = *prefill < 0 ? left : *prefill;
+        *decode = *decode < 0 ? left : *decode;
+    }
+}
+
+/* Where prefill and decode begin when n_own ranks, which follow the coordinator's, are others' own;
+ * whether they fit. */
+static bool place(int n_ranks, int n_own, int prefill, int decode, struct plan_layout *layout)
+{
+    const int left = n_ranks - n_own; /* of which rank 0 is one */
+
+    if (prefill + decode == left || prefill + decode == left - 1) {
+        layout->first_rank[ROLE_PREFILL] = n_ranks - prefill - decode;
+        layout->first_rank[ROLE_DECODE] = n_ranks - decode;
+    } else if (prefill == decode && (prefill == left || prefill == left - 1)) {
+        layout->first_rank[ROLE_PREFILL] = layout->first_rank[ROLE_DECODE] = n_ranks - prefill;
+    } else {
+        return false;
+    }
+    layout->first_rank[ROLE_ENCODER] = layout->first_rank[ROLE_PREFILL] - n_own;
+    return layout->first_rank[ROLE_ENCODER] >= 0;
+}
+
 enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
                              struct plan_layout *out_layout, struct row_error *err)
 {
-    int prefill = asked[ROLE_PREFILL], decode = asked[ROLE_DECODE];
+    enum { OWN_ENCODER_RANKS = 4 };
+    const int encoder = asked[ROLE_ENCODER] >= 0 ? asked[ROLE_ENCODER] : 1;
     struct plan_layout layout = {.n_ranks = n_ranks};
+    bool fits = false;
+    int prefill = 0, decode = 0;
 
-    if (prefill == 0 || decode == 0)
+    if (asked[ROLE_PREFILL] == 0 || asked[ROLE_DECODE] == 0)
         return row_error_set(err,
                              "groups: %s = 0, but every row needs prefill and decode: leave it out "
                              "or give it a rank",
-                             prefill == 0 ? "prefill" : "decode");
-    if (prefill < 0 && decode < 0) {
-        prefill = n_ranks <= 2 ? 1 : (n_ranks - 1) / 2;
-        decode = n_ranks <= 2 ? 1 : n_ranks - 1 - prefill;
-    } else if (prefill < 0 || decode < 0) {
-        const int given = prefill < 0 ? decode : prefill;
-        const int left = n_ranks == 1 ? given : n_ranks - given > 1 ? n_ranks - 1 - given : 1;
-
-        prefill = prefill < 0 ? left : prefill;
-        decode = decode < 0 ? left : decode;
+                             asked[ROLE_PREFILL] == 0 ? "prefill" : "decode");
+    /* Encoders by themselves first, then beside prefill. */
+    for (int own = encoder; own >= 0 && !fits; own -= encoder > 0 ? encoder : 1) {
+        if (own > 0 && n_ranks - own < (asked[ROLE_ENCODER] >= 0 ? 1 : OWN_ENCODER_RANKS - own))
+            continue;
+        prefill = asked[ROLE_PREFILL];
+        decode = asked[ROLE_DECODE];
+        /* The encoder takes its rank from decode, not from the number that is divided. */
+        if (own > 0 && prefill < 0 && decode < 0) {
+            fill_in(n_ranks, &prefill, &decode);
+            decode -= own;
+            if (decode < 1) {
+                prefill += decode - 1;
+                decode = 1;
+            }
+        } else {
+            fill_in(n_ranks - own, &prefill, &decode);
+        }
+        fits = prefill >= 1 && place(n_ranks, own, prefill, decode, &layout) &&
+               (own > 0 || encoder <= prefill);
     }
-
-    /* The coordinator's rank is 0; where the others begin depends on what fits. */
-    if (prefill + decode == n_ranks || prefill + decode == n_ranks - 1) {
-        layout.first_rank[ROLE_PREFILL] = n_ranks - prefill - decode;
-        layout.first_rank[ROLE_DECODE] = n_ranks - decode;
-    } else if (prefill == decode && (prefill == n_ranks || prefill == n_ranks - 1)) {
-        layout.first_rank[ROLE_PREFILL] = layout.first_rank[ROLE_DECODE] = n_ranks - prefill;
-    } else {
+    if (!fits)
         return row_error_set(
             err,
-            "groups: %d prefill and %d decode do not fill %d rank%s: start %d ranks (%d with a "
-            "coordinator of its own), or leave groups out",
-            prefill, decode, n_ranks, n_ranks == 1 ? "" : "s", prefill + decode,
-            prefill + decode + 1);
-    }
+            "groups: %d encoder, %d prefill and %d decode do not fill %d rank%s: start %d ranks "
+            "(%d with a coordinator of its own), or leave groups out",
+            encoder, prefill, decode, n_ranks, n_ranks == 1 ? "" : "s", encoder + prefill + decode,
+            encoder + prefill + decode + 1);
     layout.n_stages[ROLE_COORDINATOR] = 1;
+    layout.n_stages[ROLE_ENCODER] = encoder;
     layout.n_stages[ROLE_PREFILL] = prefill;
     layout.n_stages[ROLE_DECODE] = decode;
     layout.n_stages[ROLE_WATCH] = n_ranks;

@@ -23,14 +23,16 @@ struct plan_layout {
 
 /* plan_layout_make - divide n_ranks into groups.
  *   n_ranks  in  >= 1
- *   asked    in  [ROLE_COUNT] stages of each role, -1 = choose; only encoder, prefill, decode count
- * Chosen: 1 rank hosts all; 2 ranks: coordinator + prefill | decode; else one coordinator,
- * (n_ranks - 1) / 2 prefill, the rest decode.  Asked, with p prefill and d decode: p + d = n_ranks:
- * the coordinator shares rank 0 with prefill/0; p + d = n_ranks - 1: it has rank 0 alone; p = d =
- * n_ranks or n_ranks - 1: every (other) rank hosts both; one of them asked: the other is what is
- * left beside a coordinator (beside none if that leaves nothing).
- * Pure.  Returns ST_OK, ST_ROW (err says what the groups are, what the world is, and what would
- * fit). */
+ *   asked    in  [ROLE_COUNT] stages of each role, -1 = choose; only encoder, prefill, decode
+ * count; encoder 0: there is nothing to encode Chosen: 1 rank hosts all; 2 ranks: coordinator +
+ * prefill | decode; else one coordinator, (n_ranks - 1) / 2 prefill, the rest decode, but that from
+ * 4 ranks on one of them is the encoder; with fewer, prefill/0 shares its rank with it. Asked, with
+ * p prefill and d decode: p + d = n_ranks: the coordinator shares rank 0 with prefill/0; p + d =
+ * n_ranks - 1: it has rank 0 alone; p = d = n_ranks or n_ranks - 1: every (other) rank hosts both;
+ * one of them asked: the other is what is left beside a coordinator (beside none if that leaves
+ * nothing).  e encoders have e ranks of their own, after the coordinator's, if that leaves what p
+ * and d need; else they share the first e of prefill's. Pure.  Returns ST_OK, ST_ROW (err says what
+ * the groups are, what the world is, and what would fit). */
 enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
                              struct plan_layout *out_layout, struct row_error *err);
 /* plan_layout_rank - the rank that hosts a stage.  plan_layout_hosts - the index of the role's
@@ -73,6 +75,25 @@ struct plan_pool {
 /* plan_route - which decode rank takes a row of n_blocks: the one with the most free blocks after
  * it, ties to the lowest index; -1 if none has room.  Pure. */
 int plan_route(const struct plan_pool *pools, int n_pools, int n_blocks);
+
+/*
+ * A row of numbered places of which neighbours are taken together: the embeddings of a row of
+ * prompts in prefill's memory, those of an image in an encoder's.  First fit.
+ */
+struct plan_extent {
+    int32_t first, n;
+};
+struct plan_room {
+    int32_t n_places, n_free;
+    struct plan_extent *free; /* [cap_free] owned by whoever made the room: ascending, apart */
+    int n_extents, cap_free;
+};
+/* plan_room_init - all places free.  cap_free: one more than what can be taken at a time. */
+void plan_room_init(struct plan_room *room, int32_t n_places, struct plan_extent *memory,
+                    int cap_free);
+/* plan_room_take - the first of n neighbouring places, -1 if there are none (n > 0). */
+int32_t plan_room_take(struct plan_room *room, int32_t n);
+void plan_room_give(struct plan_room *room, int32_t first, int32_t n);
 
 /* A mirror of one prefill stage. */
 struct plan_queue {

@@ -68,7 +68,7 @@ static enum status survey_rows(const struct session *session, struct survey *sur
             TRY(survey_row(session, &prompts[i], arena, &row, survey), err);
     }
 err:
-    token_list_free(&row.tokens);
+    intake_row_free(&row);
     host_free(prompts);
     arena_destroy(arena);
     return st;
@@ -129,7 +129,7 @@ static enum status plan_ranks(const struct session *session, struct crew *crew, 
     enum status st;
     struct machine_sizes sizes;
 
-    TRY(crew_assign(crew, session->job), err);
+    TRY(crew_assign(crew, session->job, prompts_info(session->prompts)->n_image_refs > 0), err);
     TRY(links_check(crew, session->job), err);
     *out_n_blocks = INT32_MAX;
     for (int j = 0; j < crew->layout.n_stages[ROLE_DECODE]; j++) {
@@ -151,6 +151,7 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
     struct crew crew;
     struct journal *journal = NULL;
     struct journal_counts counts;
+    struct image_needs images;
     int n_blocks;
 
     if (n_ranks > 0)
@@ -162,6 +163,7 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
     TRY(session_identify(&session), err);
     TRY(session_journal(&session, true, &journal), err);
     journal_counts(journal, &counts);
+    TRY(session_look_at_images(&session, NULL, &images), err);
     TRY(survey_rows(&session, &survey), err);
     print_report(&session, &crew, n_blocks, &survey, &counts);
 err:

@@ -2,12 +2,14 @@
  * coordinator.c - admits rows, takes finished ones, knows when the run is over.
  *
  *   prompt file ──io_next──► intake ──► route ──RESERVE──► decode
- *                              │          └─────ADMIT────► prefill
+ *                              │          ├─────ADMIT────► prefill
+ *                              │          └─────ENCODE───► encoder, for each image of the row
  *                              └ error row ─┐  ◄─PREFILLED─ prefill
  *   journal ◄──io_put───────────────────────┴──────DONE──── decode
  *
  * Only this stage admits, against its mirror of every decode rank's free blocks, so no stage ever
- * has to refuse a row.  The mirror of prefill's queues only balances them.  Rows that are computed
+ * has to refuse a row.  So are places for embeddings in prefill's memory set aside, in a mirror of
+ * it.  The mirror of prefill's queues only balances them.  Rows that are computed
  * but not yet in the journal count as rows in flight, of which there are at most n_slots: so many,
  * and no more, are computed again after a kill.  When the journal is slow, admission stops, and
  * everything behind it comes to rest by itself.
@@ -23,16 +25,19 @@ struct flight {
     uint64_t row;
     bool used, prefilled, done;
     int prefill, decode, n_prompt, n_blocks;
+    int32_t embed_at, n_embeds; /* its places for embeddings; n_embeds 0 = none */
 };
 
 struct coordinator {
     struct stage base;
     struct coordinator_args args;
-    int n_prefill, n_decode;
-    struct plan_queue *queues; /* [n_prefill] owned: the mirror of prefill */
-    struct plan_pool *pools;   /* [n_decode] owned: the mirror of decode */
-    struct flight *flights;    /* [n_slots] owned */
-    int32_t *free_slots;       /* [n_slots] owned, a stack */
+    int n_encoder, n_prefill, n_decode;
+    struct plan_queue *queues;   /* [n_prefill] owned: the mirror of prefill */
+    struct plan_room *rooms;     /* [n_prefill] owned: its memory for embeddings; NULL: no images */
+    struct plan_extent *extents; /* [n_prefill, n_slots + 1] owned: the rooms' */
+    struct plan_pool *pools;     /* [n_decode] owned: the mirror of decode */
+    struct flight *flights;      /* [n_slots] owned */
+    int32_t *free_slots;         /* [n_slots] owned, a stack */
     int n_free;
     struct arena *arena;                  /* of the held row */
     struct intake_row held;               /* tokens stay allocated from row to row */
@@ -178,7 +183,43 @@ static int route_prompt(const struct coordinator *self, int decode)
                              plan_layout_hosts(layout, rank, ROLE_PREFILL));
 }
 
-/* Place the held row.  Returns ST_OK, ST_AGAIN if no decode rank has room, ST_NOMEM. */
+/* Ask for the embeddings of the held row's images. */
+static enum status ask_for_images(struct coordinator *self, int32_t slot, int prefill, int32_t at)
+{
+    enum status st = ST_OK;
+    const struct coordinator_args *args = &self->args;
+    const struct image_book *book = &args->intake->vision.book;
+
+    for (int i = 0; i < self->held.n_images; i++) {
+        const struct intake_image *image = &self->held.image_facts[i];
+        const int encoder = (int)(image->image % (uint64_t)self->n_encoder);
+        const struct wire_encode encode = {
+            .slot = slot,
+            .number = i,
+            .prefill = prefill,
+            .at = at,
+            .n_rows = self->held.images[i].n_rows,
+            .width = image->width,
+            .height = image->height,
+            .image = image->image,
+            .row = self->held_prompt->row,
+            .next_use = book->next_use(book->arg, image->image, self->held_prompt->row),
+        };
+
+        buf_reset(&self->scratch);
+        TRY(wire_encode_pack(&encode, &self->scratch), err);
+        TRY(world_send(args->world, MSG_ENCODE, self->base.at,
+                       (struct address){ROLE_ENCODER, encoder}, self->scratch.data,
+                       self->scratch.n_bytes),
+            err);
+        at += encode.n_rows;
+    }
+err:
+    return st;
+}
+
+/* Place the held row.  Returns ST_OK, ST_AGAIN if no decode rank has room for it, or prefill none
+ * for its embeddings, ST_NOMEM. */
 static enum status admit(struct coordinator *self)
 {
     enum status st;
@@ -187,10 +228,16 @@ static enum status admit(struct coordinator *self)
     const int n_blocks = plan_blocks(
         plan_need_tok(n_prompt, self->held.max_out, args->intake->context), args->block_tok);
     const int decode = plan_route(self->pools, self->n_decode, n_blocks);
+    int32_t embed_at = 0;
 
     if (decode < 0 || self->n_free <= self->n_unwritten + io_n_waiting(args->io))
         return ST_AGAIN;
     const int prefill = route_prompt(self, decode);
+    assert(self->held.n_embeds <= args->embed_places); /* or the row would wait for ever */
+    if (self->held.n_embeds > 0)
+        embed_at = plan_room_take(&self->rooms[prefill], self->held.n_embeds);
+    if (embed_at < 0)
+        return ST_AGAIN;
     const int32_t slot = self->free_slots[self->n_free - 1];
     const struct wire_row row = {
         .row = self->held_prompt->row,
@@ -203,9 +250,13 @@ static enum status admit(struct coordinator *self)
         .n_stops = self->held.n_stops,
         .ignore_eos = self->held.ignore_eos,
         .queue_s = (float)(world_now_s(args->world) - self->held_since_s),
+        .embed_at = embed_at,
+        .rope_shift = self->held.rope_shift,
+        .n_images = self->held.n_images,
         .params = self->held.sampling,
         .tokens = self->held.tokens.ids,
         .stops = self->held.stops,
+        .images = self->held.images,
     };
     buf_reset(&self->scratch);
     TRY(wire_row_pack(&row, &self->scratch), err);
@@ -215,6 +266,7 @@ static enum status admit(struct coordinator *self)
     TRY(world_send(args->world, MSG_ADMIT, self->base.at, (struct address){ROLE_PREFILL, prefill},
                    self->scratch.data, self->scratch.n_bytes),
         err);
+    TRY(ask_for_images(self, slot, prefill, embed_at), err);
 
     self->n_free--;
     self->flights[slot] = (struct flight){.row = row.row,
@@ -222,7 +274,9 @@ static enum status admit(struct coordinator *self)
                                           .prefill = prefill,
                                           .decode = decode,
                                           .n_prompt = n_prompt,
-                                          .n_blocks = n_blocks};
+                                          .n_blocks = n_blocks,
+                                          .embed_at = embed_at,
+                                          .n_embeds = self->held.n_embeds};
     self->queues[prefill].waiting_tok += n_prompt;
     self->pools[decode].n_free_blocks -= n_blocks;
     self->pools[decode].n_rows++;
@@ -265,6 +319,8 @@ static enum status take_prefilled(struct coordinator *self, const struct msg *ms
         flight->n_prompt != prefilled.n_prompt)
         return refuse(msg);
     self->queues[flight->prefill].waiting_tok -= flight->n_prompt;
+    if (flight->n_embeds > 0)
+        plan_room_give(&self->rooms[flight->prefill], flight->embed_at, flight->n_embeds);
     flight->prefilled = true;
     land(self, prefilled.slot);
 err:
@@ -348,14 +404,13 @@ static enum status stop_all(struct coordinator *self)
 {
     enum status st;
 
-    for (int i = 0; i < self->n_prefill; i++)
-        TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_PREFILL, i},
-                       NULL, 0),
-            err);
-    for (int i = 0; i < self->n_decode; i++)
-        TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){ROLE_DECODE, i},
-                       NULL, 0),
-            err);
+    static const enum role roles[] = {ROLE_ENCODER, ROLE_PREFILL, ROLE_DECODE};
+
+    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
+        for (int i = 0; i < world_layout(self->args.world)->n_stages[roles[k]]; i++)
+            TRY(world_send(self->args.world, MSG_STOP, self->base.at, (struct address){roles[k], i},
+                           NULL, 0),
+                err);
     self->base.ended = true;
     return ST_OK;
 err:
@@ -406,6 +461,13 @@ const struct plan_queue *coordinator_queue(const struct stage *coordinator, int 
     return &((const struct coordinator *)coordinator)->queues[prefill];
 }
 
+const struct plan_room *coordinator_room(const struct stage *coordinator, int prefill)
+{
+    const struct coordinator *self = (const struct coordinator *)coordinator;
+
+    return self->rooms != NULL ? &self->rooms[prefill] : NULL;
+}
+
 static void destroy(struct stage *stage)
 {
     struct coordinator *self = self_of(stage);
@@ -414,7 +476,7 @@ static void destroy(struct stage *stage)
         drop_held(self);
     for (int i = 0; self->unwritten != NULL && i < self->n_unwritten; i++)
         msg_free(self->unwritten[i]);
-    token_list_free(&self->held.tokens);
+    intake_row_free(&self->held);
     buf_free(&self->error_row);
     buf_free(&self->scratch);
     arena_destroy(self->arena);
@@ -423,7 +485,25 @@ static void destroy(struct stage *stage)
     host_free(self->flights);
     host_free(self->pools);
     host_free(self->queues);
+    host_free(self->rooms);
+    host_free(self->extents);
     host_free(self);
+}
+
+/* A mirror of each prefill stage's memory for embeddings, if there will be any. */
+static enum status make_rooms(struct coordinator *self)
+{
+    const size_t n_prefill = (size_t)self->n_prefill, cap = (size_t)self->args.n_slots + 1;
+
+    if (self->args.embed_places == 0)
+        return ST_OK;
+    self->rooms = host_zalloc(n_prefill * sizeof *self->rooms);
+    self->extents = host_alloc(n_prefill * cap * sizeof *self->extents);
+    if (self->rooms == NULL || self->extents == NULL)
+        return ST_NOMEM;
+    for (size_t i = 0; i < n_prefill; i++)
+        plan_room_init(&self->rooms[i], self->args.embed_places, self->extents + i * cap, (int)cap);
+    return ST_OK;
 }
 
 static const struct stage_ops coordinator_ops = {on_message, poll, describe, destroy};
@@ -440,6 +520,7 @@ enum status coordinator_create(const struct coordinator_args *args, struct stage
         return ST_NOMEM;
     self->base = (struct stage){.ops = &coordinator_ops, .at = {ROLE_COORDINATOR, 0}};
     self->args = *args;
+    self->n_encoder = layout->n_stages[ROLE_ENCODER];
     self->n_prefill = layout->n_stages[ROLE_PREFILL];
     self->n_decode = layout->n_stages[ROLE_DECODE];
     self->queues = host_zalloc((size_t)self->n_prefill * sizeof *self->queues);
@@ -448,7 +529,7 @@ enum status coordinator_create(const struct coordinator_args *args, struct stage
     self->free_slots = host_alloc(n_slots * sizeof *self->free_slots);
     self->unwritten = host_zalloc(n_slots * sizeof *self->unwritten);
     if (self->queues == NULL || self->pools == NULL || self->flights == NULL ||
-        self->free_slots == NULL || self->unwritten == NULL ||
+        self->free_slots == NULL || self->unwritten == NULL || make_rooms(self) != ST_OK ||
         arena_create(ARENA_BYTES, &self->arena) != ST_OK) {
         destroy(&self->base);
         return ST_NOMEM;

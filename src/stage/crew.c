@@ -154,25 +154,32 @@ err:
 
 /* ---- who does what --------------------------------------------------------------------------- */
 
-enum status crew_layout(const struct job *job, int n, struct plan_layout *out_layout)
+enum status crew_layout(const struct job *job, int n, bool images, struct plan_layout *out_layout)
 {
-    const int asked[ROLE_COUNT] = {
+    int asked[ROLE_COUNT] = {
         [ROLE_ENCODER] = job->n_encoder,
         [ROLE_PREFILL] = job->n_prefill,
         [ROLE_DECODE] = job->n_decode,
     };
     struct row_error why;
 
-    if (job->n_encoder > 0) {
-        log_error("groups: encoder = %d, but this version has no encoder; leave it out",
-                  job->n_encoder);
-        return ST_UNSUPPORTED;
-    }
-    if (plan_layout_make(n, asked, out_layout, &why) != ST_OK) {
-        log_error("%s", why.text);
+    if (images && job->n_encoder == 0) {
+        log_error("groups: encoder = 0, but rows have images: leave it out or give it a rank");
         return ST_CONFIG;
     }
-    return ST_OK;
+    if (!images) {
+        if (job->n_encoder > 0 && job->n_prefill > 0)
+            asked[ROLE_PREFILL] += job->n_encoder;
+        asked[ROLE_ENCODER] = 0;
+    }
+    if (plan_layout_make(n, asked, out_layout, &why) == ST_OK)
+        return ST_OK;
+    /* Encoders that were to share prefill's ranks leave none behind. */
+    asked[ROLE_PREFILL] = job->n_prefill;
+    if (!images && plan_layout_make(n, asked, out_layout, &why) == ST_OK)
+        return ST_OK;
+    log_error("%s", why.text);
+    return ST_CONFIG;
 }
 
 char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t cap)
@@ -193,12 +200,12 @@ char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t 
     return buf;
 }
 
-enum status crew_assign(struct crew *crew, const struct job *job)
+enum status crew_assign(struct crew *crew, const struct job *job, bool images)
 {
     enum status st;
     char text[256], stages[64];
 
-    TRY(crew_layout(job, crew->n, &crew->layout), err);
+    TRY(crew_layout(job, crew->n, images, &crew->layout), err);
     crew->who = host_zalloc((size_t)crew->n * sizeof *crew->who);
     for (int r = 0; crew->who != NULL && r < crew->n; r++) {
         if (crew->supposed)
@@ -236,9 +243,11 @@ int crew_idle(const struct plan_layout *layout, uint64_t n_rows)
     for (int r = 0; r < layout->n_ranks; r++) {
         const int prefill = plan_layout_hosts(layout, r, ROLE_PREFILL);
         const int decode = plan_layout_hosts(layout, r, ROLE_DECODE);
+        const int encoder = plan_layout_hosts(layout, r, ROLE_ENCODER);
         const bool coordinates = plan_layout_hosts(layout, r, ROLE_COORDINATOR) >= 0;
 
-        n_idle += !coordinates && (prefill < 0 || (uint64_t)prefill >= n_rows) &&
+        n_idle += !coordinates && (encoder < 0 || (uint64_t)encoder >= n_rows) &&
+                  (prefill < 0 || (uint64_t)prefill >= n_rows) &&
                   (decode < 0 || (uint64_t)decode >= n_rows);
     }
     return n_idle;
@@ -249,6 +258,21 @@ int crew_idle(const struct plan_layout *layout, uint64_t n_rows)
 bool crew_same_node(const struct crew *crew, int a, int b)
 {
     return crew->supposed || ranks_info(crew->ranks, a)->node == ranks_info(crew->ranks, b)->node;
+}
+
+int crew_place(const struct crew *crew, enum role role, int rank, int *out_n)
+{
+    int place = -1;
+
+    *out_n = 0;
+    for (int r = 0; r < crew->n; r++) {
+        if (!crew_same_node(crew, r, rank) || plan_layout_hosts(&crew->layout, r, role) < 0)
+            continue;
+        if (r == rank)
+            place = *out_n;
+        (*out_n)++;
+    }
+    return place;
 }
 
 struct node crew_node(const struct crew *crew, int rank)

@@ -48,12 +48,12 @@ enum status crew_busy(struct crew *crew, background_fn work, void *arg);
 enum status crew_same_job(struct crew *crew, const struct job *job, const char *program);
 enum status crew_same_data(struct crew *crew, struct session *session);
 
-/* crew_layout - who does what among n ranks, as the job asks for.  Local.
- * Returns ST_OK, ST_CONFIG (logged), ST_UNSUPPORTED (an encoder group; logged). */
-enum status crew_layout(const struct job *job, int n, struct plan_layout *out_layout);
+/* crew_layout - who does what among n ranks, as the job asks for; without images no encoder is
+ * there, and its ranks compute prompts.  Local.  Returns ST_OK, ST_CONFIG (logged). */
+enum status crew_layout(const struct job *job, int n, bool images, struct plan_layout *out_layout);
 /* crew_assign - crew_layout for these ranks; names them, in their logs too.
  * Local, the same on every rank.  Returns as crew_layout, ST_NOMEM. */
-enum status crew_assign(struct crew *crew, const struct job *job);
+enum status crew_assign(struct crew *crew, const struct job *job, bool images);
 /* crew_stages - "coordinator+prefill/0" into buf; "nothing" if it has none.  Returns buf. */
 char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t cap);
 /* crew_idle - how many ranks have nothing to do when there are so few rows. */
@@ -67,6 +67,9 @@ bool crew_pair(const struct plan_layout *layout, int prefill, int decode);
 enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
                        struct row_error *out_why);
 
+/* crew_place - which of the ranks of its node that host a role a rank is, -1 = none; *out_n: how
+ * many those are. */
+int crew_place(const struct crew *crew, enum role role, int rank, int *out_n);
 struct node crew_node(const struct crew *crew, int rank);
 bool crew_same_node(const struct crew *crew, int a, int b);
 

@@ -367,9 +367,11 @@ static enum status begin_answer(struct decode *self, int32_t slot)
     const double exposed_s = waited_s > 0 ? waited_s : 0;
     row->timing = (struct row_timing){
         .queue_s = row->row.queue_s + first->wait_s,
+        .encode_s = first->encode_s,
         .prefill_s = first->prefill_s,
         .exposed_transfer_s = (float)exposed_s,
-        .first_token_s = row->row.queue_s + first->wait_s + first->prefill_s + (float)exposed_s,
+        .first_token_s = row->row.queue_s + first->encode_s + first->wait_s + first->prefill_s +
+                         (float)exposed_s,
     };
     self->n_handed++;
     self->exposed_s += exposed_s;
@@ -430,6 +432,7 @@ static void compose(struct decode *self)
             .n_tok = 1,
             .pos0 = last,
             .blocks = row->blocks,
+            .shift = row->row.rope_shift,
             .sample = true,
             .params = &row->row.params,
             .history = row->history,

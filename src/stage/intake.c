@@ -6,11 +6,66 @@
  */
 #include "stage/stage.h"
 
-/* The row's prompt as tokens, from whichever source it has. */
+/* The words of a prompt that stand for an image; their number. */
+static int image_words(const struct intake *intake, struct text_swap words[2])
+{
+    static const char plain[] = "<image>";
+    const struct vision_prompt *prompt = intake->vision.prompt;
+
+    if (intake->vision.config == NULL)
+        return 0;
+    const char *marker = vision_prompt_marker(prompt), *wrapped = vision_prompt_wrapped(prompt);
+    words[0] = (struct text_swap){{marker, strlen(marker)}, {marker, strlen(marker)}};
+    words[1] = (struct text_swap){{plain, strlen(plain)}, {wrapped, strlen(wrapped)}};
+    return strcmp(marker, plain) == 0 ? 1 : 2;
+}
+
+static enum status encode_messages(const struct intake *intake, const char *messages,
+                                   size_t n_bytes, unsigned special, struct token_list *tokens,
+                                   struct token_list *order, struct row_error *err)
+{
+    enum status st;
+
+    TRY(chat_encode_messages(intake->chat, intake->tokenizer, messages, n_bytes,
+                             intake->system_prompt, special, tokens, err),
+        err);
+    if (intake->vision.config != NULL)
+        st = chat_image_order(messages, n_bytes, order, err);
+err:
+    return st;
+}
+
+/* A prompt that is a user's message; the words for images in it become parts of it. */
+static enum status encode_user(const struct intake *intake, const struct prompt_row *prompt,
+                               unsigned special, struct token_list *tokens,
+                               struct token_list *order, struct row_error *err)
+{
+    enum status st;
+    struct buf json = {0};
+    struct text_swap words[2];
+    const int n_words = image_words(intake, words);
+    const struct text_span spans[2] = {n_words > 0 ? words[0].find : (struct text_span){0},
+                                       n_words > 1 ? words[1].find : (struct text_span){0}};
+
+    if (prompt->n_image_refs == 0)
+        return chat_encode_user(intake->chat, intake->tokenizer, prompt->prompt,
+                                prompt->prompt_bytes, intake->system_prompt, special, tokens, err);
+    TRY(chat_user_messages(prompt->prompt, prompt->prompt_bytes, spans, n_words, &json, err), done);
+    st =
+        encode_messages(intake, (const char *)json.data, json.n_bytes, special, tokens, order, err);
+done:
+    buf_free(&json);
+    return st;
+}
+
+/* The row's prompt as tokens, from whichever source it has; order gets which image stands where, if
+ * the prompt says so. */
 static enum status make_tokens(const struct intake *intake, const struct prompt_row *prompt,
-                               struct token_list *tokens, struct row_error *err)
+                               struct token_list *tokens, struct token_list *order,
+                               struct row_error *err)
 {
     const unsigned special = intake->parse_special ? ENCODE_PARSE_SPECIAL : 0;
+    struct text_swap words[2];
 
     if (prompt->tokens != NULL) {
         const int n_known = tokenizer_n_tokens(intake->tokenizer);
@@ -22,16 +77,44 @@ static enum status make_tokens(const struct intake *intake, const struct prompt_
         return token_list_append(tokens, prompt->tokens, prompt->n_tokens);
     }
     if (prompt->messages != NULL)
-        return chat_encode_messages(intake->chat, intake->tokenizer, prompt->messages,
-                                    prompt->messages_bytes, intake->system_prompt, special, tokens,
-                                    err);
+        return encode_messages(intake, prompt->messages, prompt->messages_bytes, special, tokens,
+                               order, err);
     if (prompt->prompt == NULL || prompt->prompt_bytes == 0)
         return row_error_set(err, "the prompt is empty");
     if (intake->chat_prompts)
-        return chat_encode_user(intake->chat, intake->tokenizer, prompt->prompt,
-                                prompt->prompt_bytes, intake->system_prompt, special, tokens, err);
-    return tokenizer_encode(intake->tokenizer, prompt->prompt, prompt->prompt_bytes,
-                            special | ENCODE_SPECIAL, tokens, err);
+        return encode_user(intake, prompt, special, tokens, order, err);
+    return tokenizer_encode_swapped(intake->tokenizer, prompt->prompt, prompt->prompt_bytes,
+                                    special | ENCODE_SPECIAL, words, image_words(intake, words),
+                                    tokens, err);
+}
+
+/* Tokens with images in their places. */
+static enum status make_prompt(const struct intake *intake, const struct prompt_row *prompt,
+                               struct arena *arena, struct intake_row *row, struct row_error *err)
+{
+    enum status st;
+    struct token_list order = {0};
+
+    if (intake->vision.config == NULL) {
+        if (prompt->n_image_refs > 0)
+            return row_error_set(err, "the row has %lld image%s, and the model takes text only",
+                                 (long long)prompt->n_image_refs,
+                                 prompt->n_image_refs == 1 ? "" : "s");
+        return make_tokens(intake, prompt, &row->tokens, NULL, err);
+    }
+    row->unplaced.n_ids = 0;
+    TRY(make_tokens(intake, prompt, &row->unplaced, &order, err), done);
+    st = intake_place_images(&intake->vision, prompt, order.n_ids > 0 ? &order : NULL, arena, row,
+                             err);
+done:
+    token_list_free(&order);
+    return st;
+}
+
+void intake_row_free(struct intake_row *row)
+{
+    token_list_free(&row->tokens);
+    token_list_free(&row->unplaced);
 }
 
 /* The row's own options over the job's. */
@@ -95,12 +178,13 @@ enum status intake_row_make(const struct intake *intake, const struct prompt_row
     int max_tokens;
 
     out_row->tokens.n_ids = 0;
+    out_row->n_images = out_row->n_embeds = out_row->rope_shift = 0;
     if (prompt->error.text[0] != '\0') {
         *err = prompt->error;
         return ST_ROW;
     }
     TRY(make_options(intake, prompt, arena, out_row, &max_tokens, err), err);
-    TRY(make_tokens(intake, prompt, &out_row->tokens, err), err);
+    TRY(make_prompt(intake, prompt, arena, out_row, err), err);
     if (out_row->tokens.n_ids == 0)
         return row_error_set(err, "the prompt is empty");
     for (int64_t i = 0; i < out_row->tokens.n_ids; i++)

@@ -22,32 +22,54 @@ static bool pair_shares(const struct crew *crew, const struct machine_facts *fac
     return crew_same_node(crew, a, b) && (facts == NULL || facts[a].shares);
 }
 
+/* Whose the two ends of a pair are, and which index they have. */
+struct ends {
+    enum role from, to;
+    int i, j;
+};
+
 /* facts NULL: not known yet; ranks of a node are taken to share. */
 static enum status choose(const struct crew *crew, const struct job *job,
-                          const struct machine_facts *facts, int prefill, int decode,
+                          const struct machine_facts *facts, struct ends ends,
                           enum link_kind *out_kind, const char **out_why)
 {
-    const int from = rank_of(crew, ROLE_PREFILL, prefill), to = rank_of(crew, ROLE_DECODE, decode);
+    const int from = rank_of(crew, ends.from, ends.i), to = rank_of(crew, ends.to, ends.j);
     struct row_error why;
 
     if (link_choose(job->link, from == to, pair_shares(crew, facts, from, to), out_kind, out_why,
                     &why) == ST_OK)
         return ST_OK;
-    log_error("%s (prefill/%d is %s, decode/%d is %s)", why.text, prefill, crew->who[from], decode,
-              crew->who[to]);
+    log_error("%s (%s/%d is %s, %s/%d is %s)", why.text, role_name(ends.from), ends.i,
+              crew->who[from], role_name(ends.to), ends.j, crew->who[to]);
     return ST_CONFIG;
+}
+
+/* Prefill i and decode j. */
+static struct ends handing(int i, int j)
+{
+    return (struct ends){ROLE_PREFILL, ROLE_DECODE, i, j};
+}
+
+/* Encoder i and prefill j. */
+static struct ends embedding(int i, int j)
+{
+    return (struct ends){ROLE_ENCODER, ROLE_PREFILL, i, j};
 }
 
 enum status links_check(const struct crew *crew, const struct job *job)
 {
     enum status st = ST_OK;
+    const struct plan_layout *layout = &crew->layout;
     enum link_kind kind;
     const char *why;
 
-    for (int i = 0; i < crew->layout.n_stages[ROLE_PREFILL]; i++)
-        for (int j = 0; j < crew->layout.n_stages[ROLE_DECODE]; j++)
-            if (crew_pair(&crew->layout, i, j))
-                TRY(choose(crew, job, NULL, i, j, &kind, &why), err);
+    for (int i = 0; i < layout->n_stages[ROLE_PREFILL]; i++)
+        for (int j = 0; j < layout->n_stages[ROLE_DECODE]; j++)
+            if (crew_pair(layout, i, j))
+                TRY(choose(crew, job, NULL, handing(i, j), &kind, &why), err);
+    for (int i = 0; i < layout->n_stages[ROLE_ENCODER]; i++)
+        for (int j = 0; j < layout->n_stages[ROLE_PREFILL]; j++)
+            TRY(choose(crew, job, NULL, embedding(i, j), &kind, &why), err);
 err:
     return st;
 }
@@ -71,6 +93,16 @@ bool links_staging(const struct crew *crew, const struct job *job, int prefill, 
     return false;
 }
 
+static void count_pair(struct machine_link *link, const struct crew *crew, struct ends ends,
+                       const char *why)
+{
+    if (link->n_pairs++ > 0)
+        return;
+    link->why = why;
+    link->from = rank_of(crew, ends.from, ends.i);
+    link->to = rank_of(crew, ends.to, ends.j);
+}
+
 /* All pairs that ever carry a row, counted by kind. */
 static enum status count_pairs(struct machine *machine)
 {
@@ -84,13 +116,29 @@ static enum status count_pairs(struct machine *machine)
 
             if (!crew_pair(&crew->layout, i, j))
                 continue;
-            TRY(choose(crew, machine->session->job, machine->facts, i, j, &kind, &why), err);
-            struct machine_link *link = &machine->links[kind];
-            if (link->n_pairs++ == 0) {
-                link->why = why;
-                link->from = rank_of(crew, ROLE_PREFILL, i);
-                link->to = rank_of(crew, ROLE_DECODE, j);
-            }
+            TRY(choose(crew, machine->session->job, machine->facts, handing(i, j), &kind, &why),
+                err);
+            count_pair(&machine->links[kind], crew, handing(i, j), why);
+        }
+    }
+err:
+    return st;
+}
+
+enum status links_of_encoders(struct machine *machine, enum link_kind *out_kinds)
+{
+    enum status st = ST_OK;
+    const struct crew *crew = machine->crew;
+    const int n_prefill = crew->layout.n_stages[ROLE_PREFILL];
+
+    for (int i = 0; i < crew->layout.n_stages[ROLE_ENCODER]; i++) {
+        for (int j = 0; j < n_prefill; j++) {
+            enum link_kind *kind = &out_kinds[i * n_prefill + j];
+            const char *why;
+
+            TRY(choose(crew, machine->session->job, machine->facts, embedding(i, j), kind, &why),
+                err);
+            count_pair(&machine->embed_links[*kind], crew, embedding(i, j), why);
         }
     }
 err:
@@ -110,7 +158,8 @@ static enum status open_out(struct machine *machine, int prefill)
     for (int j = 0; j < n_decode; j++) {
         kinds[j] = LINK_SELF; /* of a pair that never carries a row */
         if (crew_pair(&crew->layout, prefill, j))
-            TRY(choose(crew, machine->session->job, machine->facts, prefill, j, &kinds[j], &why),
+            TRY(choose(crew, machine->session->job, machine->facts, handing(prefill, j), &kinds[j],
+                       &why),
                 err);
     }
     const struct link_out_args args = {

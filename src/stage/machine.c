@@ -4,6 +4,7 @@
  *   weights   one copy a node, packed by its ranks together, or one a rank
  *   facts     what each rank has, told to all
  *   KV        a decode stage's blocks; shared by the ranks of a node where prefill writes into them
+ *   vision    what there is for images (machine_vision.c)
  *   engine, world, links, stages
  *
  * Every step ends in crew_together or another collective call, so a rank that fails ends all; no
@@ -24,6 +25,12 @@ static int hosts(const struct machine *machine, enum role role)
 static bool computes(const struct machine *machine)
 {
     return machine->node.part >= 0;
+}
+
+/* Whether the decoder runs here; else this rank only encodes images, or coordinates. */
+static bool decodes(const struct machine *machine)
+{
+    return hosts(machine, ROLE_PREFILL) >= 0 || hosts(machine, ROLE_DECODE) >= 0;
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -93,7 +100,8 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
                                                         : ranks_threads(crew->ranks, &crew->layout);
 
         st = threads_create(n_threads, &machine->threads);
-        if (st == ST_OK)
+        /* Packing is everybody's where it is for all; else an encoder alone needs none. */
+        if (st == ST_OK && (machine->shared_weights != NULL || decodes(machine)))
             st = weights_create(
                 &(struct weights_args){
                     .source = session->source,
@@ -241,13 +249,16 @@ static enum status make_engine(struct machine *machine)
         return ST_OK;
     const struct engine_cpu_args args = {
         .config = model_source_config(session->source),
-        .weights = machine->weights,
+        .weights = decodes(machine) ? machine->weights : NULL,
         .ops = session->ops,
         .threads = machine->threads,
         .space = machine->space,
         .max_tok = machine->sizes.max_tok,
         .max_seqs = machine->sizes.max_seqs,
         .context = session->context,
+        .vision = machine->vision.weights != NULL ? session->vision : NULL,
+        .vision_weights = machine->vision.weights,
+        .max_patches = machine->vision.max_patches,
     };
     return engine_cpu_create(&args, &machine->engine);
 }
@@ -290,6 +301,7 @@ static enum status make_coordinator(struct machine *machine, struct journal *jou
         .n_slots = machine->n_slots,
         .block_tok = session->kv.P,
         .pools = pools,
+        .embed_places = machine->vision.n_places,
         .max_errors = job->max_errors,
         .progress_s = job->progress_s,
         .watch = machine->watch,
@@ -301,22 +313,50 @@ err:
     return st;
 }
 
-static enum status make_prefill(struct machine *machine)
+static enum status make_encoder(struct machine *machine)
 {
-    const struct prefill_args args = {
-        .world = machine->world,
-        .engine = machine->engine,
-        .link = machine->link_out,
-        .index = hosts(machine, ROLE_PREFILL),
-        .n_slots = machine->n_slots,
-        .max_tok = machine->session->job->prefill_chunk_tok,
-        .max_seqs = machine->engine->max_seqs,
-    };
     struct stage *stage;
-    const enum status st = prefill_create(&args, &stage);
+    const enum status st = vision_add_encoder(machine, &stage);
 
     if (st == ST_OK)
         add_stage(machine, stage);
+    return st;
+}
+
+static enum status make_prefill(struct machine *machine)
+{
+    const int index = hosts(machine, ROLE_PREFILL);
+    const struct model_config *config = model_source_config(machine->session->source);
+    struct machine_vision *vision = &machine->vision;
+    const int n_encoder = machine->crew->layout.n_stages[ROLE_ENCODER];
+    const int n_prefill = machine->crew->layout.n_stages[ROLE_PREFILL];
+    struct prefill_args args = {
+        .world = machine->world,
+        .engine = machine->engine,
+        .link = machine->link_out,
+        .index = index,
+        .n_slots = machine->n_slots,
+        .max_tok = machine->session->job->prefill_chunk_tok,
+        .max_seqs = machine->engine->max_seqs,
+        .image_id = config->image_id,
+        .mrope = config->mrope[0] > 0,
+    };
+    enum status st = ST_NOMEM;
+    struct stage *stage;
+    enum link_kind *kinds = host_zalloc((size_t)n_encoder * sizeof *kinds); /* to this stage */
+
+    if (kinds == NULL)
+        goto err;
+    if (vision->spaces != NULL) {
+        args.embeds = vision->spaces[index];
+        args.encoder_links = kinds;
+        for (int i = 0; i < n_encoder; i++)
+            kinds[i] = vision->kinds[i * n_prefill + index];
+    }
+    TRY(prefill_create(&args, &stage), err);
+    add_stage(machine, stage);
+err:
+    host_free(kinds);
     return st;
 }
 
@@ -348,22 +388,26 @@ static enum status make_stages(struct machine *machine, struct journal *journal)
 {
     enum status st;
 
+    const bool encodes = machine->vision.weights != NULL;
+
     TRY(links_open(machine), err); /* the watch counts what goes over them */
+    TRY(vision_open(machine), err);
     const struct watch_args watch = {
         .world = machine->world,
         .stages = machine->stages,
-        .n_stages = (hosts(machine, ROLE_COORDINATOR) >= 0) + (hosts(machine, ROLE_PREFILL) >= 0) +
-                    (hosts(machine, ROLE_DECODE) >= 0),
+        .n_stages = (hosts(machine, ROLE_COORDINATOR) >= 0) + encodes +
+                    (hosts(machine, ROLE_PREFILL) >= 0) + (hosts(machine, ROLE_DECODE) >= 0),
         .engine = machine->engine,
         .link = machine->link_out,
         .who = (const char *const *)machine->crew->who,
         .peer_timeout_s = machine->session->job->peer_timeout_s,
     };
     TRY(watch_create(&watch, &machine->watch), err);
-    /* Prefill has its turn before decode: a full decode batch is worth more than an early answer.
-     */
+    /* In the order of a row: a full batch further on is worth more than an early answer. */
     if (hosts(machine, ROLE_COORDINATOR) >= 0)
         TRY(make_coordinator(machine, journal), err);
+    if (encodes)
+        TRY(make_encoder(machine), err);
     if (hosts(machine, ROLE_PREFILL) >= 0)
         TRY(make_prefill(machine), err);
     if (hosts(machine, ROLE_DECODE) >= 0)
@@ -384,7 +428,8 @@ static enum status make_world(struct machine *machine)
 }
 
 enum status machine_create(struct crew *crew, const struct session *session,
-                           struct journal *journal, struct machine *machine)
+                           const struct image_needs *needs, struct journal *journal,
+                           struct machine *machine)
 {
     enum status st;
     struct row_error why;
@@ -400,6 +445,7 @@ enum status machine_create(struct crew *crew, const struct session *session,
     TRY(make_weights(machine, &why), err);
     TRY(tell_facts(machine, &why), err);
     TRY(make_kv(machine), err);
+    TRY(vision_make(machine, needs), err);
     TRY(crew_together(crew, make_engine(machine), "making the engine"), err);
     TRY(make_world(machine), err);
     TRY(crew_together(crew, make_stages(machine, journal), "making the stages"), err);
@@ -414,6 +460,7 @@ void machine_destroy(struct machine *machine, bool in_order)
         if (machine->stages[i] != machine->watch)
             stage_destroy(machine->stages[i]);
     stage_destroy(machine->watch);
+    vision_end_feed(machine);
     if (!in_order) { /* bytes may still come in: their places stay until the process ends */
         world_abandon(machine->world);
         return;
@@ -422,6 +469,7 @@ void machine_destroy(struct machine *machine, bool in_order)
     link_out_destroy(machine->link_out);
     link_in_destroy(machine->link_in);
     engine_destroy(machine->engine);
+    vision_end(machine);
     kv_pool_destroy(machine->staging);
     kv_pool_destroy(machine->pool);
     if (machine->kv_shared)

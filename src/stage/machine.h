@@ -14,6 +14,26 @@ struct machine_sizes {
     int max_tok, max_seqs; /* of one step of its engine; 0 = it has none */
 };
 
+/* What all stages have for images (machine_vision.c); all 0 where there are none. */
+struct machine_vision {
+    struct image_needs needs; /* the same on every rank, from rank 0 */
+    void *shared_weights;     /* of the tower; NULL = pages of its own */
+    size_t weights_bytes;
+    struct vision_weights *weights; /* of an encoder's rank */
+    int max_patches;                /* of one step */
+    int n_places;                   /* for embeddings, of each prefill stage */
+    bool shared;                    /* the prefill stages of this node have theirs in one memory */
+    void *memory;                   /* that, or this rank's own */
+    size_t memory_bytes;
+    struct embed_space *spaces; /* [prefill stages] owned; as this rank sees them */
+    float *cache;               /* [n_cached, D] of an encoder */
+    int n_cached;
+    size_t cache_bytes;
+    struct image_feed *feed;
+    struct embed_out *link;
+    enum link_kind *kinds; /* [encoders, prefill stages] owned */
+};
+
 /* What each rank has told all others when its weights were there. */
 struct machine_facts {
     int32_t n_threads, n_blocks, n_staging;
@@ -34,9 +54,11 @@ struct machine {
     const struct session *session;
     struct node node;
     struct machine_sizes sizes;
-    struct machine_facts *facts;                /* [crew->n] owned */
-    struct machine_link links[LINK_KIND_COUNT]; /* rank 0 has all figures */
-    int n_slots;                                /* rows in flight */
+    struct machine_facts *facts;                      /* [crew->n] owned */
+    struct machine_link links[LINK_KIND_COUNT];       /* rank 0 has all figures */
+    struct machine_link embed_links[LINK_KIND_COUNT]; /* of encoder and prefill; not measured */
+    struct machine_vision vision;
+    int n_slots; /* rows in flight */
     struct threads *threads;
     void *shared_weights; /* NULL = the weights have pages of their own */
     size_t
@@ -65,20 +87,37 @@ enum status machine_size(const struct session *session, const struct crew *crew,
                          const struct node *node, bool shares, struct machine_sizes *out_sizes);
 
 /* machine_create - all of it, up to and with the stages, ready for the loop.
+ *   needs    in  what rows with images need; counts on rank 0 only
  *   journal  in  rank 0: what the I/O thread appends to; others: NULL
  * Collective over all.  Returns ST_OK, or what the lowest rank failed with; destroy it in either
  * case. */
 enum status machine_create(struct crew *crew, const struct session *session,
-                           struct journal *journal, struct machine *machine);
+                           const struct image_needs *needs, struct journal *journal,
+                           struct machine *machine);
 /* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
  * soon and no peer is waited for.  machine->io stays, for the caller to stop after that. */
 void machine_destroy(struct machine *machine, bool in_order);
+
+/* ---- machine_vision.c ------------------------------------------------------------------------ */
+
+/* vision_make - the tower on encoders' ranks, memory for embeddings; after the facts are known.
+ * vision_open - feed and link of an encoder, once there is a world.  vision_add_encoder - the
+ * stage. Collective over all; the last two Local.  Return ST_OK, or what one rank failed with. */
+enum status vision_make(struct machine *machine, const struct image_needs *needs);
+enum status vision_open(struct machine *machine);
+enum status vision_add_encoder(struct machine *machine, struct stage **out_stage);
+void vision_end_feed(struct machine *machine);
+void vision_end(struct machine *machine);
 
 /* ---- links.c --------------------------------------------------------------------------------- */
 
 /* links_check - that the job's `link` is possible for every pair of the layout, before anything is
  * loaded.  Pure.  Returns ST_OK, ST_CONFIG (logged). */
 enum status links_check(const struct crew *crew, const struct job *job);
+/* links_of_encoders - the kind of every pair of an encoder and a prefill stage; counts them.
+ *   out_kinds  out  [encoders, prefill stages]
+ * Local.  Returns ST_OK, ST_CONFIG (logged). */
+enum status links_of_encoders(struct machine *machine, enum link_kind *out_kinds);
 /* links_staging - whether prefill i sends rows of some decode stage by `mpi`. */
 bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
 /* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */

@@ -71,6 +71,14 @@ static void warn_of_copies(const struct machine *machine)
 static void report_links(const struct machine *machine)
 {
     for (int kind = 0; kind < LINK_KIND_COUNT; kind++) {
+        const struct machine_link *link = &machine->embed_links[kind];
+
+        if (link->n_pairs > 0)
+            log_info("encoder to prefill: link %s for %d pair%s (%s)",
+                     link_kind_name((enum link_kind)kind), link->n_pairs,
+                     link->n_pairs == 1 ? "" : "s", link->why);
+    }
+    for (int kind = 0; kind < LINK_KIND_COUNT; kind++) {
         const struct machine_link *link = &machine->links[kind];
         char speed[96] = "nothing has to move";
 
@@ -85,12 +93,25 @@ static void report_links(const struct machine *machine)
     }
 }
 
+static void report_vision(const struct machine *machine)
+{
+    const struct machine_vision *vision = &machine->vision;
+
+    if (vision->needs.n_images == 0)
+        return;
+    log_info("images: %llu to encode, the largest %d patches and %d embeddings; tower %.0f MiB, "
+             "memory for %d embeddings at each prefill stage",
+             (unsigned long long)vision->needs.n_images, vision->needs.max_patches,
+             vision->needs.max_rows, mib(vision->weights_bytes), vision->n_places);
+}
+
 void report_start(const struct machine *machine, double load_s)
 {
     const struct session *session = machine->session;
     const struct machine_facts *mine = &machine->facts[0];
     const char *stored = session->stored ? " as stored" : "";
 
+    report_vision(machine);
     if (machine->crew->n == 1) {
         log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
                  "%d threads",
@@ -138,6 +159,26 @@ static void print_ranks(const struct crew *crew, const struct figures *figures)
            mib(totals->kv_bytes), n_rows > 0 ? (double)totals->n_messages / (double)n_rows : 0);
 }
 
+/* What encoders did: rates are those of one of them while it encodes. */
+static void print_images(const struct crew *crew, const struct encode_figures *sum)
+{
+    const double busy_s = sum->busy_s > 0 ? sum->busy_s : 1e-9;
+    const uint64_t n_hits = sum->n_uses > sum->n_images ? sum->n_uses - sum->n_images : 0;
+    char rate[16], flop[16];
+
+    if (sum->n_uses == 0)
+        return;
+    printf("images    %llu encoded in %llu steps by %d encoder%s, %s/s each while busy (%sFLOP/s); "
+           "%llu uses, %.1f %% served from the cache, %llu encoded again\n",
+           (unsigned long long)sum->n_images, (unsigned long long)sum->n_steps,
+           crew->layout.n_stages[ROLE_ENCODER], crew->layout.n_stages[ROLE_ENCODER] == 1 ? "" : "s",
+           units_si(rate, sizeof rate, (double)sum->n_images / busy_s),
+           units_si(flop, sizeof flop, sum->flop / busy_s), (unsigned long long)sum->n_uses,
+           share((double)n_hits, (double)sum->n_uses), (unsigned long long)sum->n_again);
+    printf("          embeddings %.2f ms a row exposed; %.1f MiB sent\n",
+           sum->n_rows > 0 ? 1e3 * sum->exposed_s / (double)sum->n_rows : 0, mib(sum->n_bytes));
+}
+
 void report_summary(const struct session *session, const struct crew *crew,
                     const struct figures *figures)
 {
@@ -168,6 +209,7 @@ void report_summary(const struct session *session, const struct crew *crew,
            (unsigned long long)totals->n_answer_tok,
            units_si(out_rate, sizeof out_rate, (double)totals->n_answer_tok / run_s),
            (unsigned long long)totals->n_steps, (unsigned long long)totals->n_messages);
+    print_images(crew, &totals->encode);
     printf("memory    %.0f MiB resident at most%s\n", mib(peak_bytes),
            crew->n > 1 ? " in one rank, what it shares with others included" : "");
     if (crew->n > 1 && figures->beats != NULL)
@@ -185,16 +227,18 @@ void report_layout(const struct session *session, const struct crew *crew)
     char stages[64];
 
     if (crew->n == 1) {
-        printf("layout    one process: coordinator, prefill, decode; link self; %d threads, %s, "
+        printf("layout    one process: coordinator, %sprefill, decode; link self; %d threads, %s, "
                "%s\n",
+               crew->layout.n_stages[ROLE_ENCODER] > 0 ? "encoder, " : "",
                session->job->threads > 0 ? session->job->threads
                                          : ranks_threads(crew->ranks, &crew->layout),
                ops->name, ops->numerics);
         return;
     }
-    printf("layout    %d ranks%s: %d prefill, %d decode; link %s; %s, %s\n", crew->n,
-           crew->supposed ? " on one node, as an example" : "", crew->layout.n_stages[ROLE_PREFILL],
-           crew->layout.n_stages[ROLE_DECODE], session->job->link, ops->name, ops->numerics);
+    printf("layout    %d ranks%s: %d encoder, %d prefill, %d decode; link %s; %s, %s\n", crew->n,
+           crew->supposed ? " on one node, as an example" : "", crew->layout.n_stages[ROLE_ENCODER],
+           crew->layout.n_stages[ROLE_PREFILL], crew->layout.n_stages[ROLE_DECODE],
+           session->job->link, ops->name, ops->numerics);
     for (int r = 0; r < crew->n; r++)
         printf("          rank %d%s%s: %s\n", r, crew->supposed ? "" : " on ",
                crew->supposed ? "" : ranks_info(crew->ranks, r)->host,

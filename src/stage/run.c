@@ -30,7 +30,8 @@ struct run {
     struct warden *warden;
     struct crew crew;
     struct session session;
-    struct journal *journal; /* rank 0 */
+    struct journal *journal;   /* rank 0 */
+    struct image_needs images; /* rank 0 */
     struct figures figures;
     bool begun;    /* the job was right: from here on only the machine can be to blame */
     bool apart;    /* the ranks cannot meet again */
@@ -88,6 +89,14 @@ err:
     return st;
 }
 
+/* Images are read once, by rank 0, while the others wait. */
+static enum status look_at_images(void *arg)
+{
+    struct run *run = arg;
+
+    return session_look_at_images(&run->session, run->journal, &run->images);
+}
+
 /* What rank 0 alone knows, told to all. */
 static enum status tell_all(struct run *run, uint64_t mine, const char *doing,
                             uint64_t *out_of_rank_0)
@@ -117,12 +126,17 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     st = leads(run) ? ST_OK : session_open(run->job, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
-    TRY(crew_assign(crew, run->job), err);
+    TRY(crew_assign(crew, run->job, prompts_info(run->session.prompts)->n_image_refs > 0), err);
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
-    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
-                  out_n_todo);
+    TRY(tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
+                 out_n_todo),
+        err);
+    if (*out_n_todo == 0)
+        return ST_OK;
+    st = leads(run) ? crew_busy(crew, look_at_images, run) : ST_OK;
+    st = crew_together(crew, st, "looking at the images");
 err:
     return st;
 }
@@ -185,7 +199,7 @@ static enum status serve(struct run *run)
     struct machine machine;
     const double begin_s = clock_now_s();
 
-    st = machine_create(&run->crew, &run->session, run->journal, &machine);
+    st = machine_create(&run->crew, &run->session, &run->images, run->journal, &machine);
     const double loaded_s = clock_now_s();
     run->figures.load_s = loaded_s - begin_s;
     run->apart = st == ST_COMM;

@@ -84,6 +84,26 @@ err:
     return st;
 }
 
+/* A model that is to see images must be able to. */
+static enum status resolve_vision(struct session *session)
+{
+    const struct prompts_info *prompts = prompts_info(session->prompts);
+    const struct vision_config *vision = model_source_vision(session->source);
+
+    if (prompts->n_image_refs == 0 && vision == NULL)
+        return ST_OK;
+    if (vision == NULL) {
+        log_error(
+            "%s: rows have images, and %s takes text only: choose a vision-language model, or "
+            "leave image_ref out",
+            session->job->prompts, session->job->model);
+        return ST_CONFIG;
+    }
+    session->vision = vision;
+    return vision_prompt_create(vision, model_source_config(session->source), session->tokenizer,
+                                &session->vision_prompt);
+}
+
 static enum status resolve_chat(struct session *session)
 {
     const struct job *job = session->job;
@@ -149,6 +169,21 @@ err:
     return st;
 }
 
+/* Of a model that sees, whether or not there are images: a place for one without is an error. */
+static struct intake_vision intake_vision(const struct session *session)
+{
+    const struct model_config *config = model_source_config(session->source);
+
+    if (session->vision == NULL)
+        return (struct intake_vision){.config = NULL};
+    return (struct intake_vision){
+        .config = session->vision,
+        .prompt = session->vision_prompt,
+        .image_id = config->image_id,
+        .mrope = config->mrope[0] > 0,
+    };
+}
+
 static enum status make_intake(struct session *session)
 {
     const struct job *job = session->job;
@@ -176,6 +211,7 @@ static enum status make_intake(struct session *session)
                      .n_top = job->logprobs},
         .stops = session->stops,
         .n_stops = job->n_stop,
+        .vision = intake_vision(session),
     };
     return ST_OK;
 }
@@ -199,6 +235,7 @@ enum status session_open(const struct job *job, struct session *session)
     TRY(resolve_context(session), err);
     TRY(resolve_sampling(session), err);
     TRY(resolve_chat(session), err);
+    TRY(resolve_vision(session), err);
     session->type = job->precision == PRECISION_F32 ? OPS_F32 : OPS_BF16;
     session->stored = job->precision == PRECISION_STORED;
     session->kv = resolve_kv(session);
@@ -239,6 +276,8 @@ err:
 void session_close(struct session *session)
 {
     host_free(session->stops);
+    image_index_destroy(session->images);
+    vision_prompt_destroy(session->vision_prompt);
     buf_free(&session->identity);
     buf_free(&session->effective_job);
     prompts_close(session->prompts);
@@ -246,6 +285,61 @@ void session_close(struct session *session)
     tokenizer_destroy(session->tokenizer);
     model_close(session->source);
     *session = (struct session){0};
+}
+
+static bool row_done(const void *arg, uint64_t row)
+{
+    return journal_row_done(arg, row);
+}
+
+/* Sizes of an image that a row uses; one that cannot be used needs nothing. */
+static void add_need(const struct session *session, uint64_t image, struct image_needs *needs)
+{
+    struct image_facts facts;
+    struct vision_plan plan;
+    struct row_error why;
+
+    if (image_index_facts(session->images, image, &facts, &why) != ST_OK ||
+        vision_plan_make(session->vision, facts.width, facts.height, &plan, &why) != ST_OK ||
+        plan.n_rows >= session->context)
+        return;
+    needs->max_rows = plan.n_rows > needs->max_rows ? plan.n_rows : needs->max_rows;
+    needs->max_patches = plan.n_patches > needs->max_patches ? plan.n_patches : needs->max_patches;
+}
+
+enum status session_look_at_images(struct session *session, const struct journal *done,
+                                   struct image_needs *out_needs)
+{
+    enum status st;
+    struct image_needs needs = {.n_images = 0};
+    struct image_index_counts counts;
+    const uint64_t n_images = prompts_info(session->prompts)->n_images;
+    const struct image_index_args args = {
+        .prompts = session->prompts,
+        .rows_begin = session->rows_begin,
+        .rows_end = session->rows_end,
+        .skip = done != NULL ? row_done : NULL,
+        .arg = done,
+    };
+
+    *out_needs = needs;
+    if (session->vision == NULL || prompts_info(session->prompts)->n_image_refs == 0)
+        return ST_OK;
+    TRY(image_index_make(&args, &session->images), err);
+    session->intake.vision.book = image_book_of(session->images);
+    image_index_counts(session->images, &counts);
+    for (uint64_t i = 0; i < n_images; i++)
+        add_need(session, i, &needs);
+    needs.n_images = counts.n_distinct;
+    /* A row has room for no more of them than for tokens. */
+    needs.max_row_embeds = session->context;
+    if (counts.max_row_uses < (uint64_t)(session->context / (needs.max_rows + 1)))
+        needs.max_row_embeds = (int32_t)counts.max_row_uses * needs.max_rows;
+    if (needs.max_row_embeds == 0) /* none can be used: rows end as errors before they need any */
+        needs.n_images = 0;
+    *out_needs = needs;
+err:
+    return st;
 }
 
 enum status session_journal(const struct session *session, bool dry, struct journal **out_journal)

@@ -25,6 +25,9 @@ struct session {
     uint64_t model_fingerprint, prompts_fingerprint; /* once session_identify has been called */
     struct buf identity;                             /* NUL-terminated; likewise */
     struct text_span *stops;                         /* [job->n_stop] of the job */
+    const struct vision_config *vision; /* NULL: no row has images, or the model sees nothing */
+    struct vision_prompt *vision_prompt;
+    struct image_index *images; /* owned; once session_look_at_images has been called */
     struct intake intake;
 };
 
@@ -42,6 +45,20 @@ uint64_t session_fingerprint(struct session *session);
 /* session_identify - what the results depend on, as the journal and the result file say it; reads
  * model and prompt file to their ends.  Returns ST_OK, ST_IO, ST_NOMEM. */
 enum status session_identify(struct session *session);
+/* What the rows to be served need of encoders and of prefill's memory for embeddings. */
+struct image_needs {
+    uint64_t n_images; /* of different content; 0 = nothing is to be encoded */
+    int32_t max_rows;  /* embeddings of the largest image */
+    int32_t max_patches;
+    int32_t max_row_embeds; /* of all images of a row, at most */
+    int32_t reserved;
+};
+/* session_look_at_images - read all images that rows to be served use, but for those that `done`
+ * has; intake can serve rows with images from then on.  Of a session without images, nothing.
+ *   done  in  NULL = none
+ * Returns ST_OK, ST_IO, ST_NOMEM. */
+enum status session_look_at_images(struct session *session, const struct journal *done,
+                                   struct image_needs *out_needs);
 /* session_journal - the journal of an identified session; dry: look only, as `check` does.
  * Returns as journal_open. */
 enum status session_journal(const struct session *session, bool dry, struct journal **out_journal);

@@ -2,7 +2,8 @@
  * stage.h - the four kinds of work as small state machines, the loop that turns them, and `run`.
  *
  * Read in this order to follow a row: run.c sets the house up; coordinator.c admits and journals;
- * prefill.c computes prompts; decode.c computes answers.  watch.c sees that all ranks live.
+ * encoder.c makes embeddings of images; prefill.c computes prompts; decode.c computes answers.
+ * watch.c sees that all ranks live.
  */
 #ifndef EPIDOTE_STAGE_H
 #define EPIDOTE_STAGE_H
@@ -62,7 +63,26 @@ enum status loop_turn(struct loop *loop, bool *out_worked);
  * Returns ST_OK, or as loop_turn. */
 enum status loop_run(struct loop *loop);
 
-/* ---- intake: from a row of the prompt file to what will be computed (intake.c) ------------- */
+/* ---- intake: from a row of the prompt file to what will be computed (intake*.c) ------------- */
+
+/* What is known of the images of the prompt file before any is decoded; tests bring their own. */
+struct image_book {
+    const void *arg; /* borrowed */
+    /* As image_index_facts and image_index_next_use. */
+    enum status (*facts)(const void *arg, uint64_t image, struct image_facts *out_facts,
+                         struct row_error *err);
+    uint64_t (*next_use)(const void *arg, uint64_t image, uint64_t row);
+};
+struct image_book image_book_of(const struct image_index *index);
+
+/* How rows with images are served. */
+struct intake_vision {
+    const struct vision_config *config; /* NULL: the model sees nothing */
+    const struct vision_prompt *prompt;
+    int image_id; /* as in struct model_config */
+    bool mrope;
+    struct image_book book;
+};
 
 /* What every row has unless it says otherwise.  All pointers borrowed. */
 struct intake {
@@ -75,9 +95,16 @@ struct intake {
     struct sampler_params sampling; /* .row is filled in by row */
     const struct text_span *stops;
     int n_stops;
+    struct intake_vision vision;
 };
 
-/* Ready to be admitted.  tokens is owned by the caller of intake_row and reused from row to row. */
+/* An image of a row that is ready. */
+struct intake_image {
+    uint64_t image;    /* the first of the file with its content */
+    int width, height; /* of it */
+};
+
+/* Ready to be admitted.  Its lists are reused from row to row; intake_row_free at the end. */
 struct intake_row {
     struct token_list tokens;
     int max_out;
@@ -85,12 +112,27 @@ struct intake_row {
     struct sampler_params sampling;
     const struct text_span *stops; /* [n_stops] in arena, or the job's */
     int n_stops;
+    struct token_list unplaced; /* scratch: tokens before images took their places */
+    int n_images;
+    int n_embeds;                     /* embeddings of all of them */
+    struct seq_image *images;         /* [n_images] in arena, in order of place */
+    struct intake_image *image_facts; /* [n_images] in arena */
+    int rope_shift;                   /* as in struct wire_row */
 };
 
 /* intake_row_make - tokenise, apply the row's own options, check against context.
  * Returns ST_OK, ST_ROW (err says why), ST_NOMEM. */
 enum status intake_row_make(const struct intake *intake, const struct prompt_row *prompt,
                             struct arena *arena, struct intake_row *out_row, struct row_error *err);
+
+void intake_row_free(struct intake_row *row);
+/* intake_place_images - put the tokens of the row's images in the places that its prompt has for
+ * them: row->unplaced and prompt->image_refs become row->tokens and row->images (intake_images.c).
+ *   order  in  which of the row's images stands in which place; NULL: in turn
+ * Returns as intake_row_make. */
+enum status intake_place_images(const struct intake_vision *vision, const struct prompt_row *prompt,
+                                const struct token_list *order, struct arena *arena,
+                                struct intake_row *row, struct row_error *err);
 
 /* ---- progress (progress.c) ------------------------------------------------------------------ */
 
@@ -114,20 +156,73 @@ struct coordinator_args {
     int n_slots; /* rows in flight */
     int block_tok;
     const struct plan_pool *pools; /* [decode stages] as they are at the start */
+    int embed_places;              /* of each prefill stage; 0: no row has images */
     int64_t max_errors;            /* < 0: no limit */
     double progress_s;
     const struct stage *watch; /* of this rank, for the figures in progress lines; may be NULL */
 };
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage);
-/* coordinator_pool, coordinator_queue - its mirror of a decode and of a prefill stage.  Views. */
+/* coordinator_pool, coordinator_queue, coordinator_room - its mirror of a decode stage, and of a
+ * prefill stage's queue and memory for embeddings (NULL: there is none).  Views. */
 const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode);
 const struct plan_queue *coordinator_queue(const struct stage *coordinator, int prefill);
+const struct plan_room *coordinator_room(const struct stage *coordinator, int prefill);
+
+/*
+ * Where an encoder gets images, read, decoded and cut into patches; no call blocks.  The thread in
+ * feed.c is the product's; tests bring one that makes them up.
+ */
+struct fed_image {
+    int32_t ticket;
+    float *patches; /* as vision_patches makes them; until image_feed_ops.free */
+    bool failed;    /* error says which image and why; patches is NULL */
+    struct row_error error;
+};
+struct image_feed;
+struct image_feed_ops {
+    /* Returns ST_OK, ST_AGAIN (enough is under way).  plan is copied. */
+    enum status (*want)(struct image_feed *feed, int32_t ticket, uint64_t image,
+                        const struct vision_plan *plan);
+    /* Returns ST_OK, ST_AGAIN (none is ready), or the error that ended reading. */
+    enum status (*next)(struct image_feed *feed, struct fed_image *out);
+    void (*free)(struct image_feed *feed, float *patches);
+    void (*destroy)(struct image_feed *feed);
+};
+struct image_feed { /* base of every kind */
+    const struct image_feed_ops *ops;
+};
+struct image_feed_args {
+    struct prompts *prompts;            /* borrowed; other threads may read rows of it */
+    const struct vision_config *vision; /* borrowed */
+    int max_images;                     /* wanted at a time */
+    size_t max_bytes;                   /* of patches at a time; one image may exceed it alone */
+};
+enum status image_feed_create(const struct image_feed_args *args, struct image_feed **out_feed);
+void image_feed_destroy(struct image_feed *feed);
+
+struct encoder_args {
+    struct world *world;
+    struct engine *engine;
+    struct embed_out *link;
+    struct image_feed *feed;
+    const struct vision_config *vision;
+    float *cache;     /* [cache_places, D_out] borrowed */
+    int cache_places; /* as many as the largest image has embeddings, at least */
+    int index, n_slots;
+    int max_images;         /* of one step */
+    uint64_t n_file_images; /* of the prompt file */
+};
+enum status encoder_create(const struct encoder_args *args, struct stage **out_stage);
 
 struct prefill_args {
     struct world *world;
     struct engine *engine;
     struct link_out *link;
     int index, n_slots, max_tok, max_seqs; /* of one step */
+    struct embed_space embeds;             /* base NULL: no row has images */
+    const enum link_kind *encoder_links;   /* [encoder stages] copied; NULL likewise */
+    int image_id;                          /* as in struct model_config */
+    bool mrope;
 };
 enum status prefill_create(const struct prefill_args *args, struct stage **out_stage);
 

@@ -115,6 +115,19 @@ const struct wire_beat *watch_beat(const struct stage *watch, int rank)
     return beat;
 }
 
+static void add_encode(struct encode_figures *sum, const struct encode_figures *more)
+{
+    sum->n_images += more->n_images;
+    sum->n_again += more->n_again;
+    sum->n_uses += more->n_uses;
+    sum->n_steps += more->n_steps;
+    sum->n_bytes += more->n_bytes;
+    sum->n_rows += more->n_rows;
+    sum->busy_s += more->busy_s;
+    sum->flop += more->flop;
+    sum->exposed_s += more->exposed_s;
+}
+
 void watch_totals(const struct stage *watch, struct wire_beat *out_totals)
 {
     const struct watch *self = look_at(watch);
@@ -135,6 +148,7 @@ void watch_totals(const struct stage *watch, struct wire_beat *out_totals)
         sum.n_handed += beat->n_handed;
         sum.exposed_s += beat->exposed_s;
         sum.prefill_s += beat->prefill_s;
+        add_encode(&sum.encode, &beat->encode);
         sum.memory_peak_bytes += beat->memory_peak_bytes;
     }
     *out_totals = sum;

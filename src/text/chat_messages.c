@@ -44,7 +44,8 @@ static enum status check_role(const struct chat_template *chat, const char *role
                          i, role);
 }
 
-static enum status check_parts(const json_t *parts, size_t i, struct row_error *err)
+static enum status check_parts(const struct chat_template *chat, const json_t *parts, size_t i,
+                               struct row_error *err)
 {
     for (size_t j = 0; j < json_array_size(parts); j++) {
         const json_t *part = json_array_get(parts, j);
@@ -53,10 +54,17 @@ static enum status check_parts(const json_t *parts, size_t i, struct row_error *
         if (type == NULL)
             return row_error_set(err, "message %zu has a list of parts, and part %zu has no type",
                                  i, j);
+        if (strcmp(type, "image") == 0) {
+            if (!written(chat, "image", true))
+                return row_error_set(err,
+                                     "message %zu has an image, which template %s does not write",
+                                     i, chat->name);
+            continue;
+        }
         if (strcmp(type, "text") != 0)
             return row_error_set(err,
                                  "message %zu has a list of parts, and part %zu is of type "
-                                 "\"%.40s\"; this version takes text only",
+                                 "\"%.40s\"; this version takes text and image",
                                  i, j, type);
         if (!json_is_string(json_object_get(part, "text")))
             return row_error_set(err, "message %zu has a list of parts, and part %zu has no text",
@@ -102,7 +110,7 @@ static enum status check_message(const struct chat_template *chat, const json_t 
             return row_error_set(err, "message %zu has tool_calls that are not a list", i);
     }
     if (json_is_array(content))
-        return check_parts(content, i, err);
+        return check_parts(chat, content, i, err);
     if (!json_is_string(content) &&
         !((content == NULL || json_is_null(content)) && says_more(message)))
         return row_error_set(err, "message %zu has %s; it must be a string or a list of parts", i,

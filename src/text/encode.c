@@ -197,27 +197,106 @@ done:
     return st;
 }
 
-enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n_bytes,
-                             unsigned flags, struct token_list *list, struct row_error *err)
+/* Valid text with the marks of what is the model's own in it, and BOS and EOS around. */
+static enum status encode_marked(const struct tokenizer *t, struct text_span text,
+                                 const struct text_range *marks, size_t n_marks, bool special,
+                                 struct token_list *list)
 {
     const int64_t n_before = list->n_ids;
-    const bool special = (flags & ENCODE_SPECIAL) != 0;
-    struct text_span valid = {0};
-    struct buf lossy = {0};
     enum status st = ST_OK;
 
-    TRY(encode_check(text, n_bytes, flags, &lossy, &valid, err), done);
     if (special && t->add_bos)
         TRY(token_list_add(list, t->bos_id), done);
-    const struct text_range whole = {0, valid.n_bytes};
-    TRY(encode_text(t, valid.data, valid.n_bytes, &whole, flags & ENCODE_PARSE_SPECIAL ? 1 : 0,
-                    list),
-        done);
+    TRY(encode_text(t, text.data, text.n_bytes, marks, n_marks, list), done);
     if (special && t->add_eos)
         TRY(token_list_add(list, t->eos_id), done);
 done:
     if (st != ST_OK)
         list->n_ids = n_before;
+    return st;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n_bytes,
+                             unsigned flags, struct token_list *list, struct row_error *err)
+{
+    return tokenizer_encode_swapped(t, text, n_bytes, flags, NULL, 0, list, err);
+}
+
+/* The longest of the words that text begins with; NULL if none does. */
+static const struct text_swap *swap_at(const struct text_swap *swaps, int n_swaps,
+                                       struct text_span text)
+{
+    const struct text_swap *best = NULL;
+
+    for (int i = 0; i < n_swaps; i++) {
+        const struct text_span *find = &swaps[i].find;
+
+        if (find->n_bytes <= text.n_bytes && memcmp(find->data, text.data, find->n_bytes) == 0 &&
+            (best == NULL || find->n_bytes > best->find.n_bytes))
+            best = &swaps[i];
+    }
+    return best;
+}
+
+/* Text with its words swapped, and marks of what was put in. */
+static enum status swap_all(struct text_span text, const struct text_swap *swaps, int n_swaps,
+                            struct buf *out_text, struct buf *out_marks)
+{
+    enum status st = ST_OK;
+    size_t kept = 0;
+
+    for (size_t at = 0; at < text.n_bytes;) {
+        const struct text_swap *swap =
+            swap_at(swaps, n_swaps, (struct text_span){text.data + at, text.n_bytes - at});
+
+        if (swap == NULL) {
+            at++;
+            continue;
+        }
+        TRY(buf_put(out_text, text.data + kept, at - kept), done);
+        const struct text_range mark = {out_text->n_bytes, out_text->n_bytes + swap->put.n_bytes};
+        TRY(buf_put(out_text, swap->put.data, swap->put.n_bytes), done);
+        TRY(buf_put(out_marks, &mark, sizeof mark), done);
+        at += swap->find.n_bytes;
+        kept = at;
+    }
+    TRY(buf_put(out_text, text.data + kept, text.n_bytes - kept), done);
+done:
+    return st;
+}
+
+enum status tokenizer_encode_swapped(const struct tokenizer *t, const char *text, size_t n_bytes,
+                                     unsigned flags, const struct text_swap *swaps, int n_swaps,
+                                     struct token_list *list, struct row_error *err)
+{
+    const bool special = (flags & ENCODE_SPECIAL) != 0;
+    struct text_span valid = {0};
+    struct buf lossy = {0}, swapped = {0}, marks = {0};
+    enum status st = ST_OK;
+
+    TRY(encode_check(text, n_bytes, flags, &lossy, &valid, err), done);
+    if (n_swaps > 0) {
+        TRY(swap_all(valid, swaps, n_swaps, &swapped, &marks), done);
+        valid = (struct text_span){swapped.n_bytes > 0 ? (const char *)swapped.data : "",
+                                   swapped.n_bytes};
+        if (valid.n_bytes > INT32_MAX) {
+            st = row_error_set(err, "a text of %zu bytes is too long: the limit is 2 GiB",
+                               valid.n_bytes);
+            goto done;
+        }
+    }
+    if (flags & ENCODE_PARSE_SPECIAL) {
+        const struct text_range whole = {0, valid.n_bytes};
+
+        TRY(encode_marked(t, valid, &whole, 1, special, list), done);
+    } else {
+        TRY(encode_marked(t, valid, (const struct text_range *)(const void *)marks.data,
+                          marks.n_bytes / sizeof(struct text_range), special, list),
+            done);
+    }
+done:
     buf_free(&lossy);
+    buf_free(&swapped);
+    buf_free(&marks);
     return st;
 }

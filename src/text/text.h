@@ -99,6 +99,17 @@ enum encode_flags {
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
                              unsigned flags, struct token_list *list, struct row_error *err);
 
+/* A word of a prompt, and what is read in its place. */
+struct text_swap {
+    struct text_span find, put;
+};
+/* tokenizer_encode_swapped - the same, but wherever one of the words stands (of several at one
+ * place the longest) what is put there counts as the model's own: control tokens in it are
+ * recognised whatever the flags. */
+enum status tokenizer_encode_swapped(const struct tokenizer *tokenizer, const char *text,
+                                     size_t n_bytes, unsigned flags, const struct text_swap *swaps,
+                                     int n_swaps, struct token_list *list, struct row_error *err);
+
 /* tokenizer_token_bytes - the bytes a token stands for, without a NUL; special tokens give their
  * own text only with show_special, else nothing.  View.  id must be in range (assert). */
 struct text_span tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id,
@@ -170,6 +181,17 @@ enum status chat_encode_messages(const struct chat_template *chat,
 enum status chat_encode_user(const struct chat_template *chat, const struct tokenizer *tokenizer,
                              const char *text, size_t n_bytes, const char *system_prompt,
                              unsigned flags, struct token_list *list, struct row_error *err);
+
+/* chat_image_order - append the numbers of the images that a conversation's parts of type image
+ * stand for, in their order: what `index` says, or the next after the part before, from 0 on.
+ * Returns ST_OK, ST_ROW, ST_NOMEM. */
+enum status chat_image_order(const char *messages, size_t n_bytes, struct token_list *list,
+                             struct row_error *err);
+/* chat_user_messages - append the conversation, as JSON text, of one user message that is `text`:
+ * a part of type image for each of the words in it, parts of type text for what stands between.
+ * Returns ST_OK, ST_ROW (not UTF-8), ST_NOMEM. */
+enum status chat_user_messages(const char *text, size_t n_bytes, const struct text_span *words,
+                               int n_words, struct buf *out_json, struct row_error *err);
 
 /* text_stop_list - a row's `stop` column (JSON: a string or a list of strings, none empty) into
  * arena.  Returns ST_OK, ST_ROW, ST_NOMEM. */
