@@ -17,11 +17,12 @@ static void table(void)
         for (int from = 0; from < ROLE_COUNT; from++)
             for (int to = 0; to < ROLE_COUNT; to++)
                 n_allowed += msg_allowed((enum msg_type)type, (enum role)from, (enum role)to);
-    CHECK_INT(n_allowed, 12); /* the lines of comm.h, STOP twice */
+    CHECK_INT(n_allowed, 15); /* the lines of comm.h, STOP three times */
 }
 
 static const int32_t tokens[] = {5, 6, 7, 300, 2};
 static const struct text_span stops[] = {{"\n\n", 2}, {"END", 3}};
+static const struct seq_image images[] = {{0, 2, 1, 2}, {3, 1, 1, 1}};
 static const struct wire_row a_row = {
     .row = 1234567890123,
     .slot = 17,
@@ -33,6 +34,10 @@ static const struct wire_row a_row = {
     .n_stops = 2,
     .ignore_eos = true,
     .queue_s = 0.5f,
+    .embed_at = 70,
+    .rope_shift = -3,
+    .n_images = 2,
+    .images = images,
     .params = {.temperature = 0.7,
                .top_p = 0.9,
                .min_p = 0.01,
@@ -60,6 +65,8 @@ static void rows_survive(void)
     CHECK(memcmp(got.tokens, tokens, sizeof tokens) == 0);
     CHECK(got.params.seed == UINT64_MAX && got.params.row == 77 && got.params.top_k == 40);
     CHECK(got.params.temperature == 0.7 && got.params.n_top == 5 && got.queue_s == 0.5f);
+    CHECK(got.embed_at == 70 && got.rope_shift == -3 && got.n_images == 2);
+    CHECK(memcmp(got.images, images, sizeof images) == 0);
     CHECK_INT(got.n_stops, 2);
     CHECK(got.stops[1].n_bytes == 3 && memcmp(got.stops[1].data, "END", 3) == 0);
     /* Cut anywhere, or with any byte turned: refused or taken, never a wild read (make asan looks).
@@ -78,6 +85,73 @@ static void rows_survive(void)
     }
     buf_free(&buf);
     arena_destroy(arena);
+}
+
+/* Images that overlap, are empty, or reach past the prompt. */
+static void impossible_images_are_refused(void)
+{
+    static const struct seq_image bad[][2] = {
+        {{0, 2, 1, 2}, {1, 1, 1, 1}},  {{0, 0, 0, 0}, {3, 1, 1, 1}},
+        {{0, 2, 1, 2}, {3, 3, 1, 3}},  {{-1, 2, 1, 2}, {3, 1, 1, 1}},
+        {{0, 2, -1, 2}, {3, 1, 1, 1}}, {{0, INT32_MAX, 1, 2}, {3, 1, 1, 1}}};
+    struct arena *arena = NULL;
+    struct wire_row row = a_row, got;
+    struct buf buf = {0};
+
+    CHECK(arena_create(4096, &arena) == ST_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        row.images = bad[i];
+        buf_reset(&buf);
+        CHECK(wire_row_pack(&row, &buf) == ST_OK);
+        CHECK(wire_row_unpack(buf.data, buf.n_bytes, arena, &got) == ST_COMM);
+    }
+    buf_free(&buf);
+    arena_destroy(arena);
+}
+
+static void encodes_and_embeds_survive(void)
+{
+    const struct wire_encode encode = {1, 2, 3, 40, 5, 60, 70, 8, 9, UINT64_MAX};
+    struct wire_embed embed = {
+        .slot = 1, .number = 2, .at = 40, .n_rows = 5, .failed = true, .computed_s = 1e9};
+    struct wire_encode got_encode;
+    struct wire_embed got_embed;
+    struct buf buf = {0};
+
+    CHECK(wire_encode_pack(&encode, &buf) == ST_OK);
+    CHECK(wire_encode_unpack(buf.data, buf.n_bytes, &got_encode) == ST_OK);
+    CHECK(got_encode.slot == 1 && got_encode.number == 2 && got_encode.prefill == 3);
+    CHECK(got_encode.at == 40 && got_encode.n_rows == 5);
+    CHECK(got_encode.width == 60 && got_encode.height == 70 && got_encode.image == 8);
+    CHECK(got_encode.row == 9 && got_encode.next_use == UINT64_MAX);
+    CHECK(wire_encode_unpack(buf.data, buf.n_bytes - 8, &got_encode) == ST_COMM);
+    for (int i = 0; i < 6; i++) {
+        struct wire_encode bad = encode;
+
+        bad.slot = i == 0 ? COMM_MAX_SLOTS : bad.slot;
+        bad.number = i == 1 ? -1 : bad.number;
+        bad.prefill = i == 2 ? -1 : bad.prefill;
+        bad.at = i == 3 ? -1 : bad.at;
+        bad.n_rows = i == 4 ? 0 : bad.n_rows;
+        bad.width = i == 5 ? 0 : bad.width;
+        buf_reset(&buf);
+        CHECK(wire_encode_pack(&bad, &buf) == ST_OK);
+        CHECK(wire_encode_unpack(buf.data, buf.n_bytes, &got_encode) == ST_COMM);
+    }
+
+    buf_reset(&buf);
+    row_error_set(&embed.error, "image 8 is cut off");
+    CHECK(wire_embed_pack(&embed, &buf) == ST_OK);
+    CHECK(wire_embed_unpack(buf.data, buf.n_bytes, &got_embed) == ST_OK);
+    CHECK(got_embed.slot == 1 && got_embed.number == 2 && got_embed.at == 40);
+    CHECK(got_embed.n_rows == 5 && got_embed.failed && got_embed.computed_s == 1e9);
+    CHECK_STR(got_embed.error.text, "image 8 is cut off");
+    CHECK(wire_embed_unpack(buf.data, buf.n_bytes - 8, &got_embed) == ST_COMM);
+    memset(embed.error.text, 'x', sizeof embed.error.text); /* a text without an end */
+    buf_reset(&buf);
+    CHECK(wire_embed_pack(&embed, &buf) == ST_OK);
+    CHECK(wire_embed_unpack(buf.data, buf.n_bytes, &got_embed) == ST_COMM);
+    buf_free(&buf);
 }
 
 static void grants_firsts_dones_survive(void)
@@ -168,6 +242,7 @@ static void beats_and_fails_survive(void)
         .n_handed = 14,
         .exposed_s = 15,
         .prefill_s = 16,
+        .encode = {1, 2, 3, 4, 5, 6, 7, 8, 9},
         .memory_peak_bytes = 17,
         .doing = "decode/1: step of 12 rows, layer 7 of 30",
     };
@@ -243,6 +318,8 @@ int main(void)
 {
     table();
     rows_survive();
+    impossible_images_are_refused();
+    encodes_and_embeds_survive();
     grants_firsts_dones_survive();
     pieces_and_prefilled_survive();
     beats_and_fails_survive();

@@ -13,7 +13,7 @@
 enum { MOST_BYTES = 1 << 20 }; /* of a message: more would only test malloc */
 
 static const struct plan_layout layout = {
-    .n_ranks = 4, .n_stages = {1, 0, 1, 2, 4}, .first_rank = {0, 0, 1, 2, 0}};
+    .n_ranks = 4, .n_stages = {1, 1, 1, 2, 4}, .first_rank = {0, 1, 1, 2, 0}};
 
 /* As it is: what is accepted must pack into the same bytes again. */
 static void one_frame(const uint8_t *data, size_t n_bytes)
@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     if (copy == NULL)
         return 0;
     memcpy(copy, data + 1, --n_bytes);
-    switch (what % 10) {
+    switch (what % 12) {
     case 0:
         one_frame(copy, n_bytes);
         break;
@@ -125,6 +125,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         break;
     case 8:
         AGAIN(beat, copy, n_bytes);
+        break;
+    case 9:
+        AGAIN(encode, copy, n_bytes);
+        break;
+    case 10:
+        AGAIN(embed, copy, n_bytes);
         break;
     default:
         AGAIN(fail, copy, n_bytes);
