@@ -1,6 +1,6 @@
 /* TEST */
 /*
- * unit_images.c - from images of a row to their places in its prompt: words that stand for them,
+ * unit_intake_images.c - from images of a row to their places in its prompt: words that stand for them,
  * parts of conversations, counts that do not match, tokens that have been placed already.
  */
 #include "stage/stage.h"
