@@ -135,6 +135,10 @@ static void embed_row(void *arg, int t, int thread)
     float *x = d->x + (size_t)t * (size_t)d->config.D;
 
     (void)thread;
+    if (d->batch.inputs != NULL && d->batch.inputs[t] != NULL) {
+        memcpy(x, d->batch.inputs[t], (size_t)d->config.D * sizeof *x);
+        return;
+    }
     ops_matrix_get_row(&d->weights->embed, d->batch.tokens[t], x);
     for (int i = 0; d->embed_scale != 1.0f && i < d->config.D; i++)
         x[i] *= d->embed_scale;
@@ -156,6 +160,10 @@ enum status decoder_begin(struct decoder *d, const struct decoder_batch *batch)
             d->pos[T++] = seq->pos0 + i;
     }
     assert(T == batch->T);
+    for (int t = 0; t < 3 * T && batch->positions != NULL; t++) {
+        assert(batch->positions[t] >= 0 && batch->positions[t] < d->context);
+        d->pos[t / 3] = batch->positions[t / 3 * 3];
+    }
     for (int t = 0; t < T; t++)
         assert(batch->tokens[t] >= 0 && batch->tokens[t] < d->config.V);
 
@@ -173,6 +181,19 @@ enum status decoder_add(struct decoder *d)
     if (d->residual_scale != 1.0f)
         return d->ops->add_scaled(d->ctx, d->x, d->y, n, d->residual_scale);
     return d->ops->add(d->ctx, d->x, d->y, n);
+}
+
+/* Turn query and key heads, by the places of their tokens or by the positions that they come with.
+ */
+static enum status turn(struct decoder *d, int ld, const float *table)
+{
+    const struct model_config *c = &d->config;
+    const int *sections = c->mrope;
+
+    if (d->batch.positions != NULL && sections[0] + sections[1] + sections[2] > 0)
+        return d->ops->rope_sections(d->ctx, d->qkv, ld, d->batch.positions, sections, table,
+                                     d->batch.T, c->H + c->K, c->E);
+    return d->ops->rope(d->ctx, d->qkv, ld, d->pos, table, d->batch.T, c->H + c->K, c->E);
 }
 
 static enum status norm_q_k(struct decoder *d, const struct layer_weights *w, int ld)
@@ -212,7 +233,7 @@ static enum status layer_kv(struct decoder *d, const struct layer_weights *w, un
     if (c->qk_norm != QK_NORM_NONE)
         TRY(norm_q_k(d, w, ld), err);
     if ((traits & LAYER_NO_ROPE) == 0)
-        TRY(ops->rope(d->ctx, d->qkv, ld, d->pos, table, T, H + K, E), err);
+        TRY(turn(d, ld, table), err);
     st = ops->kv_store(d->ctx, kv, d->batch.seqs, d->batch.B, d->qkv + H * E, d->qkv + (H + K) * E,
                        ld);
 err:

@@ -24,7 +24,7 @@ struct decoder {
 
     float *rope;        /* [context, E/2, 2] cos, sin */
     float *rope_window; /* of layers with a window; rope itself, unless they have their own */
-    int32_t *pos;       /* [max_T] absolute position of each row */
+    int32_t *pos;       /* [max_T] that each row turns by, if it has one */
     float *x;           /* [max_T, D] residual stream */
     float *y;           /* [max_T, D] what a block reads (x, normalised), then what it adds to x */
     float *qkv;         /* [max_T, (H + 2K) * E] */

@@ -88,10 +88,14 @@ struct ops_seq {
 
 /* What an attention does beside q k^T and v. */
 struct ops_attention {
-    float scale;   /* of q k^T */
-    float softcap; /* a scaled score s becomes softcap * tanh(s / softcap); 0: stays as it is */
-    int window;    /* a query sees so many keys, its own the last of them; 0: all */
+    float scale;    /* of q k^T */
+    float softcap;  /* a scaled score s becomes softcap * tanh(s / softcap); 0: stays as it is */
+    int window;     /* a query sees so many keys, its own the last of them; 0: all */
+    bool both_ways; /* a query sees all keys of its sequence, as far as the last of seqs' tokens */
 };
+
+/* What bias_act does to a sum: x times the logistic function of 1.702 x; GELU by tanh; GELU. */
+enum ops_act { OPS_QUICK_GELU, OPS_GELU_TANH, OPS_GELU_ERF };
 
 enum { OPS_MAX_EXPERTS = 1024 };
 
@@ -124,18 +128,34 @@ struct ops {
     enum status (*rope)(struct ops_ctx *ctx, float *x, int ldx, const int32_t *pos,
                         const float *table, int T, int n_heads, int E);
 
+    /* As rope, where a token has three positions, pos [T, 3]: the first sections[0] pairs of a head
+     * turn by the first of them, the next sections[1] by the second, and so on; pairs beyond stay.
+     */
+    enum status (*rope_sections)(struct ops_ctx *ctx, float *x, int ldx, const int32_t *pos,
+                                 const int sections[3], const float *table, int T, int n_heads,
+                                 int E);
+
     /* Round and store k, v [T, K, E] (rows ld apart) of every sequence into its blocks. */
     enum status (*kv_store)(struct ops_ctx *ctx, const struct ops_kv *kv,
                             const struct ops_seq *seqs, int B, const float *k, const float *v,
                             int ld);
 
     /* out [T, H, E] = softmax(q k^T scale) v, causal, grouped queries (H % K == 0); q rows ldq
-     * apart, out rows H * E apart; `how` adds soft cap and window.  Online softmax over tiles of 64
-     * absolute positions. A slot beyond a sequence's last position, or one that no query's window
-     * reaches, never influences a result. */
+     * apart, out rows H * E apart; `how` adds soft cap and window, or takes causality away.  Online
+     * softmax over tiles of 64 absolute positions. A slot beyond a sequence's last position, or one
+     * that no query's window reaches, never influences a result. */
     enum status (*attention)(struct ops_ctx *ctx, float *out, const float *q, int ldq, int H,
                              const struct ops_kv *kv, const struct ops_seq *seqs, int B,
                              const struct ops_attention *how);
+
+    /* out [T, D] = (x - mean) / sqrt(mean((x - mean)^2) + eps) * w + b, the last two rounded once;
+     * both means as in rmsnorm.  out may be x. */
+    enum status (*layernorm)(struct ops_ctx *ctx, float *out, const float *x, const float *w,
+                             const float *b, int T, int D, float eps);
+
+    /* x [T, n] = act(x + bias [n]). */
+    enum status (*bias_act)(struct ops_ctx *ctx, float *x, const float *bias, int T, int n,
+                            enum ops_act act);
 
     /* out [T, F] = silu(gate) * up, where gate_up [T, 2F] holds gate, then up. */
     enum status (*silu_mul)(struct ops_ctx *ctx, float *out, const float *gate_up, int T, int F);

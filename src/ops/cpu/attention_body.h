@@ -1,5 +1,5 @@
 /*
- * attention_body.h - causal attention of new tokens over paged KV, for every instruction set.
+ * attention_body.h - attention of new tokens over paged KV, for every instruction set.
  *
  * The queries of one sequence that share a KV head are "rows": row i is query i / G, head i % G of
  * the group (G = H / K query heads a KV head).  A task takes up to 48 rows of one (sequence, KV
@@ -45,7 +45,7 @@ struct attention_scratch {
     float score[ATTENTION_ROWS * ATTENTION_KEYS];  /* then p */
     float sum[ATTENTION_ROWS * OPS_LANES];
     float max[ATTENTION_ROWS];
-    int pos[ATTENTION_ROWS]; /* ascending */
+    int pos[ATTENTION_ROWS]; /* of the last key that each sees; ascending */
 };
 
 /* Some neighbouring keys of a tile whose V rows lie one after another. */
@@ -254,7 +254,7 @@ static void attention_rows(const struct attention_args *a, const struct ops_seq 
         const int t = (row0 + r) / G, h = head * G + (row0 + r) % G;
         const float *q = a->q + (ptrdiff_t)(seq->row0 + t) * a->ldq + (ptrdiff_t)h * E;
 
-        s->pos[r] = seq->pos0 + t;
+        s->pos[r] = seq->pos0 + (a->how.both_ways ? seq->n_tok - 1 : t);
         s->max[r] = -INFINITY;
         lanes_store(s->sum + (ptrdiff_t)r * OPS_LANES, lanes_set(0.0f));
         for (int e = 0; e < E; e += OPS_LANES) {
@@ -324,6 +324,7 @@ static enum status cpu_attention(struct ops_ctx *ctx, float *out, const float *q
     void *first_chunk, *scratch;
     int32_t n_chunks = 0;
 
+    assert(!how->both_ways || how->window == 0);
     assert(H % kv->K == 0 && kv->E % OPS_LANES == 0 && kv->E <= ATTENTION_MAX_E);
     assert(kv->P % OPS_LANES == 0 && ATTENTION_KEYS % kv->P == 0);
     TRY(ops_ctx_reserve(ctx, SCRATCH_TASKS, ((size_t)B + 1) * sizeof(int32_t), &first_chunk), err);

@@ -11,6 +11,7 @@
 
 #include "ops/cpu/exp_body.h"
 #include "ops/cpu/rows_body.h"
+#include "ops/cpu/vision_body.h"
 #include "ops/cpu/softmax_body.h"
 #include "ops/cpu/experts_body.h"
 #include "ops/cpu/matmul_body.h"
@@ -29,6 +30,9 @@ const struct ops ops_cpu_plain = {
     .rmsnorm = cpu_rmsnorm,
     .rmsnorm_heads = cpu_rmsnorm_heads,
     .rope = cpu_rope,
+    .rope_sections = cpu_rope_sections,
+    .layernorm = cpu_layernorm,
+    .bias_act = cpu_bias_act,
     .kv_store = cpu_kv_store,
     .attention = cpu_attention,
     .silu_mul = cpu_silu_mul,
