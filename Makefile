@@ -228,7 +228,8 @@ bench: deps
 bench-run: $(benches) $(out)/epidote
 	@export EPIDOTE_SMOLLM2=$(wildcard build/models/SmolLM2-135M-Instruct.Q4_1.gguf); \
 	for b in $(sort $(benches)); do echo "== $$(basename $$b)"; $$b || exit 1; done; \
-	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh
+	echo "== bench_ranks"; EPIDOTE=$(out)/epidote tests/bench_ranks.sh; \
+	echo "== bench_images"; EPIDOTE=$(out)/epidote EPIDOTE_BENCH_VISION=$(out)/tests/bench_vision tests/bench_images.sh
 
 # RANKS, ROWS and SEED as tests/virtual.c says.
 virtual: deps

@@ -7,13 +7,9 @@
  * Floor of prefill: operations / FMA peak.  Floor of decoding one row: bytes of the weights that a
  * token reads, and its KV, / bandwidth.  `make bench` runs it; not a test.
  */
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "engine/engine.h"
 #include "floors.h"
+#include "zero_model.h"
 
 enum { CONTEXT = 1024, CHUNK = 512, MAX_BATCH = 64, BLOCK_TOK = 16 };
 
@@ -24,28 +20,6 @@ static void fail(const char *what)
 }
 
 /* ---- a model of the right shape ---------------------------------------------------------------- */
-
-/* One tensor of a safetensors header; its data is a hole in the file. */
-static void put_tensor(struct buf *json, size_t *at, const char *name, int rows, int cols)
-{
-    const size_t n_bytes = (size_t)rows * (size_t)(cols > 0 ? cols : 1) * 2;
-    char shape[48];
-
-    snprintf(shape, sizeof shape, cols > 0 ? "%d,%d" : "%d", rows, cols);
-    if (buf_printf(json, ",\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-                   name, shape, *at, *at + n_bytes) != ST_OK)
-        fail("no memory");
-    *at += n_bytes;
-}
-
-static void write_file(const char *path, const void *head, size_t head_bytes, size_t n_bytes)
-{
-    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-    if (fd < 0 || write(fd, head, head_bytes) != (ssize_t)head_bytes ||
-        ftruncate(fd, (off_t)n_bytes) != 0 || close(fd) != 0)
-        fail("cannot write the model of zeros");
-}
 
 static void write_zero_model(const char *dir)
 {
@@ -66,41 +40,17 @@ static void write_zero_model(const char *dir)
         "\"num_key_value_heads\":3,\"vocab_size\":49152,\"max_position_embeddings\":8192,"
         "\"rms_norm_eps\":1e-5,\"rope_theta\":100000.0,\"tie_word_embeddings\":true,"
         "\"hidden_act\":\"silu\",\"bos_token_id\":1,\"eos_token_id\":2}";
-    char path[4096];
-    struct buf json = {0}, file = {0};
-    size_t at = 0;
+    struct zero_model model = {.at = 0};
+    char name[256];
 
-    buf_puts(&json, "{\"__metadata__\":{\"format\":\"pt\"}");
-    put_tensor(&json, &at, "model.embed_tokens.weight", V, D);
-    put_tensor(&json, &at, "model.norm.weight", D, 0);
+    zero_model_put(&model, "model.embed_tokens.weight", V, D);
+    zero_model_put(&model, "model.norm.weight", D, 0);
     for (int l = 0; l < L; l++)
         for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++) {
-            snprintf(path, sizeof path, "model.layers.%d.%s.weight", l, layer[i].name);
-            put_tensor(&json, &at, path, layer[i].rows, layer[i].cols);
+            snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, layer[i].name);
+            zero_model_put(&model, name, layer[i].rows, layer[i].cols);
         }
-    buf_puts(&json, "}");
-    while (json.n_bytes % 8 != 0)
-        buf_puts(&json, " ");
-    const uint64_t n = json.n_bytes;
-    buf_put(&file, &n, sizeof n);
-    buf_put(&file, json.data, json.n_bytes);
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    write_file(path, file.data, file.n_bytes, file.n_bytes + at);
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    write_file(path, config, strlen(config), strlen(config));
-    buf_free(&json);
-    buf_free(&file);
-}
-
-static void remove_zero_model(const char *dir)
-{
-    static const char *const names[] = {"model.safetensors", "config.json", ""};
-    char path[4096];
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        remove(path);
-    }
+    zero_model_write(&model, dir, config);
 }
 
 /* ---- steps ---------------------------------------------------------------------------------------- */
@@ -266,7 +216,7 @@ int main(int argc, char **argv)
             run(source, ops, n, stream);
     model_close(source);
     if (zeros)
-        remove_zero_model(dir);
+        zero_model_remove(dir);
     pages_unmap(stream, STREAM_BYTES);
     return !opened;
 }
