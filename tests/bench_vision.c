@@ -8,6 +8,7 @@
  *
  * Floor: operations / multiply-add peak.  `make bench` runs it; not a test.
  */
+#include "data/data.h"
 #include "engine/engine.h"
 #include "floors.h"
 #include "zero_model.h"

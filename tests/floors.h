@@ -104,7 +104,7 @@ __attribute__((target("avx2"))) static void stream_task(void *arg, int task, int
     a->sink[task % 64] += _mm256_cvtss_f32(acc[0]);
 }
 
-static double stream_gb_per_s(struct threads *threads, const void *data)
+static inline double stream_gb_per_s(struct threads *threads, const void *data)
 {
     enum { PARTS = 32, TASKS = 16 }; /* a part is timed alone, read again after all others */
     struct stream_args a = {.bytes_per_task = STREAM_BYTES / PARTS / TASKS};
