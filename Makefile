@@ -1,7 +1,7 @@
 # Epidote.  make help lists the targets; README.md has the two commands to start with.
 #
 #   BUILD=release|debug   SAN=address|undefined|thread|address,undefined   CC=gcc|clang   JOBS=n   CFLAGS=...
-#   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= XXHASH_HOME= UTF8PROC_HOME=
+#   HDF5_HOME= LIBCONFIG_HOME= JANSSON_HOME= XXHASH_HOME= UTF8PROC_HOME= JPEG_HOME= PNG_HOME=
 #                         where a library lives that pkg-config does not know
 #   MPICC=mpicc           the MPI to build with, by its compiler wrapper; MPIRUN= its launcher, for tests
 #   MPI_CFLAGS= MPI_LIBS= instead of what that wrapper says
@@ -38,6 +38,8 @@ pkg_libconfig := $(call pkg_name,libconfig)
 pkg_jansson   := $(call pkg_name,jansson)
 pkg_xxhash    := $(call pkg_name,libxxhash)
 pkg_utf8proc  := $(call pkg_name,libutf8proc)
+pkg_jpeg      := $(call pkg_name,libjpeg)
+pkg_png       := $(call pkg_name,libpng libpng16)
 
 # Both Open MPI's and MPICH's wrapper show the command they run: a compiler, then flags for
 # compiling and linking.  Warnings in MPI's headers are not ours.
@@ -55,16 +57,20 @@ missing := $(strip $(if $(pkg_hdf5)$(HDF5_HOME),,hdf5) \
                    $(if $(pkg_libconfig)$(LIBCONFIG_HOME),,libconfig) \
                    $(if $(pkg_jansson)$(JANSSON_HOME),,jansson) \
                    $(if $(pkg_xxhash)$(XXHASH_HOME),,xxhash) \
-                   $(if $(pkg_utf8proc)$(UTF8PROC_HOME),,utf8proc) $(mpi_missing))
+                   $(if $(pkg_utf8proc)$(UTF8PROC_HOME),,utf8proc) \
+                   $(if $(pkg_jpeg)$(JPEG_HOME),,libjpeg) \
+                   $(if $(pkg_png)$(PNG_HOME),,libpng) $(mpi_missing))
 
 CPPFLAGS += -Isrc -I. -D_GNU_SOURCE \
             $(sort $(call lib_cflags,HDF5,$(pkg_hdf5)) $(call lib_cflags,LIBCONFIG,$(pkg_libconfig)) \
                    $(call lib_cflags,JANSSON,$(pkg_jansson)) $(call lib_cflags,XXHASH,$(pkg_xxhash)) \
-                   $(call lib_cflags,UTF8PROC,$(pkg_utf8proc))) \
+                   $(call lib_cflags,UTF8PROC,$(pkg_utf8proc)) $(call lib_cflags,JPEG,$(pkg_jpeg)) \
+                   $(call lib_cflags,PNG,$(pkg_png))) \
             $(MPI_CFLAGS)
 LDLIBS   += $(call lib_libs,HDF5,$(pkg_hdf5),-lhdf5) $(call lib_libs,LIBCONFIG,$(pkg_libconfig),-lconfig) \
             $(call lib_libs,JANSSON,$(pkg_jansson),-ljansson) $(call lib_libs,XXHASH,$(pkg_xxhash),-lxxhash) \
-            $(call lib_libs,UTF8PROC,$(pkg_utf8proc),-lutf8proc) \
+            $(call lib_libs,UTF8PROC,$(pkg_utf8proc),-lutf8proc) $(call lib_libs,JPEG,$(pkg_jpeg),-ljpeg) \
+            $(call lib_libs,PNG,$(pkg_png),-lpng) \
             $(MPI_LIBS) -lm -pthread
 
 # ---- flags --------------------------------------------------------------------------------------

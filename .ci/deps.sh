@@ -89,6 +89,8 @@ look() {
             need libjansson-dev jansson lib "${JANSSON_HOME:-}" jansson
             need libxxhash-dev xxhash lib "${XXHASH_HOME:-}" libxxhash
             need libutf8proc-dev utf8proc lib "${UTF8PROC_HOME:-}" libutf8proc
+            need libjpeg-dev libjpeg-turbo lib "${JPEG_HOME:-}" libjpeg
+            need libpng-dev libpng lib "${PNG_HOME:-}" libpng libpng16
             case ${MPICC:-mpicc} in
             *mpich) look_mpich ;;
             *)

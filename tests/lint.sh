@@ -116,8 +116,9 @@ cuda.*\.h src/ops/cuda|kernels/
 xxhash\.h src/base/
 jansson\.h src/data/|src/text/|src/model/
 (pcre2|utf8proc)\.h src/text/
+(png|jpeglib|jerror|turbojpeg)\.h src/data/picture_
 (immintrin|x86intrin|xmmintrin|emmintrin)\.h src/ops/|src/base/threads\.c
-pthread\.h src/base/|src/data/io\.c|src/stage/warden\.c
+pthread\.h src/base/|src/data/io\.c|src/data/prompts\.h|src/stage/warden\.c
 LIST
 }
 

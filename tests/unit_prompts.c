@@ -331,11 +331,6 @@ static void later_column(hid_t f)
     put_texts(f, "prompt", 3);
     put_texts(f, "continuation", 3);
 }
-static void later_images(hid_t f)
-{
-    put_texts(f, "prompt", 3);
-    put_ints(f, "images/pixels", 3, counting);
-}
 static void other_schema(hid_t f)
 {
     put_texts(f, "prompt", 3);
@@ -384,7 +379,6 @@ static void bad_files_are_refused(void)
          ST_FORMAT,
          {"column temperature holds strings", "floats"}},
         {"continuation", later_column, ST_UNSUPPORTED, {"continuation", "remove the column"}},
-        {"images", later_images, ST_UNSUPPORTED, {"images", "remove the column"}},
         {"schema 2", other_schema, ST_FORMAT, {"epidote.prompts/2", "epidote.prompts/1"}},
         {"results", results_schema, ST_FORMAT, {"epidote.results/1", "result file"}},
     };

@@ -106,6 +106,8 @@ static enum status check_type(struct column *column, hid_t type)
                   wanted(column->type));
         return ST_FORMAT;
     }
+    column->is_uint8 = column->stored == H5T_INTEGER && H5Tget_size(type) == 1 &&
+                       H5Tget_sign(type) == H5T_SGN_NONE;
     column->is_uint64 = column->stored == H5T_INTEGER && H5Tget_size(type) == 8 &&
                         H5Tget_sign(type) == H5T_SGN_NONE;
     if (column->type == COLUMN_TEXT) {
@@ -135,7 +137,16 @@ static enum status check_shape(struct column *column, hid_t space, int n_dims)
         return ST_FORMAT;
     }
     column->n_rows = dims[0];
-    column->n_cols = n_dims == 2 ? dims[1] : 1;
+    column->n_cols = 1;
+    column->n_dims = n_dims;
+    for (int d = 0; d < n_dims; d++)
+        column->dims[d] = dims[d];
+    for (int d = 1; d < n_dims; d++)
+        if (__builtin_mul_overflow(column->n_cols, dims[d], &column->n_cols)) {
+            log_error("%s: column %s has more elements in a row than can be counted", column->path,
+                      column->name);
+            return ST_FORMAT;
+        }
     return ST_OK;
 }
 
@@ -269,13 +280,15 @@ static enum status read_failed(const struct column *column, uint64_t first, uint
 static enum status read_slab(const struct column *column, uint64_t first, uint64_t n_rows,
                              hid_t mem_type, hid_t dxpl, void *out)
 {
-    const hsize_t start[2] = {first, 0}, count[2] = {n_rows, column->n_cols};
+    hsize_t start[COLUMN_MAX_DIMS] = {first}, count[COLUMN_MAX_DIMS] = {n_rows};
 
+    for (int d = 1; d < column->n_dims; d++)
+        count[d] = column->dims[d];
     assert(first <= column->n_rows && n_rows <= column->n_rows - first);
     if (n_rows == 0 || column->n_cols == 0)
         return ST_OK;
     const hid_t file_space = H5Dget_space(column->dataset);
-    const hid_t mem_space = H5Screate_simple(H5Sget_simple_extent_ndims(file_space), count, NULL);
+    const hid_t mem_space = H5Screate_simple(column->n_dims, count, NULL);
     const bool ok =
         file_space >= 0 && mem_space >= 0 &&
         H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&

@@ -15,25 +15,29 @@
 #include "data/h5.h"
 
 enum column_type { COLUMN_TEXT, COLUMN_INT, COLUMN_REAL };
+enum { COLUMN_MAX_DIMS = 4 };
 
 struct column {
     const char *path, *name; /* borrowed: for messages */
     enum column_type type;   /* asked for */
     H5T_class_t stored;      /* what the file has */
     bool is_uint64;          /* stored as one */
+    bool is_uint8;           /* likewise */
     bool is_vlen;
     size_t fixed_bytes; /* of a fixed-length string */
     H5T_str_t padding;
     hid_t dataset, mem_text; /* owned; mem_text is for COLUMN_TEXT only */
     uint64_t n_rows;
-    uint64_t n_cols; /* 1 unless opened with two dimensions */
+    uint64_t n_cols; /* elements of a row: 1 unless opened with more than one dimension */
+    int n_dims;
+    uint64_t dims[COLUMN_MAX_DIMS]; /* n_rows, then what n_cols is the product of */
 };
 
 /*
  * column_open - open and check one column.
  *   loc      in   file or group
  *   name     in   as in loc; `label` is how messages call it, such as "prompt_tokens/values"
- *   n_dims   in   1, or 2 for [rows, cols]
+ *   n_dims   in   1, or 2 for [rows, cols], ... up to COLUMN_MAX_DIMS
  * Refused: groups, scalars, other shapes, types that do not fit, compression that this HDF5 lacks.
  * Returns ST_OK, ST_FORMAT, ST_UNSUPPORTED (logged with path, column and remedy), ST_NOMEM.
  */

@@ -11,6 +11,7 @@
 enum {
     FLUSH_BYTES = 1 << 20,
     CHUNK_ELEMENTS = 16384, /* of a chunk of numbers: 64 KiB of float32 */
+    CHUNK_BYTES = 1 << 18,  /* of a chunk of single bytes */
     CHUNK_TEXTS = 4096      /* 64 KiB of references to texts */
 };
 
@@ -27,7 +28,10 @@ enum status column_out_failed(const char *path, const char *what)
 /* Whole chunks are written, so a file of few rows gets small ones. */
 static hsize_t chunk_rows(const struct column_out *column, uint64_t n_rows)
 {
-    const uint64_t most = (column->is_text ? CHUNK_TEXTS : CHUNK_ELEMENTS) / column->n_cols;
+    const uint64_t most = (column->is_text              ? CHUNK_TEXTS
+                           : column->element_bytes == 1 ? CHUNK_BYTES
+                                                        : CHUNK_ELEMENTS) /
+                          column->n_cols;
     const uint64_t few = n_rows < UINT64_MAX - 64 ? 64 + n_rows : UINT64_MAX;
 
     return most < 1 ? 1 : most < few ? most : few;

@@ -9,7 +9,7 @@
 
 #include "base/base.h"
 
-/* ---- prompt file (prompts.c) ---------------------------------------------------------------- */
+/* ---- prompt file (prompts.c prompts_rows.c) --------------------------------------------------- */
 
 /* One row as read; strings are NUL-terminated and may hold anything a file may hold. */
 struct prompt_row {
@@ -19,7 +19,8 @@ struct prompt_row {
     size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
     const int32_t *tokens; /* [n_tokens] or NULL */
     int64_t n_tokens;
-    const uint64_t *image_refs; /* [n_image_refs] numbers of the images of this row, in order */
+    const uint64_t *image_refs; /* [n_image_refs] numbers of the images of this row, in order; NULL
+                                   if there are none or one is wrong */
     int64_t n_image_refs;
     bool has_max_tokens, has_temperature, has_top_p, has_top_k, has_seed;
     int64_t max_tokens, top_k;
@@ -41,9 +42,9 @@ struct prompts;
 /*
  * prompts_open - open a prompt file read-only, without HDF5 file locking, and check its columns.
  *   An unknown schema, no prompt source, columns of different lengths, offsets that do not ascend
- * or point past `values`, wrong types and columns of a later version (continuation, images,
- * image_ref) are refused with file, column and remedy. Local.  Returns ST_OK, ST_IO, ST_FORMAT,
- * ST_UNSUPPORTED, ST_NOMEM.
+ * or point past `values`, wrong types, images without image_ref or the other way round, and columns
+ * of a later version (continuation) are refused with file, column and remedy. Local.  Returns
+ * ST_OK, ST_IO, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM.
  */
 enum status prompts_open(const char *path, struct prompts **out_prompts);
 void prompts_close(struct prompts *prompts);
@@ -69,10 +70,11 @@ uint64_t prompts_glimpse(const struct prompts *prompts);
 enum status prompts_read(struct prompts *prompts, uint64_t first, uint64_t n_rows,
                          struct arena *arena, struct prompt_row *out_rows);
 
-/* ---- images (picture.c picture_jpeg.c picture_png.c images.c image_index.c) -------------------- */
+/* ---- images (picture.c picture_jpeg.c picture_png.c images.c image_index.c) ----------------- */
 
-/* Pixels as they are to be looked at: turned as EXIF says, alpha over white, grey and CMYK as RGB,
- * 16 bits as 8. */
+/* Pixels as they are to be looked at, those of Pillow's convert("RGB"): turned as EXIF says, grey,
+ * palettes and CMYK as RGB, 16 bits as 8 by leaving out the lower ones, alpha left out, too: pixels
+ * that would not be seen are as they stand in the file. */
 struct picture {
     int width, height;
     uint8_t *rgb; /* [height, width, 3] owned; host_free */
@@ -97,14 +99,14 @@ enum status prompts_read_image(struct prompts *prompts, uint64_t image, struct p
 
 /*
  * The images that some rows use, before any is decoded: which are the same, how large they are,
- * when each is used next.  Kept in an unlinked scratch file, at most 32 bytes an image and 8 bytes
- * a use.
+ * when each is used next.  Kept in unlinked scratch files in TMPDIR, 32 bytes an image of the file
+ * and 8 bytes a use; bad ones have their reasons in memory, a MiB at most.
  */
 struct image_index;
 /* image_index_make - read every image that rows [rows_begin, rows_end) use, but those that skip()
- * says are done, once.  Returns ST_OK, ST_IO, ST_NOMEM. */
+ * says are done, once.  Rows whose image_ref is wrong use none.  Returns ST_OK, ST_IO, ST_NOMEM. */
 struct image_index_args {
-    struct prompts *prompts; /* borrowed */
+    struct prompts *prompts; /* borrowed until image_index_make returns */
     uint64_t rows_begin, rows_end;
     bool (*skip)(const void *arg, uint64_t row); /* NULL = none */
     const void *arg;
@@ -112,10 +114,12 @@ struct image_index_args {
 enum status image_index_make(const struct image_index_args *args, struct image_index **out_index);
 void image_index_destroy(struct image_index *index);
 struct image_facts {
-    uint64_t same_as;  /* the lowest number of an image with the same content; often its own */
+    uint64_t same_as;  /* the lowest number of an image with the same content, of those that the
+                          rows use; often its own */
     int width, height; /* as in struct picture */
 };
-/* image_index_facts - Returns ST_OK, ST_ROW (its header says that it cannot be used: err). */
+/* image_index_facts - of an image that one of the rows uses (assert).  Returns ST_OK, ST_ROW (its
+ * header says that it cannot be used: err). */
 enum status image_index_facts(const struct image_index *index, uint64_t image,
                               struct image_facts *out_facts, struct row_error *err);
 /* image_index_next_use - the lowest row above `row` that uses an image of the same content,
@@ -325,9 +329,10 @@ struct import_args {
      * or messages is named, only named fields are prompts. */
     const char *field_prompt, *field_messages, *field_id;
 };
-/* data_import - JSONL or lines -> prompt file.  A line that is not valid is refused with its
- * number.  Overwrites only what an import made.  Streams: memory does not grow with the file.
- * Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG. */
+/* data_import - JSONL or lines -> prompt file.  A line that is not valid, or names a picture that
+ * cannot be read, is refused with its number.  Overwrites only what an import made.  Streams:
+ * memory does not grow with the file, but by 24 bytes for each picture. Returns ST_OK, ST_IO,
+ * ST_FORMAT, ST_CONFIG. */
 enum status data_import(const struct import_args *args);
 /* data_export - result file -> JSONL on out_path ("-" = standard output); partial: finished rows of
  * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT,

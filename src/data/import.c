@@ -3,7 +3,7 @@
  *
  * Streams: a column is made when its first value comes, and filled up to the row before it; rows
  * without a value hold "not set" (an empty text, -1, NaN).  The file is written under another name
- * and renamed when it is whole.  Lines: jsonl.c.
+ * and renamed when it is whole.  Lines: jsonl.c.  Pictures: import_images.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "data/column_out.h"
+#include "data/import_images.h"
 #include "data/jsonl.h"
 #include "data/replace.h"
 
@@ -59,6 +60,7 @@ struct import {
     hid_t file;      /* owned */
     bool made;
     struct column_out columns[COL_COUNT]; /* .path is NULL until the column is made */
+    struct import_images images;
     uint64_t n_rows, n_tokens;
     char ignored[MAX_IGNORED][IGNORED_BYTES]; /* [n_ignored] names of fields that were told */
     int n_ignored;
@@ -158,10 +160,12 @@ err:
     return st;
 }
 
-static enum status put_row(struct import *import, const struct jsonl_row *row)
+static enum status put_row(struct import *import, const struct jsonl_row *row,
+                           struct row_error *error)
 {
     enum status st = ST_OK;
 
+    TRY(import_images_put(&import->images, import->n_rows, row->images, error), err);
     TRY(put_text(import, COL_ID, row->id, row->id_bytes), err);
     TRY(put_number(import, COL_MAX_TOKENS, row->has_max_tokens, &row->max_tokens), err);
     TRY(put_text(import, COL_MESSAGES, row->messages, row->messages_bytes), err);
@@ -191,6 +195,8 @@ static bool is_used(const struct import_args *args, const char *field)
         strcmp(field, columns[COL_PROMPT].name) == 0 ||
         strcmp(field, columns[COL_MESSAGES].name) == 0)
         return !named;
+    if (strcmp(field, "images") == 0)
+        return true;
     if (strcmp(field, "tools") == 0 || strcmp(field, "chat_template_kwargs") == 0)
         return !named || args->field_messages != NULL; /* they go with messages */
     if (strcmp(field, columns[COL_ID].name) == 0)
@@ -235,13 +241,13 @@ static enum status read_lines(struct import *import, FILE *in, const char *in_pa
         struct row_error error;
 
         st = jsonl_row_parse(import->args, line, n_bytes, &row, &error);
+        if (st == ST_OK) {
+            tell_ignored(import, &row, in_path, lines.n_lines);
+            st = put_row(import, &row, &error);
+        }
         if (st == ST_ROW) {
             log_error("%s:%llu: %s", in_path, (unsigned long long)lines.n_lines, error.text);
             st = ST_FORMAT;
-        }
-        if (st == ST_OK) {
-            tell_ignored(import, &row, in_path, lines.n_lines);
-            st = put_row(import, &row);
         }
         jsonl_row_free(&row);
         if (st != ST_OK)
@@ -270,6 +276,7 @@ static enum status finish(struct import *import)
             TRY(reach_row(import, (enum import_column)c), err);
         TRY(column_out_finish(&import->columns[c]), err);
     }
+    TRY(import_images_finish(&import->images), err);
     TRY(h5_attr_put_text(import->file, "schema", "epidote.prompts/1"), err);
     const hid_t file = import->file;
     import->file = H5I_INVALID_HID;
@@ -323,12 +330,17 @@ enum status data_import(const struct import_args *args)
     import.temp_path = (char *)temp_path.data;
     TRY(h5_create(import.temp_path, &import.file), err);
     import.made = true;
+    import_images_begin(&import.images, import.temp_path, import.file,
+                        from_stdin ? "" : args->in_path);
     TRY(read_lines(&import, in, in_path), err);
     TRY(finish(&import), err);
-    log_info("%s: %llu rows from %s", args->out_path, (unsigned long long)import.n_rows, in_path);
+    log_info("%s: %llu rows and %llu images from %s", args->out_path,
+             (unsigned long long)import.n_rows, (unsigned long long)import.images.n_images,
+             in_path);
 err:
     for (int c = 0; c < COL_COUNT; c++)
         column_out_close(&import.columns[c]);
+    import_images_end(&import.images);
     h5_close(import.file);
     if (import.made)
         unlink(import.temp_path);

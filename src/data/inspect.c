@@ -41,6 +41,7 @@ static enum status put_indented(struct buf *out, const char *text)
 struct prompts_sums {
     uint64_t n_prompt, n_messages, n_tokens, n_bad; /* rows */
     uint64_t text_bytes, tokens;
+    uint64_t n_image_ref; /* rows */
     uint64_t n_max_tokens, n_temperature, n_top_p, n_top_k, n_seed, n_stop;
     uint64_t first_bad;
     struct row_error first_error;
@@ -54,6 +55,7 @@ static uint64_t sum_row(struct prompts_sums *sums, const struct prompt_row *row)
     sums->n_prompt += row->prompt != NULL;
     sums->n_messages += row->messages != NULL;
     sums->n_tokens += row->n_tokens > 0;
+    sums->n_image_ref += row->n_image_refs > 0;
     sums->text_bytes += n_bytes;
     sums->tokens += (uint64_t)row->n_tokens;
     sums->n_max_tokens += row->has_max_tokens;
@@ -66,7 +68,8 @@ static uint64_t sum_row(struct prompts_sums *sums, const struct prompt_row *row)
         sums->first_bad = row->row;
         sums->first_error = row->error;
     }
-    return n_bytes + row->id_bytes + row->stop_bytes + (uint64_t)row->n_tokens * 13;
+    return n_bytes + row->id_bytes + row->stop_bytes + (uint64_t)row->n_tokens * 13 +
+           (uint64_t)row->n_image_refs * 9;
 }
 
 static enum status sum_prompts(struct prompts *prompts, struct prompts_sums *sums)
@@ -115,6 +118,7 @@ static enum status inspect_prompts(const char *path, struct buf *out)
         {"messages", info->has_messages, sums.n_messages},
         {"prompt_tokens", info->has_tokens, sums.n_tokens},
         {"id", info->has_id, info->n_rows},
+        {"image_ref", info->n_images > 0, sums.n_image_ref},
         {"max_tokens", info->has_max_tokens, sums.n_max_tokens},
         {"temperature", info->has_temperature, sums.n_temperature},
         {"top_p", info->has_top_p, sums.n_top_p},
@@ -131,6 +135,12 @@ static enum status inspect_prompts(const char *path, struct buf *out)
                 err);
     if (info->has_tokens)
         TRY(buf_printf(out, "given tokens   %12" PRIu64 "\n", sums.tokens), err);
+    if (info->n_images > 0)
+        TRY(buf_printf(out,
+                       "images         %12" PRIu64 "\n"
+                       "uses of them   %12" PRIu64 "\n",
+                       info->n_images, info->n_image_refs),
+            err);
     TRY(buf_printf(out,
                    "text           %12" PRIu64 " bytes\n"
                    "fingerprint    %016" PRIx64 "\n"

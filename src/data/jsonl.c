@@ -278,6 +278,21 @@ static enum status take_tokens(struct jsonl_row *row, const char *name, struct r
     return ST_OK;
 }
 
+static enum status take_images(struct jsonl_row *row, struct row_error *error)
+{
+    const json_t *value = field(row, "images");
+
+    if (value == NULL)
+        return ST_OK;
+    if (!json_is_array(value))
+        return wrong_type("images", value, "a list of paths of JPEG or PNG files", error);
+    for (size_t i = 0; i < json_array_size(value); i++)
+        if (!json_is_string(json_array_get(value, i)))
+            return wrong_type("images", json_array_get(value, i), "a list of paths only", error);
+    row->images = value;
+    return ST_OK;
+}
+
 static enum status take_int(const struct jsonl_row *row, const char *name, bool *out_has,
                             int64_t *out, struct row_error *error)
 {
@@ -369,6 +384,7 @@ static enum status take_fields(const struct import_args *args, struct jsonl_row 
     TRY(take_sources(args, row, error), err);
     TRY(take_id(row, args->field_id != NULL ? args->field_id : "id", error), err);
     TRY(take_stop(row, error), err);
+    TRY(take_images(row, error), err);
     TRY(take_int(row, "max_tokens", &row->has_max_tokens, &row->max_tokens, error), err);
     TRY(take_int(row, "top_k", &row->has_top_k, &row->top_k, error), err);
     TRY(take_int(row, "seed", &row->has_seed, &row->seed, error), err);

@@ -40,6 +40,7 @@ struct jsonl_row {
     const char *prompt, *messages, *id, *stop; /* NULL: not given */
     size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
     const json_t *tokens; /* borrowed from root: an array of token ids, checked; or NULL */
+    const json_t *images; /* borrowed from root: an array of paths, checked; or NULL */
     bool has_max_tokens, has_top_k, has_seed, has_temperature, has_top_p;
     int64_t max_tokens, top_k, seed;
     double temperature, top_p;
