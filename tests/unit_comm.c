@@ -111,7 +111,7 @@ static void impossible_images_are_refused(void)
 
 static void encodes_and_embeds_survive(void)
 {
-    const struct wire_encode encode = {1, 2, 3, 40, 5, 60, 70, 8, 9, UINT64_MAX};
+    const struct wire_encode encode = {1, 2, 3, 40, 5, 60, 70, 8, 7, 9, UINT64_MAX};
     struct wire_embed embed = {
         .slot = 1, .number = 2, .at = 40, .n_rows = 5, .failed = true, .computed_s = 1e9};
     struct wire_encode got_encode;
@@ -122,7 +122,8 @@ static void encodes_and_embeds_survive(void)
     CHECK(wire_encode_unpack(buf.data, buf.n_bytes, &got_encode) == ST_OK);
     CHECK(got_encode.slot == 1 && got_encode.number == 2 && got_encode.prefill == 3);
     CHECK(got_encode.at == 40 && got_encode.n_rows == 5);
-    CHECK(got_encode.width == 60 && got_encode.height == 70 && got_encode.image == 8);
+    CHECK(got_encode.width == 60 && got_encode.height == 70 && got_encode.image == 8 &&
+          got_encode.shown == 7);
     CHECK(got_encode.row == 9 && got_encode.next_use == UINT64_MAX);
     CHECK(wire_encode_unpack(buf.data, buf.n_bytes - 8, &got_encode) == ST_COMM);
     for (int i = 0; i < 6; i++) {

@@ -175,7 +175,8 @@ struct wire_encode {
     int32_t slot, number;
     int32_t prefill, at, n_rows; /* their places in that stage's memory */
     int32_t width, height;       /* of the image, as a header said */
-    uint64_t image;              /* in the prompt file */
+    uint64_t image;              /* in the prompt file, the first of those with its content */
+    uint64_t shown;              /* the one that the row names: for messages */
     uint64_t row, next_use;      /* this row; the next that uses the image, UINT64_MAX = none */
 };
 

@@ -23,7 +23,7 @@ struct row_head {
 
 struct encode_head {
     int32_t slot, number, prefill, at, n_rows, width, height, reserved;
-    uint64_t image, row, next_use;
+    uint64_t image, shown, row, next_use;
 };
 
 struct embed_head {
@@ -241,6 +241,7 @@ enum status wire_encode_pack(const struct wire_encode *encode, struct buf *out)
         .width = encode->width,
         .height = encode->height,
         .image = encode->image,
+        .shown = encode->shown,
         .row = encode->row,
         .next_use = encode->next_use,
     };
@@ -267,6 +268,7 @@ enum status wire_encode_unpack(const void *payload, size_t n_bytes, struct wire_
         .width = head.width,
         .height = head.height,
         .image = head.image,
+        .shown = head.shown,
         .row = head.row,
         .next_use = head.next_use,
     };

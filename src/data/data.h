@@ -93,7 +93,7 @@ enum status picture_write_png(const char *path, const struct picture *picture);
 
 /* prompts_read_image - image number `image` of a prompt file, decoded.  May be called beside
  * prompts_read, from another thread: they take turns at the file.
- * Returns ST_OK, ST_ROW (that image cannot be used: err says which and why), ST_IO, ST_NOMEM. */
+ * Returns ST_OK, ST_ROW (that image cannot be used: err says why, not which), ST_IO, ST_NOMEM. */
 enum status prompts_read_image(struct prompts *prompts, uint64_t image, struct picture *out_picture,
                                struct row_error *err);
 
@@ -118,8 +118,8 @@ struct image_facts {
                           rows use; often its own */
     int width, height; /* as in struct picture */
 };
-/* image_index_facts - of an image that one of the rows uses (assert).  Returns ST_OK, ST_ROW (its
- * header says that it cannot be used: err). */
+/* image_index_facts - Returns ST_OK, ST_ROW (its header says that it cannot be used, or none of the
+ * rows uses it: err). */
 enum status image_index_facts(const struct image_index *index, uint64_t image,
                               struct image_facts *out_facts, struct row_error *err);
 /* image_index_next_use - the lowest row above `row` that uses an image of the same content,

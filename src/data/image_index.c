@@ -121,6 +121,8 @@ static enum status each_use(struct image_index *index, const struct image_index_
             if (rows[i].image_refs == NULL ||
                 (args->skip != NULL && args->skip(args->arg, rows[i].row)))
                 continue;
+            if (rows[i].n_image_refs > (int64_t)index->counts.max_row_uses)
+                index->counts.max_row_uses = (uint64_t)rows[i].n_image_refs;
             for (int64_t k = 0; k < rows[i].n_image_refs; k++)
                 fn(index, rows[i].row, rows[i].image_refs[k]);
         }
@@ -299,9 +301,12 @@ void image_index_destroy(struct image_index *index)
 enum status image_index_facts(const struct image_index *index, uint64_t image,
                               struct image_facts *out_facts, struct row_error *err)
 {
-    assert(image < index->n_images && index->facts[image].state != UNUSED);
+    assert(image < index->n_images);
     const struct facts *facts = &index->facts[image];
 
+    if (facts->state == UNUSED)
+        return row_error_set(err, "image %llu: no row to be served uses it",
+                             (unsigned long long)image);
     if (facts->state == BAD)
         return row_error_set(err, "image %llu: %.220s", (unsigned long long)image,
                              (const char *)index->reasons.data + facts->reason);

@@ -303,15 +303,12 @@ enum status prompts_read_image(struct prompts *prompts, uint64_t image, struct p
                                struct row_error *err)
 {
     struct buf bytes = {0};
-    struct row_error why;
-    enum status st = prompts_read_image_bytes(prompts, image, &bytes, &why);
+    enum status st = prompts_read_image_bytes(prompts, image, &bytes, err);
 
     if (st == ST_OK)
-        st = images_decode(&prompts->images, &bytes, out_picture, &why);
+        st = images_decode(&prompts->images, &bytes, out_picture, err);
     buf_free(&bytes);
-    return st != ST_ROW
-               ? st
-               : row_error_set(err, "image %llu: %.220s", (unsigned long long)image, why.text);
+    return st;
 }
 
 /* ---- fingerprint ---------------------------------------------------------------------------- */

@@ -202,6 +202,7 @@ static enum status ask_for_images(struct coordinator *self, int32_t slot, int pr
             .width = image->width,
             .height = image->height,
             .image = image->image,
+            .shown = image->shown,
             .row = self->held_prompt->row,
             .next_use = book->next_use(book->arg, image->image, self->held_prompt->row),
         };

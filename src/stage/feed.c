@@ -82,10 +82,8 @@ static enum status make(struct feed *self, struct job_of_feed *job)
     fed->ticket = job->ticket;
     st = prompts_read_image(self->args.prompts, job->image, &picture, &fed->error);
     if (st == ST_OK && (picture.width != job->plan.width || picture.height != job->plan.height))
-        st =
-            row_error_set(&fed->error, "image %llu has %d x %d pixels, but its header says %d x %d",
-                          (unsigned long long)job->image, picture.width, picture.height,
-                          job->plan.width, job->plan.height);
+        st = row_error_set(&fed->error, "it has %d x %d pixels, but its header says %d x %d",
+                           picture.width, picture.height, job->plan.width, job->plan.height);
     fed->failed = st == ST_ROW;
     if (st != ST_OK)
         goto done;

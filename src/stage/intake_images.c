@@ -53,7 +53,7 @@ static enum status look_up(const struct intake_vision *vision, const struct prom
                                  (long long)ref, (long long)prompt->n_image_refs);
         const uint64_t number = prompt->image_refs[ref];
         TRY(vision->book.facts(vision->book.arg, number, &facts, err), err);
-        *image = (struct intake_image){facts.same_as, facts.width, facts.height};
+        *image = (struct intake_image){facts.same_as, number, facts.width, facts.height};
         st = vision_plan_make(vision->config, facts.width, facts.height, &plans[i], &why);
         if (st != ST_OK)
             return row_error_set(err, "image %llu: %s", (unsigned long long)number, why.text);

@@ -101,6 +101,7 @@ struct intake {
 /* An image of a row that is ready. */
 struct intake_image {
     uint64_t image;    /* the first of the file with its content */
+    uint64_t shown;    /* the one that the row names */
     int width, height; /* of it */
 };
 
