@@ -201,7 +201,7 @@ static enum status refuse_all(struct encoder *self, struct image *image,
     enum status st = ST_OK;
 
     for (const struct want *want = image->wants; want != NULL; want = want->next) {
-        struct row_error why; /* the same whichever of equal images was read */
+        struct row_error why = {""}; /* the same whichever of equal images was read */
 
         row_error_set(&why, "image %llu: %.220s", (unsigned long long)want->encode.shown,
                       error->text);
