@@ -135,7 +135,8 @@ static void contract(void)
 
     row_begin(&b, &row, 1, 20, greedy);
     struct step_seq seq = row_seq(&row, 20), other = seq;
-    struct step step = {true, 1, &seq}, second = {true, 1, &other};
+    struct step step = {.of_prompts = true, .n_seqs = 1, .seqs = &seq};
+    struct step second = {.of_prompts = true, .n_seqs = 1, .seqs = &other};
     CHECK_INT(engine_submit(b.engine, &step), ST_OK);
     CHECK(b.engine->running == &step);
     CHECK_INT(engine_submit(b.engine, &second), ST_AGAIN);

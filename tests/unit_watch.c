@@ -83,7 +83,8 @@ static void node_begin(struct town *town, int rank)
     node->puppet.base.at = prefill >= 0  ? (struct address){ROLE_PREFILL, prefill}
                            : decode >= 0 ? (struct address){ROLE_DECODE, decode}
                                          : (struct address){ROLE_COORDINATOR, 0};
-    node->engine.stats = (struct engine_stats){1, 10, 100, 0.5};
+    node->engine.stats =
+        (struct engine_stats){.n_steps = 1, .n_prompt_tok = 10, .n_answer_tok = 100, .busy_s = 0.5};
     node->stages[0] = &node->puppet.base;
     const struct watch_args args = {.world = node->world,
                                     .stages = node->stages,
