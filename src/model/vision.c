@@ -41,7 +41,6 @@ struct vision {
     float *table;         /* [longest edge, head / 2, 2] cos, sin; qwen2vl */
     int32_t *pos;         /* [max_rows, 3] row, column, 0; qwen2vl */
     int32_t *place;       /* [max_rows] of a row in the position embedding; the others */
-    int32_t *buckets;     /* [grid] place of a row or column of patches; idefics3 */
     int32_t *blocks;      /* [max_blocks] 0, 1, 2, ... */
     struct ops_seq *seqs; /* [max_pictures] */
     uint8_t *kv;          /* of one layer */
@@ -122,7 +121,6 @@ static size_t lay_out(struct vision *v, uint8_t *base)
         {(void **)&v->table, edge * head * sizeof(float)},
         {(void **)&v->pos, any_size(c) ? R * 3 * sizeof(int32_t) : 0},
         {(void **)&v->place, any_size(c) ? 0 : R * sizeof(int32_t)},
-        {(void **)&v->buckets, (size_t)c->grid * sizeof(int32_t)},
         {(void **)&v->blocks, (size_t)v->max_blocks * sizeof(int32_t)},
         {(void **)&v->seqs, (size_t)v->max_pictures * sizeof(struct ops_seq)},
         {(void **)&v->kv, (size_t)v->max_blocks * 2 * inner * P * ops_type_bytes(v->weights->type)},
@@ -157,20 +155,6 @@ static enum status fill_table(struct vision *v)
     return ST_OK;
 }
 
-/* The place in idefics3's position embedding of patch i of n along an edge: how many of the
- * boundaries k / n, 1 <= k < n, are not above i * (1 / n), in the reference's float32, whose
- * rounding moves some patches to the place of their neighbour. */
-static int bucket_of(int i, int n)
-{
-    const float step = 1.0f / (float)n, at = (float)i * step;
-    const float limit = (float)(1.0 - 1e-6);
-    int bucket = 0;
-
-    for (int k = 0; k < n - 1; k++)
-        bucket += (float)(1.0 / n + k * (1.0 / n)) <= (at < limit ? at : limit);
-    return bucket;
-}
-
 /* ---- create, destroy ---------------------------------------------------------------------------- */
 
 enum status vision_create(const struct vision_args *args, struct vision **out_vision)
@@ -196,8 +180,6 @@ enum status vision_create(const struct vision_args *args, struct vision **out_vi
     lay_out(v, v->pages);
     for (int b = 0; b < v->max_blocks; b++)
         v->blocks[b] = b;
-    for (int i = 0; i < v->config.grid; i++)
-        v->buckets[i] = v->config.layout == VISION_IDEFICS3 ? bucket_of(i, v->config.grid) : i;
     if (any_size(&v->config))
         TRY(fill_table(v), err);
     *out_vision = v;
@@ -218,7 +200,10 @@ void vision_destroy(struct vision *v)
 
 /* ---- a batch ------------------------------------------------------------------------------------ */
 
-/* Where the patches of a picture are: m x m neighbours follow each other in qwen2vl. */
+/* Where the patches of a picture are: m x m neighbours follow each other in qwen2vl.  Elsewhere
+ * patch i is at place i of the position embedding; idefics3's code computes that from fractions of
+ * the edge in float32, which comes to the same on the grids of published models and is noise on
+ * some others. */
 static void place_patches(struct vision *v, const struct vision_plan *plan, int row0)
 {
     const struct vision_config *c = &v->config;
@@ -235,7 +220,7 @@ static void place_patches(struct vision *v, const struct vision_plan *plan, int 
             pos[1] = window % (w / m) * m + inside % m;
             pos[2] = 0;
         } else {
-            v->place[row0 + i] = v->buckets[i / w] * c->grid + v->buckets[i % w] + c->class_token;
+            v->place[row0 + i] = i + c->class_token;
         }
     }
 }

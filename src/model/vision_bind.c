@@ -198,8 +198,8 @@ static enum status bind_tensor(struct model_source *source, const struct tensor_
 
     struct source_tensor *t = tensor_list_find(list, name_of(c, id, layer, name));
     if (t == NULL) {
-        log_error("%s: tensor %s is missing (of a tower of %d layers); get the model again, whole",
-                  source->path, name, c->L_file);
+        log_error("%s: tensor *%s is missing (of a tower of %d layers); get the model again, whole",
+                  source->path, strchr(name, '.'), c->L_file);
         return ST_FORMAT;
     }
     if (!has_shape(c, id, vector ? 1 : times * n_rows, vector ? times * n_cols : n_cols, t)) {

@@ -337,13 +337,13 @@ static enum status check_sizes(const struct vision_config *v, const char *origin
         const char *what;
         int value, max;
     } sizes[] = {
-        {"width", v->D, 1 << 16},
+        {"width", v->D, 1 << 14},
         {"ffn width", v->F, 1 << 20},
         {"layers", v->L_file, MODEL_MAX_L},
         {"heads", v->H, 1 << 12},
         {"patch size", v->patch, 1 << 8},
         {"frames of a patch", v->patch_frames, 1 << 4},
-        {"patches along an edge", v->layout == VISION_QWEN2VL ? 1 : v->grid, 1 << 10},
+        {"patches along an edge", v->layout == VISION_QWEN2VL ? 1 : v->grid, 1 << 8},
         {"merged patches along an edge", v->merge, 1 << 4},
     };
 
