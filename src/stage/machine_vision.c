@@ -13,7 +13,7 @@
 enum {
     CACHE_MIB = 512,       /* most that is chosen for an encoder's cache */
     PLACES_MIB = 256,      /* likewise for a prefill stage's embeddings */
-    PLACES_ROWS = 8,       /* of the prompt file, with as many embeddings as there can be */
+    PLACES_ROWS = 64,      /* of the prompt file, with as many embeddings as there can be */
     FEED_MIB = 256,        /* patches that wait for the engine */
     STEP_PATCHES = 1 << 14 /* of one step, beyond its first image */
 };
