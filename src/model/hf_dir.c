@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "model/tower.h"
+#include "model/vision_prep.h"
 
 enum {
     MAX_CONFIG_BYTES = 1 << 20,
@@ -54,6 +55,32 @@ static enum status read_optional(const struct model_source *source, const char *
     return st == ST_OK ? buf_reserve(file, 1) : st; /* an empty file is there too */
 }
 
+/* How images are made ready, from whichever file says so. */
+static enum status load_prep(struct model_source *source)
+{
+    static const char *const names[] = {"preprocessor_config.json", "processor_config.json"};
+    struct buf file = {0};
+    const char *path = NULL;
+    bool found = false;
+    enum status st = ST_OK;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !found; i++) {
+        buf_free(&file);
+        TRY(read_optional(source, names[i], MAX_CONFIG_BYTES, &file, &path), done);
+        if (file.data != NULL)
+            TRY(vision_prep_parse(file.data, file.n_bytes, path, &source->vision, &found), done);
+    }
+    if (!found) {
+        log_error("%s: there is no preprocessor_config.json that says how images are made ready; "
+                  "get it from where the model is from",
+                  source->path);
+        st = ST_IO;
+    }
+done:
+    buf_free(&file);
+    return st;
+}
+
 static enum status load_configs(struct model_source *source)
 {
     struct buf file = {0};
@@ -78,6 +105,8 @@ static enum status load_configs(struct model_source *source)
     TRY(json_file_parse(file.data, file.n_bytes, path, &root), done);
     TRY(hf_quant_parse(json_object_get(root, "quantization_config"), path, &source->quant), done);
     buf_free(&file);
+    if (source->sees)
+        TRY(load_prep(source), done);
     TRY(read_optional(source, "generation_config.json", MAX_CONFIG_BYTES, &file, &path), done);
     if (file.data != NULL)
         TRY(hf_config_parse_generation(file.data, file.n_bytes, path, &source->config), done);

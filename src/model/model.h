@@ -284,7 +284,8 @@ enum vision_activation { VISION_QUICK_GELU, VISION_GELU_TANH, VISION_GELU_ERF };
 /* preprocessor_config.json: from the pixels of an image to what the tower sees. */
 struct vision_prep {
     bool resize, crop, rescale, normalise;
-    bool split; /* idefics3: into tiles */
+    bool split;      /* idefics3: into tiles */
+    bool pad_square; /* to a square, with the mean, before anything else */
     enum resample resample;
     int shortest_edge, longest_edge; /* that resizing aims at; 0 = not asked for */
     int height, width;               /* that it makes whatever the image's shape; 0 likewise */
@@ -320,7 +321,7 @@ struct vision_config {
 /* model_source_vision - NULL: the model sees nothing.  View. */
 const struct vision_config *model_source_vision(const struct model_source *source);
 
-/* ---- vision: from image to patches (vision_prep.c resize.c) ---------------------------------- */
+/* ---- vision: from image to patches (vision_plan.c vision_patches.c resize.c) ----------------- */
 
 /* What an image of one size becomes. */
 struct vision_plan {
@@ -331,13 +332,10 @@ struct vision_plan {
     int n_patches;        /* of all */
     int n_rows;           /* embeddings: [n_rows, D_out] */
     int rows_h, rows_w;   /* qwen2vl: their places in the picture; else 0 */
-    int n_tokens;         /* that stand for the image in a prompt, n_rows of them image_id */
 };
 /* vision_plan_make - Pure.  Returns ST_OK, ST_ROW (no such image can be taken: err says why). */
 enum status vision_plan_make(const struct vision_config *config, int width, int height,
                              struct vision_plan *out_plan, struct row_error *err);
-/* vision_max_patches - of the largest image that has at most so many embeddings. */
-int vision_max_patches(const struct vision_config *config, int max_rows);
 /* vision_patch_elems - numbers of one patch: 3 * patch_frames * patch * patch. */
 int vision_patch_elems(const struct vision_config *config);
 /* vision_patches - resize, crop, cut, rescale, normalise, as preprocessor_config.json says.
@@ -363,7 +361,8 @@ void vision_prompt_destroy(struct vision_prompt *prompt);
  * stands around it.  Views. */
 const char *vision_prompt_marker(const struct vision_prompt *prompt);
 const char *vision_prompt_wrapped(const struct vision_prompt *prompt);
-/* vision_prompt_put - append the plan->n_tokens ids that take the place of one image_id.
+/* vision_prompt_put - append the ids that take the place of one image_id; plan->n_rows of them are
+ * image_id.
  * Returns ST_OK, ST_NOMEM. */
 enum status vision_prompt_put(const struct vision_prompt *prompt, const struct vision_plan *plan,
                               struct token_list *list);

@@ -327,6 +327,7 @@ void tower_hash(const struct model_source *source, bool whole, struct hash_state
         p->rescale,
         p->normalise,
         p->split,
+        p->pad_square,
         p->resample,
         p->shortest_edge,
         p->longest_edge,
