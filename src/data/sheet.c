@@ -6,7 +6,7 @@
  *   |picture| |picture|   a frame, SHEET_BOX dots square inside
  *   +-------+ +-------+
  *   question  question    at most QUESTION_LINES
- *   answer    answer      at most ANSWER_LINES
+ *   answer    answer      what is left of TEXT_LINES
  *
  * Only dots in memory; report.c brings the rows and writes the file.
  */
@@ -17,22 +17,22 @@
 enum {
     SCALE = 2, /* dots of the sheet for one dot of a letter */
     ADVANCE = (FONT_WIDTH + 1) * SCALE,
-    LINE = (FONT_HEIGHT + 1) * SCALE,
+    LINE = (FONT_HEIGHT + 2) * SCALE,
     FRAME = 5,
     CELL_WIDTH = SHEET_BOX + 2 * FRAME,
     GAP = 18, /* between cells and around them */
+    TEXT_LINES = 5,
     QUESTION_LINES = 3,
-    ANSWER_LINES = 2,
     TEXT_GAP = 6, /* between a picture and its text, question and answer */
-    CELL_HEIGHT = SHEET_BOX + 2 * FRAME + 2 * TEXT_GAP + (QUESTION_LINES + ANSWER_LINES) * LINE,
+    CELL_HEIGHT = SHEET_BOX + 2 * FRAME + 2 * TEXT_GAP + TEXT_LINES * LINE,
     TITLE_HEIGHT = LINE + GAP
 };
 
 struct colour {
     uint8_t rgb[3];
 };
-static const struct colour white = {{255, 255, 255}}, paper = {{246, 246, 243}},
-                           black = {{24, 24, 24}}, pale = {{214, 214, 210}};
+static const struct colour paper = {{246, 246, 243}}, black = {{24, 24, 24}},
+                           pale = {{222, 222, 218}};
 
 static const struct colour verdict_colours[VERDICT_COUNT] = {
     [VERDICT_RIGHT] = {{34, 139, 60}},
@@ -187,7 +187,6 @@ static void draw_cross(struct picture *dots, int left, int top)
     enum { WIDE = 5, MARGIN = SHEET_BOX / 4 };
     const struct colour grey = verdict_colours[VERDICT_NONE];
 
-    fill(dots, left, top, SHEET_BOX, SHEET_BOX, pale);
     for (int i = MARGIN; i < SHEET_BOX - MARGIN; i++) {
         fill(dots, left + i - WIDE / 2, top + i - WIDE / 2, WIDE, WIDE, grey);
         fill(dots, left + SHEET_BOX - 1 - i - WIDE / 2, top + i - WIDE / 2, WIDE, WIDE, grey);
@@ -241,15 +240,16 @@ void sheet_draw(struct sheet *sheet, int cell, const struct sheet_cell *what)
 
     assert(cell >= 0 && cell < sheet->n_cells);
     fill(&sheet->dots, left, top, CELL_WIDTH, CELL_WIDTH, colour);
-    fill(&sheet->dots, left + FRAME, top + FRAME, SHEET_BOX, SHEET_BOX, white);
+    fill(&sheet->dots, left + FRAME, top + FRAME, SHEET_BOX, SHEET_BOX, pale);
     if (what->picture != NULL)
         draw_picture(&sheet->dots, left + FRAME, top + FRAME, what->picture);
     else
         draw_cross(&sheet->dots, left + FRAME, top + FRAME);
     top += CELL_WIDTH + TEXT_GAP;
-    top = draw_text(&sheet->dots, left, top, what->question, most, QUESTION_LINES, black);
-    draw_text(&sheet->dots, left, top + TEXT_GAP, what->answer, most, ANSWER_LINES,
-              what->verdict == VERDICT_NONE ? black : colour);
+    const int behind =
+        draw_text(&sheet->dots, left, top, what->question, most, QUESTION_LINES, black);
+    draw_text(&sheet->dots, left, behind + TEXT_GAP, what->answer, most,
+              TEXT_LINES - (behind - top) / LINE, what->verdict == VERDICT_NONE ? black : colour);
 }
 
 const struct picture *sheet_picture(const struct sheet *sheet)

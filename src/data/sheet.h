@@ -24,7 +24,7 @@ enum {
 struct sheet_cell {
     const struct picture *picture; /* NULL = it cannot be shown: a grey field with a cross */
     const char *question, *answer; /* UTF-8; cut where they do not fit */
-    enum verdict verdict;          /* green frame, red frame and "wrong", grey frame */
+    enum verdict verdict;          /* a frame in green, red, red, grey, and the answer likewise */
 };
 
 struct sheet;
