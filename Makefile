@@ -225,9 +225,12 @@ model:
 model-files:
 	@inputs/models/fetch_llama_cpp_files.sh build/models/llama_cpp_files
 	@inputs/models/fetch_gemma3.sh build/models
-demo: deps model
+demo: deps
 	@$(again) build/epidote
 	@inputs/demo.sh
+demo-llm: deps model
+	@$(again) build/epidote
+	@inputs/demo_llm.sh
 
 bench: deps
 	@$(again) bench-run
@@ -256,11 +259,12 @@ install: build/epidote build/epidote.1
 
 # The fetched model stays: rm -r build removes that too.
 clean:
-	rm -rf build/release* build/debug* build/fuzz build/lint build/demo build/ci build/epidote build/epidote.1
+	rm -rf build/release* build/debug* build/fuzz build/lint build/demo build/demo-llm build/ci build/epidote build/epidote.1
 
 help:
 	@echo 'make              build/epidote'
-	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
+	@echo 'make demo         a small vision-language model that ships here answers questions about pictures; no network'
+	@echo 'make demo-llm     fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
 	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
@@ -276,6 +280,6 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
-        sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

@@ -5,7 +5,7 @@
 #   .ci/deps.sh LIST ...      build    compiler and libraries: make, make demo, make test
 #                             mpich    a second MPI, for make mpich
 #                             tools    clang, clang-format, clang-tidy, cppcheck, fuzzer runtime
-#                             python   python3 with pip: only to fetch the model of make demo
+#                             python   python3 with pip: only to fetch models, for make demo-llm and tests
 #
 # Prints nothing when all is there.  Exit status 1: something is missing and could not be installed.
 set -u

@@ -1,6 +1,6 @@
 #!/bin/bash
 # show.sh - prompts and their answers side by side, from a JSONL prompt file and an exported result
-# file (epidote export), joined by id.  `make demo` ends with it.
+# file (epidote export), joined by id.  `make demo-llm` ends with it.
 #
 #   inputs/show.sh PROMPTS.jsonl ANSWERS.jsonl
 #

@@ -81,19 +81,20 @@ static int cmd_run(const struct cli *cli)
     return (int)outcome;
 }
 
-/* Of --ranks; 0 = not given; -1 = wrong (logged). */
-static int asked_ranks(const struct cli *cli)
+/* The number that a flag gives; dflt = not given; -1 = wrong (logged). */
+static int asked_number(const struct cli *cli, const char *flag, const char *what, int least,
+                        int most, int dflt)
 {
-    enum { MOST = 65536 };
-    const char *text = cli_value(cli, "--ranks");
+    const char *text = cli_value(cli, flag);
     char *end;
 
     if (text == NULL)
-        return 0;
+        return dflt;
     const long n = strtol(text, &end, 10);
-    if (end != text && *end == '\0' && n >= 1 && n <= MOST)
+    if (end != text && *end == '\0' && n >= least && n <= most)
         return (int)n;
-    log_error("check: --ranks %s: a number of ranks is from 1 to %d", text, MOST);
+    log_error("%s: %s %s: a number of %s is from %d to %d", cli->command->name, flag, text, what,
+              least, most);
     return -1;
 }
 
@@ -108,7 +109,7 @@ static int cmd_check(const struct cli *cli)
     if (st != ST_OK)
         return cli_exit(st);
     if (ranks_me(ranks) == 0) {
-        const int n_asked = asked_ranks(cli);
+        const int n_asked = asked_number(cli, "--ranks", "ranks", 1, 65536, 0);
 
         outcome = n_asked < 0 ? OUTCOME_JOB : load_job(cli, &job);
         if (outcome == OUTCOME_DONE)
@@ -134,7 +135,7 @@ static int cmd_status(const struct cli *cli)
     return shown != 0 ? shown : (int)status.outcome;
 }
 
-/* ---- inspect, import, export ----------------------------------------------------------------- */
+/* ---- inspect, import, export, report --------------------------------------------------------- */
 
 /* A GGUF file, or a directory that is not a journal's. */
 static bool is_model(const char *path)
@@ -231,6 +232,48 @@ static int cmd_export(const struct cli *cli)
         return OUTCOME_JOB;
     }
     return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
+}
+
+/* The path of the prompt file that a result file was made of, into out, NUL-terminated. */
+static enum status find_prompts(const char *results_path, struct buf *out)
+{
+    struct buf job = {0};
+    enum status st;
+
+    TRY(data_results_job(results_path, &job), err);
+    TRY(job_text_get((const char *)job.data, results_path, "prompts", out), err);
+    if (access((const char *)out->data, R_OK) != 0) {
+        log_error("%s was made of %s: %s; where it is now, --prompts FILE says", results_path,
+                  (const char *)out->data, strerror(errno));
+        st = ST_CONFIG;
+    }
+err:
+    buf_free(&job);
+    return st;
+}
+
+static int cmd_report(const struct cli *cli)
+{
+    struct report_args args = {
+        .results_path = cli->args[0],
+        .prompts_path = cli_value(cli, "--prompts"),
+        .sheet_path = cli_value(cli, "--sheet"),
+        .n_rows = asked_number(cli, "--rows", "rows", 0, REPORT_MAX_ROWS, 8),
+    };
+    struct buf prompts = {0}, text = {0};
+    enum status st = ST_OK;
+
+    if (args.n_rows < 0 || !cli_readable(args.results_path) ||
+        (args.prompts_path != NULL && !cli_readable(args.prompts_path)))
+        return OUTCOME_JOB;
+    if (args.prompts_path == NULL) {
+        TRY(find_prompts(args.results_path, &prompts), err);
+        args.prompts_path = (const char *)prompts.data;
+    }
+    st = data_report(&args, &text);
+err:
+    buf_free(&prompts);
+    return cli_finish(st, &text);
 }
 
 /* ---- tokenize -------------------------------------------------------------------------------- */
@@ -454,6 +497,23 @@ static const struct cli_command commands[] = {
        "without ids"}},
      "write a result file as JSON lines",
      "OUT is a file or -, standard output, which is the default."},
+    {"report",
+     "RESULTS",
+     1,
+     1,
+     cmd_report,
+     {{"--rows", "N", "how many rows to show, of every class some; default 8"},
+      {"--sheet", "FILE.png",
+       "also draw up to 24 rows that have pictures: picture, question, "
+       "answer, in a green frame if it is right, in a red one if not"},
+      {"--prompts", "FILE",
+       "the prompt file that RESULTS was made of, if it is no longer where "
+       "the job had it"}},
+     "show some rows of a finished run, and how many answers are right",
+     "An answer is right if it is the text in the prompt file's column `answer`, but for white "
+     "space at its ends and the case of ASCII letters; rows that ended as errors count as wrong, "
+     "rows with an empty `answer` are not judged.  A column `class` gives the counts for each "
+     "class."},
     {"tokenize",
      "[FILE]",
      0,

@@ -97,14 +97,14 @@ check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
 
 # Help and version; output that cannot be written is an error.
 "$epidote" help >"$dir/out" || fail "help"
-for command in run check status inspect import export tokenize help; do
+for command in run check status inspect import export report tokenize help; do
     has "help" "$dir/out" "epidote $command"
     "$epidote" help $command >"$dir/one" || fail "help $command"
     has "help $command" "$dir/one" "usage: epidote $command"
 done
 "$epidote" --version >"$dir/out" || fail "--version"
 has "--version" "$dir/out" "libhdf5"
-for command in help "help job" --version "inspect $dir/p.h5" "export $dir/a.out.h5"; do
+for command in help "help job" --version "inspect $dir/p.h5" "export $dir/a.out.h5" "report $dir/a.out.h5"; do
     $epidote $command >/dev/full 2>"$dir/log"
     same "$command to a full device" $? 4
 done

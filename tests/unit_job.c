@@ -479,6 +479,8 @@ static void example_is_in_step_with_the_table(void)
 
     CHECK(job_load("jobs/demo.cfg", NULL, 0, &job) == ST_OK);
     job_destroy(job);
+    CHECK(job_load("jobs/demo-llm.cfg", NULL, 0, &job) == ST_OK);
+    job_destroy(job);
     CHECK(job_load("jobs/example.cfg", NULL, 0, &job) == ST_OK);
     if (test_n_failed > 0)
         return;

@@ -111,6 +111,40 @@ static void fields_become_columns(void)
     unload(&got);
 }
 
+/* For `report`: an integer will do as well. */
+static void answers_and_classes(void)
+{
+    const char *texts[3];
+    size_t bytes[3];
+    struct column column;
+    struct arena *arena = NULL;
+    hid_t file = -1;
+
+    CHECK(import_text("{\"prompt\": \"a\", \"class\": \"sum\"}\n"
+                      "{\"prompt\": \"b\", \"answer\": \"Yes, \\u00e9\", \"class\": null}\n"
+                      "{\"prompt\": \"c\", \"answer\": -12, \"class\": 3}\n",
+                      &plain) == ST_OK);
+    CHECK(arena_create(4096, &arena) == ST_OK);
+    CHECK(h5_open_read(out_path, &file) == ST_OK);
+    CHECK(column_open(file, out_path, "answer", "answer", COLUMN_TEXT, 1, &column) == ST_OK);
+    CHECK(column_read_text(&column, 0, 3, arena, texts, bytes) == ST_OK);
+    CHECK_STR(texts[0], "");
+    CHECK_STR(texts[1], "Yes, \xc3\xa9");
+    CHECK_STR(texts[2], "-12");
+    column_close(&column);
+    CHECK(column_open(file, out_path, "class", "class", COLUMN_TEXT, 1, &column) == ST_OK);
+    CHECK(column_read_text(&column, 0, 3, arena, texts, bytes) == ST_OK);
+    CHECK_STR(texts[0], "sum");
+    CHECK_STR(texts[1], "");
+    CHECK_STR(texts[2], "3");
+    column_close(&column);
+    h5_close(file);
+    arena_destroy(arena);
+    unlink(out_path);
+    CHECK(import_text("{\"prompt\": \"a\", \"answer\": [\"x\"]}\n", &plain) == ST_FORMAT);
+    CHECK_HAS(log_last_error(), ":1: field answer is a list; it has to be a string or an integer");
+}
+
 static void chosen_fields(void)
 {
     struct loaded got;
@@ -569,6 +603,7 @@ int main(void)
     snprintf(results_path, sizeof results_path, "%s/r.h5", dir);
     many_rows_stream();
     fields_become_columns();
+    answers_and_classes();
     chosen_fields();
     plain_lines();
     no_lines_are_no_rows();

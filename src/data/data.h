@@ -339,4 +339,28 @@ enum status data_import(const struct import_args *args);
  * ST_CONFIG (out_path is the input, no regular file, or an HDF5 file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
+/* ---- report (report.c answers.c sample.c oneline.c sheet.c font.c) ---------------------------- */
+
+/* data_results_job - the effective job that a result file keeps, as the text of a job file with a
+ * NUL at the end, appended.  Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM. */
+enum status data_results_job(const char *results_path, struct buf *out_text);
+
+struct report_args {
+    const char *results_path;
+    const char *prompts_path; /* the prompt file that RESULTS was made of */
+    const char *sheet_path;   /* PNG file to write; NULL = none */
+    int n_rows;               /* how many rows to show, 0 .. REPORT_MAX_ROWS */
+};
+enum { REPORT_MAX_ROWS = 1000 };
+/*
+ * data_report - what the answers of a finished run look like, as text for people: some rows of
+ * every class, then how many rows of each class are right by the prompt file's columns `answer` and
+ *   `class` (both optional), then the rows that ended as errors.  With sheet_path also up to 24
+ * rows that have pictures as one picture. A prompt file with another fingerprint than the one in
+ * RESULTS is refused, and so is a sheet_path that is an HDF5 file or no regular file.  Streams:
+ * memory does not grow with the rows. Returns ST_OK, ST_IO, ST_FORMAT, ST_CONFIG (sheet_path; no
+ * row has a picture), ST_NOMEM.
+ */
+enum status data_report(const struct report_args *args, struct buf *out_text);
+
 #endif

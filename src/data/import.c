@@ -19,6 +19,8 @@
 #include "data/replace.h"
 
 enum import_column {
+    COL_ANSWER,
+    COL_CLASS,
     COL_ID,
     COL_MAX_TOKENS,
     COL_MESSAGES,
@@ -39,6 +41,8 @@ static const struct {
     const char *name;
     enum import_kind kind;
 } columns[COL_COUNT] = {
+    [COL_ANSWER] = {"answer", KIND_TEXT},
+    [COL_CLASS] = {"class", KIND_TEXT},
     [COL_ID] = {"id", KIND_TEXT},
     [COL_MAX_TOKENS] = {"max_tokens", KIND_INT},
     [COL_MESSAGES] = {"messages", KIND_TEXT},
@@ -166,6 +170,8 @@ static enum status put_row(struct import *import, const struct jsonl_row *row,
     enum status st = ST_OK;
 
     TRY(import_images_put(&import->images, import->n_rows, row->images, error), err);
+    TRY(put_text(import, COL_ANSWER, row->answer, row->answer_bytes), err);
+    TRY(put_text(import, COL_CLASS, row->class_name, row->class_bytes), err);
     TRY(put_text(import, COL_ID, row->id, row->id_bytes), err);
     TRY(put_number(import, COL_MAX_TOKENS, row->has_max_tokens, &row->max_tokens), err);
     TRY(put_text(import, COL_MESSAGES, row->messages, row->messages_bytes), err);

@@ -243,19 +243,20 @@ static enum status take_stop(struct jsonl_row *row, struct row_error *error)
     return take_json(row, "stop", &row->scratch[1], &row->stop, &row->stop_bytes);
 }
 
-static enum status take_id(struct jsonl_row *row, const char *name, struct row_error *error)
+/* A string, or an integer, which `number` then holds as text. */
+static enum status take_label(const struct jsonl_row *row, const char *name, char number[24],
+                              const char **out_text, size_t *out_bytes, struct row_error *error)
 {
     const json_t *value = field(row, name);
 
     if (value != NULL && json_is_integer(value)) {
-        row->id_bytes = (size_t)snprintf(row->id_text, sizeof row->id_text, "%lld",
-                                         (long long)json_integer_value(value));
-        row->id = row->id_text;
+        *out_bytes = (size_t)snprintf(number, 24, "%lld", (long long)json_integer_value(value));
+        *out_text = number;
         return ST_OK;
     }
     if (value != NULL && !json_is_string(value))
         return wrong_type(name, value, "a string or an integer", error);
-    return take_text(row, name, &row->id, &row->id_bytes, error);
+    return take_text(row, name, out_text, out_bytes, error);
 }
 
 static enum status take_tokens(struct jsonl_row *row, const char *name, struct row_error *error)
@@ -382,7 +383,11 @@ static enum status take_fields(const struct import_args *args, struct jsonl_row 
     enum status st = ST_OK;
 
     TRY(take_sources(args, row, error), err);
-    TRY(take_id(row, args->field_id != NULL ? args->field_id : "id", error), err);
+    TRY(take_label(row, args->field_id != NULL ? args->field_id : "id", row->id_text, &row->id,
+                   &row->id_bytes, error),
+        err);
+    TRY(take_label(row, "answer", row->answer_text, &row->answer, &row->answer_bytes, error), err);
+    TRY(take_label(row, "class", row->class_text, &row->class_name, &row->class_bytes, error), err);
     TRY(take_stop(row, error), err);
     TRY(take_images(row, error), err);
     TRY(take_int(row, "max_tokens", &row->has_max_tokens, &row->max_tokens, error), err);

@@ -39,13 +39,15 @@ struct jsonl_row {
     json_t *root;                              /* owned; NULL for a line of plain text */
     const char *prompt, *messages, *id, *stop; /* NULL: not given */
     size_t prompt_bytes, messages_bytes, id_bytes, stop_bytes;
+    const char *answer, *class_name; /* for whoever judges the results; NULL: not given */
+    size_t answer_bytes, class_bytes;
     const json_t *tokens; /* borrowed from root: an array of token ids, checked; or NULL */
     const json_t *images; /* borrowed from root: an array of paths, checked; or NULL */
     bool has_max_tokens, has_top_k, has_seed, has_temperature, has_top_p;
     int64_t max_tokens, top_k, seed;
     double temperature, top_p;
     char *scratch[2]; /* owned: messages and stop as JSON text */
-    char id_text[24]; /* of an integer id */
+    char id_text[24], answer_text[24], class_text[24]; /* of integers */
 };
 
 /*

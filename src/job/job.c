@@ -241,6 +241,28 @@ err:
     return st;
 }
 
+enum status job_text_get(const char *text, const char *place, const char *option, struct buf *out)
+{
+    struct buf scanned = {0};
+    const char *value = NULL;
+    config_t config;
+    enum status st;
+
+    config_init(&config);
+    TRY(scan_job_text(text, strlen(text), place, 0, &scanned), err);
+    if (config_read_string(&config, (const char *)scanned.data) != CONFIG_TRUE ||
+        config_lookup_string(&config, option, &value) != CONFIG_TRUE) {
+        log_error("%s: the job in it does not say %s", place, option);
+        st = ST_CONFIG;
+        goto err;
+    }
+    st = buf_put(out, value, strlen(value) + 1);
+err:
+    config_destroy(&config);
+    buf_free(&scanned);
+    return st;
+}
+
 enum status job_is_default(const struct job *job, const char *path, bool *out_is)
 {
     const struct job_option *opt = option_find(path);

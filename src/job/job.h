@@ -70,6 +70,12 @@ void job_destroy(struct job *job);
  * Reading it back gives the same job.  Local.  Returns ST_OK, ST_NOMEM. */
 enum status job_print(const struct job *job, struct buf *out);
 
+/* job_text_get - the value of an option that is a text, from what job_print printed, also in
+ * another version: what else stands there does not matter.  Appended to out with a NUL at the end.
+ *   place  in  what messages begin with
+ * Local.  Returns ST_OK, ST_CONFIG (no such text; logged), ST_NOMEM. */
+enum status job_text_get(const char *text, const char *place, const char *option, struct buf *out);
+
 /* job_is_default - whether an option has the value it has when nobody gives one.  Local. */
 enum status job_is_default(const struct job *job, const char *path, bool *out_is);
 
