@@ -60,7 +60,6 @@ static inline struct vision_golden vision_golden_read(const char *path,
                                                 .grid_w = h[2],
                                                 .n_patches = h[0] * h[1] * h[2],
                                                 .n_rows = h[3],
-                                                .n_tokens = h[3],
                                                 .rows_h = any_size ? h[1] / c->merge : 0,
                                                 .rows_w = any_size ? h[2] / c->merge : 0};
         g.images[i].embeddings =
