@@ -6,7 +6,7 @@
 #include <math.h>
 #include <time.h>
 
-#include "data/data.h"
+#include "data/column.h"
 #include "data/jsonl.h"
 #include "data/result_file.h"
 #include "test.h"
