@@ -25,7 +25,7 @@ has "the error row" "$dir/out" "  row 5: the prompt has "
 has "nothing is judged" "$dir/out" "no column \`answer\`"
 
 "$epidote" export "$dir/a.out.h5" >"$dir/a.jsonl" || fail "export"
-sed -n 's/.*"text": "\(\([^"\\]\|\\.\)*\)".*/\1/p' "$dir/a.jsonl" >"$dir/texts"
+sed -n 's/.*"text": *"\(\([^"\\]\|\\.\)*\)".*/\1/p' "$dir/a.jsonl" >"$dir/texts"
 same "texts" "$(wc -l <"$dir/texts")" 6
 sed -i -e '2s/.*/something else/' -e '3s/.*//' "$dir/texts"
 paste -d '\t' "$dir/p.jsonl" "$dir/texts" |
