@@ -14,7 +14,9 @@ echo "demo: embeddings, one computes prompts, one computes answers; running jobs
 echo
 # One picture is broken on purpose, so the outcome is 1: all rows done, some of them as errors.  Open MPI's
 # launcher need not explain that.
-"$(inputs/launch.sh --find build/epidote)" --version 2>/dev/null | grep -q 'Open MPI' && export MPIRUN_ARGS="-q ${MPIRUN_ARGS:-}"
+if [ -z "${SLURM_JOB_ID:-}" ] && "$(inputs/launch.sh --find build/epidote)" --version 2>/dev/null | grep -q 'Open MPI'; then
+    export MPIRUN_ARGS="-q ${MPIRUN_ARGS:-}"
+fi
 outcome=0
 inputs/launch.sh 4 build/epidote run jobs/demo.cfg || outcome=$?
 if [ "$outcome" -gt 1 ]; then

@@ -46,7 +46,7 @@ struct jsonl_row {
     bool has_max_tokens, has_top_k, has_seed, has_temperature, has_top_p;
     int64_t max_tokens, top_k, seed;
     double temperature, top_p;
-    char *scratch[2]; /* owned: messages and stop as JSON text */
+    char *scratch[2];                                  /* owned: messages and stop as JSON text */
     char id_text[24], answer_text[24], class_text[24]; /* of integers */
 };
 

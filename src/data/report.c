@@ -17,7 +17,7 @@
 #include "data/result_file.h"
 #include "data/sheet.h"
 
-enum { WINDOW_ROWS = 1024, MAX_ERRORS = 8, TEXT_MOST = 100, REASON_MOST = 200 };
+enum { WINDOW_ROWS = 1024, MAX_ERRORS = 8, MAX_PICTURES = 8, TEXT_MOST = 100, REASON_MOST = 200 };
 
 /* The first rows that ended as errors. */
 struct failed_row {
@@ -308,13 +308,18 @@ static enum status put_row_head(const struct report *report, const struct rows *
         TRY(buf_puts(out, ", "), err);
         TRY(oneline_put(rows->classes[0], rows->class_bytes[0], TEXT_MOST, out), err);
     }
-    for (int64_t i = 0; prompt->image_refs != NULL && i < prompt->n_image_refs; i++)
+    for (int64_t i = 0; prompt->image_refs != NULL && i < prompt->n_image_refs; i++) {
+        if (i == MAX_PICTURES) {
+            TRY(buf_puts(out, ", ..."), err);
+            break;
+        }
         TRY(buf_printf(out, "%s%" PRIu64,
                        i > 0                      ? ", "
                        : prompt->n_image_refs > 1 ? ", pictures "
                                                   : ", picture ",
                        prompt->image_refs[i]),
             err);
+    }
     if (prompt->id_bytes > 0) {
         TRY(buf_puts(out, " ("), err);
         TRY(oneline_put(prompt->id, prompt->id_bytes, TEXT_MOST, out), err);
