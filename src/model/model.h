@@ -266,7 +266,7 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
-/* ---- vision: configuration (vision_config.c, vision_prep.c) --------------------------------- */
+/* ---- vision: configuration (vision_config.c, vision_prep_file.c) ---------------------------- */
 
 /*
  * A vision-language model is a decoder (struct model_config, as any other), a tower that makes
@@ -284,7 +284,8 @@ enum vision_activation { VISION_QUICK_GELU, VISION_GELU_TANH, VISION_GELU_ERF };
 /* preprocessor_config.json: from the pixels of an image to what the tower sees. */
 struct vision_prep {
     bool resize, crop, rescale, normalise;
-    bool split; /* idefics3: into tiles */
+    bool pad_square; /* first, with the mean colour around it */
+    bool split;      /* idefics3: into tiles */
     enum resample resample;
     int shortest_edge, longest_edge; /* that resizing aims at; 0 = not asked for */
     int height, width;               /* that it makes whatever the image's shape; 0 likewise */
@@ -325,7 +326,8 @@ struct vision_plan {
     int n_patches;        /* of all */
     int n_rows;           /* embeddings: [n_rows, D_out] */
     int rows_h, rows_w;   /* qwen2vl: their places in the picture; else 0 */
-    int n_tokens;         /* that stand for the image in a prompt, n_rows of them image_id */
+    int n_tokens; /* that stand for the image in a prompt, n_rows of them image_id; idefics3:
+                     one more where the tokeniser has no token for two line ends */
 };
 /* vision_plan_make - Pure.  Returns ST_OK, ST_ROW (no such image can be taken: err says why). */
 enum status vision_plan_make(const struct vision_config *config, int width, int height,
