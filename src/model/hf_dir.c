@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 
 #include "model/tower.h"
-#include "model/vision_prep.h"
+#include "model/vision.h"
 
 enum {
     MAX_CONFIG_BYTES = 1 << 20,
@@ -61,16 +61,13 @@ static enum status load_prep(struct model_source *source)
     static const char *const names[] = {"preprocessor_config.json", "processor_config.json"};
     struct buf file = {0};
     const char *path = NULL;
-    bool found = false;
     enum status st = ST_OK;
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0] && !found; i++) {
-        buf_free(&file);
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && file.data == NULL; i++)
         TRY(read_optional(source, names[i], MAX_CONFIG_BYTES, &file, &path), done);
-        if (file.data != NULL)
-            TRY(vision_prep_parse(file.data, file.n_bytes, path, &source->vision, &found), done);
-    }
-    if (!found) {
+    if (file.data != NULL) {
+        st = vision_prep_parse(file.data, file.n_bytes, path, &source->vision);
+    } else {
         log_error("%s: there is no preprocessor_config.json that says how images are made ready; "
                   "get it from where the model is from",
                   source->path);

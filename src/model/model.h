@@ -266,7 +266,7 @@ enum status sampler_pick(struct sampler *sampler, const struct sampler_params *p
                          const float *logits, float max, float logsum, const int32_t *history,
                          int n_history, int position, struct sampled *out, struct row_error *err);
 
-/* ---- vision: configuration (vision_config.c, vision_prep.c) --------------------------------- */
+/* ---- vision: configuration (vision_config.c, vision_prep_file.c) ---------------------------- */
 
 /*
  * A vision-language model is a decoder (struct model_config, as any other), a tower that makes
