@@ -150,7 +150,9 @@ static inline void rig_end(struct rig *rig)
 struct rig_seq {
     const int32_t *tokens; /* [T] */
     int T, n_done;
-    float *logits; /* [T, V] out; NULL = not wanted */
+    float *logits;              /* [T, V] out; NULL = not wanted */
+    const float *const *inputs; /* [T], as in struct decoder_batch; NULL = tokens only */
+    const int32_t *positions;   /* [T, 3] likewise; NULL = places */
     int n_blocks;
     int32_t blocks[1024];
 };
@@ -163,6 +165,8 @@ static inline void rig_seq_begin(struct rig *rig, struct rig_seq *seq, const int
     seq->T = T;
     seq->n_done = 0;
     seq->logits = logits;
+    seq->inputs = NULL;
+    seq->positions = NULL;
     seq->n_blocks = (T + rig->args.P - 1) / rig->args.P;
     for (int i = seq->n_blocks - 1; i >= 0; i--) /* descending: token order is not id order */
         RIG_OK(kv_pool_take(rig->pool, 1, &seq->blocks[i]));
@@ -178,7 +182,8 @@ static inline void rig_seq_end(struct rig *rig, struct rig_seq *seq)
 /* One step: the next n_tok[i] tokens of seqs[i]; 0 = this one sits out. */
 static inline void rig_step(struct rig *rig, struct rig_seq **seqs, const int *n_tok, int n_seqs)
 {
-    static int32_t tokens[4096], rows[4096];
+    static int32_t tokens[4096], rows[4096], positions[3 * 4096];
+    static const float *inputs[4096];
     struct ops_seq ops_seqs[16];
     struct decoder_batch batch = {.tokens = tokens, .seqs = ops_seqs, .logit_rows = rows};
     const float *logits, *max, *logsum;
@@ -191,9 +196,19 @@ static inline void rig_step(struct rig *rig, struct rig_seq **seqs, const int *n
             continue;
         ops_seqs[batch.B++] = (struct ops_seq){seq->blocks, seq->n_done, n_tok[i], batch.T};
         for (int t = 0; t < n_tok[i]; t++) {
+            const int at = seq->n_done + t;
+
             if (seq->logits != NULL)
                 rows[batch.n_logit_rows++] = batch.T;
-            tokens[batch.T++] = seq->tokens[seq->n_done + t];
+            inputs[batch.T] = seq->inputs != NULL ? seq->inputs[at] : NULL;
+            for (int k = 0; k < 3; k++)
+                positions[3 * batch.T + k] =
+                    seq->positions != NULL ? seq->positions[3 * at + k] : at;
+            if (seq->inputs != NULL)
+                batch.inputs = inputs;
+            if (seq->positions != NULL)
+                batch.positions = positions;
+            tokens[batch.T++] = seq->tokens[at];
         }
     }
     RIG_OK(decoder_begin(rig->decoder, &batch));

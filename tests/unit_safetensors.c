@@ -65,7 +65,7 @@ static const struct bad_file {
      {"tensor a is of dtype F8_E5M2", "has F32, F16, BF16, F8_E4M3"}},
     {"{\"a\": " T("F32", "[-1]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor a: shape"}},
     {"{\"a\": " T("F32", "[1.0]", "[0, 4]") "}", 4, ST_FORMAT, {"tensor a: shape"}},
-    {"{\"a\": " T("F32", "[1,1,1,1,1]", "[0, 4]") "}", 4, ST_FORMAT, {"at most 4 sizes"}},
+    {"{\"a\": " T("F32", "[1,1,1,1,1,1]", "[0, 4]") "}", 4, ST_FORMAT, {"at most 5 sizes"}},
     {"{\"a\": " T("F32", "[4611686018427387904, 4]", "[0, 4]") "}", 4, ST_FORMAT, {"absurd shape"}},
     {"{\"a\": " T("F32", "[2]", "[0, 4]") "}", 4, ST_FORMAT, {"has 4 bytes", "ask for 8"}},
     {"{\"a\": " T("F32", "[2]", "[0, 8]") "}", 4, ST_FORMAT, {"ends at byte 8", "holds 4"}},

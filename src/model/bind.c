@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "model/source.h"
+#include "model/tower.h"
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
@@ -42,14 +42,14 @@ bool tensor_name_ok(const char *name, size_t n_bytes)
 }
 
 /* "[49152, 576]" */
-static const char *shape_text(const struct source_tensor *tensor, char out[96])
+static const char *shape_text(const struct source_tensor *tensor, char out[128])
 {
-    int n = snprintf(out, 96, "[");
+    int n = snprintf(out, 128, "[");
 
     for (int d = 0; d < tensor->n_dims; d++)
-        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", d > 0 ? ", " : "",
+        n += snprintf(out + n, 128 - (size_t)n, "%s%lld", d > 0 ? ", " : "",
                       (long long)tensor->dims[d]);
-    snprintf(out + n, 96 - (size_t)n, "]");
+    snprintf(out + n, 128 - (size_t)n, "]");
     return out;
 }
 
@@ -59,7 +59,7 @@ enum status tensor_measure(struct source_tensor *tensor)
     const int64_t n_cols = tensor->n_dims > 0 ? tensor->dims[tensor->n_dims - 1] : 1;
     int64_t n_bytes = n_cols / info->block_elems;
     bool overflow = __builtin_mul_overflow(n_bytes, (int64_t)info->block_bytes, &n_bytes);
-    char shape[96];
+    char shape[128];
 
     for (int d = 0; d < tensor->n_dims - 1; d++)
         overflow = __builtin_mul_overflow(n_bytes, tensor->dims[d], &n_bytes) || overflow;
@@ -128,10 +128,10 @@ static enum status sort_by_name(struct tensor_list *list)
             continue;
         if (strcmp(t[i - 1].origin, t[i].origin) == 0)
             log_error("%s: tensor %s is there twice; the file is damaged, get it again",
-                      t[i].origin, t[i].name);
+                      t[i].origin, source_tensor_name(&t[i]));
         else
             log_error("%s: tensor %s is also in %s; remove the file that does not belong here",
-                      t[i].origin, t[i].name, t[i - 1].origin);
+                      t[i].origin, source_tensor_name(&t[i]), t[i - 1].origin);
         return ST_FORMAT;
     }
     return ST_OK;
@@ -199,13 +199,13 @@ static bool has_shape(const struct source_tensor *t, const struct wanted_shape *
 static enum status wrong_shape(const struct source_tensor *t, const struct wanted_shape *wanted)
 {
     struct source_tensor right = {.n_dims = wanted->n_dims};
-    char shape[96], wanted_text[96];
+    char shape[128], wanted_text[128];
 
     memcpy(right.dims, wanted->dims, sizeof wanted->dims);
     log_error(
         "%s: tensor %s is %s where the hyper-parameters ask for %s; weights and configuration "
         "do not belong together, get both from one place",
-        t->origin, t->name, shape_text(t, shape), shape_text(&right, wanted_text));
+        t->origin, source_tensor_name(t), shape_text(t, shape), shape_text(&right, wanted_text));
     return ST_FORMAT;
 }
 
@@ -234,7 +234,7 @@ static struct tensor_view view_of(const struct model_config *c,
     const int64_t before =
         (spelling->stacked ? index % c->X * whole : 0) + weight_dim(c, spelling->skip);
 
-    return (struct tensor_view){.name = t->name,
+    return (struct tensor_view){.name = source_tensor_name(t),
                                 .type = t->type,
                                 .n_rows = weight_dim(c, row->rows),
                                 .n_cols = weight_dim(c, row->cols),
@@ -348,8 +348,8 @@ static enum status check_leftover(const struct model_source *source, const struc
             continue;
         log_error("%s: tensor %s%s is not part of a %s model of %d layers (%s) as this version "
                   "knows it; such models are not supported",
-                  t->origin, t->name, what_it_is(&source->config, t->name), source->config.family,
-                  source->config.L, source->layers_key);
+                  t->origin, source_tensor_name(t), what_it_is(&source->config, t->name),
+                  source->config.family, source->config.L, source->layers_key);
         return ST_UNSUPPORTED;
     }
     return ST_OK;
@@ -379,6 +379,8 @@ enum status source_bind(struct model_source *source, const struct weight_naming 
     }
     if (c->tied)
         TRY(check_tied(source, &source->views[WEIGHT_HEAD]), err);
+    if (source->sees)
+        TRY(tower_bind(source, list), err);
     TRY(check_leftover(source, list), err);
 err:
     return st;

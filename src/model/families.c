@@ -131,6 +131,14 @@ static const struct model_family families[FAMILY_COUNT] = {
             .gguf_arch = "olmoe",
             .common = {.qk_norm = QK_NORM_ALL},
         },
+    [FAMILY_QWEN2VL] =
+        {
+            .name = "qwen2vl",
+            .hf_type = "qwen2_vl",
+            .hf_class = "Qwen2VLForConditionalGeneration",
+            .window_layers = WINDOW_HIGH,
+            .common = {.qkv_bias = true},
+        },
 };
 
 const struct model_family *family_of_id(enum family_id id)

@@ -15,6 +15,7 @@
 #include "model/gguf.h"
 
 enum {
+    GGUF_MAX_DIMS = 4,
     MAX_VALUES = 65536,
     MAX_TENSORS = 1 << 20,
     MAX_KEY = 1024,
@@ -434,9 +435,9 @@ static enum status take_tensor(struct gguf *g, struct source_tensor *t, uint64_t
 
     TRY(take_name(g, "a tensor's name", TENSOR_MAX_NAME, &t->name), err);
     TRY(take_u32(g, t->name, &n_dims), err);
-    if (n_dims < 1 || n_dims > TENSOR_MAX_DIMS) {
+    if (n_dims < 1 || n_dims > GGUF_MAX_DIMS) {
         log_error("%s: byte %zu: tensor %s has %u dimensions, not 1 to %d; %s", g->origin, at,
-                  t->name, n_dims, TENSOR_MAX_DIMS, again);
+                  t->name, n_dims, GGUF_MAX_DIMS, again);
         return ST_FORMAT;
     }
     t->origin = g->origin;

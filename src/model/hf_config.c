@@ -44,6 +44,8 @@ static const struct defaults defaults[FAMILY_COUNT] = {
     [FAMILY_QWEN3MOE] = {151936, 2048, 768, 24, 32, 4, 0, 32768, 1e-6, 1e4, false, -1, -1, 4096,
                          128, 8},
     [FAMILY_OLMOE] = {50304, 2048, 2048, 16, 16, 0, 0, 4096, 1e-5, 1e4, false, -1, 50279, 0, 64, 8},
+    [FAMILY_QWEN2VL] = {152064, 8192, 29568, 80, 64, 8, 0, 32768, 1e-5, 1e6, false, 151643, 151645,
+                        4096, 0, 0},
 };
 
 static bool is_family(const struct reader *r, enum family_id id)
@@ -59,15 +61,23 @@ static enum status read_family(struct reader *r)
     const json_t *classes = json_object_get(r->root, "architectures");
     char known[256];
 
+    if (type == NULL && r->nested) { /* as transformers has it */
+        r->family = family_of_id(FAMILY_LLAMA);
+        return ST_OK;
+    }
     if (!json_is_string(type))
         return hf_bad_value(r, "model_type", "the name of a family");
-    r->family = family_of_hf_type(json_string_value(type));
+    r->family = r->nested && strcmp(json_string_value(type), "qwen2_vl_text") == 0
+                    ? family_of_id(FAMILY_QWEN2VL)
+                    : family_of_hf_type(json_string_value(type));
     if (r->family == NULL) {
-        log_error("%s: key model_type: family %.64s is not supported; this version has: %s",
-                  r->origin, json_string_value(type), families_put(false, known, sizeof known));
+        log_error("%s: key model_type: family %.64s is not supported; this version has: %s%s",
+                  r->origin, json_string_value(type), families_put(false, known, sizeof known),
+                  r->nested ? "" : ", llava, idefics3, smolvlm");
         return ST_UNSUPPORTED;
     }
-    if (classes == NULL || json_is_null(classes))
+    /* Nobody looks at the class of a part. */
+    if (r->nested || classes == NULL || json_is_null(classes))
         return ST_OK;
     const char *class = json_string_value(json_array_get(classes, 0));
     if (json_array_size(classes) != 1 || class == NULL)
@@ -207,10 +217,11 @@ static enum status read_windows(const struct reader *r, const struct defaults *d
                                 struct model_config *c)
 {
     const bool has_switch = is_family(r, FAMILY_QWEN2) || is_family(r, FAMILY_QWEN3) ||
-                            is_family(r, FAMILY_QWEN3MOE) || is_family(r, FAMILY_SMOLLM3);
+                            is_family(r, FAMILY_QWEN3MOE) || is_family(r, FAMILY_SMOLLM3) ||
+                            is_family(r, FAMILY_QWEN2VL);
     const json_t *given = json_object_get(r->root, "sliding_window");
     int window = json_is_null(given) ? 0 : dflt->window;
-    double max_window_layers = 28;
+    double max_window_layers = is_family(r, FAMILY_QWEN2VL) ? 80 : 28;
     bool used = !has_switch;
     struct model_family family = *r->family;
     enum status st;
@@ -326,29 +337,59 @@ err:
 
 /* ---- the files ---------------------------------------------------------------------------------- */
 
-enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *origin,
-                            struct model_config *config)
+/* One object as the configuration of a decoder. */
+static enum status parse_decoder(struct reader *r, struct model_config *config)
 {
-    json_t *root = NULL;
+    struct hf_quant quant;
+    enum status st;
+
+    TRY(read_family(r), done);
+    assert(r->family != NULL);
+    TRY(hf_check_keys(r), done);
+    TRY(hf_quant_parse(json_object_get(r->root, "quantization_config"), r->origin, &quant), done);
+    struct model_config c = r->family->common;
+    const struct defaults *dflt = &defaults[r->family - family_of_id(FAMILY_LLAMA)];
+    snprintf(c.family, sizeof c.family, "%s", r->family->name);
+    TRY(read_ints(r, dflt, &c), done);
+    TRY(read_rest(r, dflt, &c), done);
+    TRY(source_check_config(&c, r->origin), done);
+    *config = c;
+done:
+    return st;
+}
+
+enum status hf_config_parse_all(const uint8_t *data, size_t n_bytes, const char *origin,
+                                struct model_config *config, struct vision_config *vision,
+                                bool *out_sees)
+{
+    json_t *root = NULL, *text = NULL;
+    struct model_config c;
+    char of_text[512];
     enum status st;
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
-    struct reader r = {origin, root, NULL};
-    struct hf_quant quant;
-    TRY(read_family(&r), done);
-    assert(r.family != NULL);
-    TRY(hf_check_keys(&r), done);
-    TRY(hf_quant_parse(json_object_get(root, "quantization_config"), origin, &quant), done);
-    struct model_config c = r.family->common;
-    const struct defaults *dflt = &defaults[r.family - family_of_id(FAMILY_LLAMA)];
-    snprintf(c.family, sizeof c.family, "%s", r.family->name);
-    TRY(read_ints(&r, dflt, &c), done);
-    TRY(read_rest(&r, dflt, &c), done);
-    TRY(source_check_config(&c, origin), done);
+    TRY(vision_config_split(root, origin, &text), done);
+    const bool sees = text != NULL;
+    snprintf(of_text, sizeof of_text, "%s%s", origin, sees ? ": text_config" : "");
+    struct reader r = {of_text, sees ? text : root, NULL, sees};
+    TRY(parse_decoder(&r, &c), done);
+    if (sees)
+        TRY(vision_config_read(root, origin, &c, vision), done);
     *config = c;
+    *out_sees = sees;
 done:
+    json_decref(text);
     json_decref(root);
     return st;
+}
+
+enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *origin,
+                            struct model_config *config)
+{
+    struct vision_config vision;
+    bool sees;
+
+    return hf_config_parse_all(data, n_bytes, origin, config, &vision, &sees);
 }
 
 enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
@@ -359,7 +400,7 @@ enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, cons
     enum status st;
 
     TRY(json_file_parse(data, n_bytes, origin, &root), done);
-    const struct reader r = {origin, root, NULL};
+    const struct reader r = {origin, root, NULL, false};
     const json_t *eos = json_object_get(root, "eos_token_id");
     if (eos == NULL || json_is_null(eos))
         goto done;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "model/source.h"
+#include "model/tower.h"
 
 enum {
     MAX_CONFIG_BYTES = 1 << 20,
@@ -69,7 +69,9 @@ static enum status load_configs(struct model_source *source)
         st = ST_IO;
         goto done;
     }
-    TRY(hf_config_parse(file.data, file.n_bytes, path, &source->config), done);
+    TRY(hf_config_parse_all(file.data, file.n_bytes, path, &source->config, &source->vision,
+                            &source->sees),
+        done);
     source->family = family_of_name(source->config.family);
     source->norms_less_one = source->family->hf_less_one;
     source->layers_key = "num_hidden_layers";
@@ -347,6 +349,8 @@ enum status hf_dir_load(struct model_source *source)
     TRY(load_configs(source), done);
     TRY(load_template(source), done);
     TRY(load_tensors(source, &list), done);
+    if (source->sees)
+        TRY(tower_rename(source, &list), done);
     TRY(source_bind(source, &weight_naming_hf, &list), done);
     source->format = "safetensors";
 done:

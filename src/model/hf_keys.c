@@ -116,7 +116,8 @@ enum {
     F_MIXTRAL = 1 << FAMILY_MIXTRAL,
     F_QWEN3MOE = 1 << FAMILY_QWEN3MOE,
     F_OLMOE = 1 << FAMILY_OLMOE,
-    F_QWEN = F_QWEN2 | F_QWEN3 | F_QWEN3MOE,
+    F_QWEN2VL = 1 << FAMILY_QWEN2VL,
+    F_QWEN = F_QWEN2 | F_QWEN3 | F_QWEN3MOE | F_QWEN2VL,
     F_GEMMA = F_GEMMA2 | F_GEMMA3,
     F_MOE = F_MIXTRAL | F_QWEN3MOE | F_OLMOE
 };
@@ -148,7 +149,7 @@ static const struct {
     {"bos_token_id", READ, 0},
     {"eos_token_id", READ, 0},
     {"layer_types", READ, 0},
-    {"attention_bias", FALSE, F_MISTRAL | F_QWEN2 | F_PHI3 | F_MIXTRAL},
+    {"attention_bias", FALSE, F_MISTRAL | F_QWEN2 | F_QWEN2VL | F_PHI3 | F_MIXTRAL},
     {"attention_bias", READ, 0},
     {"hidden_act", IGNORED, F_GEMMA}, /* those go by hidden_activation */
     {"hidden_act", SILU, 0},
@@ -163,7 +164,7 @@ static const struct {
     {"sliding_window", FALSE, 0},
     {"use_sliding_window", READ, F_QWEN | F_SMOLLM3},
     {"use_sliding_window", FALSE, 0},
-    {"max_window_layers", READ, F_QWEN2 | F_QWEN3},
+    {"max_window_layers", READ, F_QWEN2 | F_QWEN3 | F_QWEN2VL},
     {"max_window_layers", IGNORED, F_QWEN3MOE | F_SMOLLM3}, /* which have windows otherwise */
     {"sliding_window_pattern", READ, F_GEMMA3},
     {"use_bidirectional_attention", FALSE, F_GEMMA},
@@ -195,6 +196,17 @@ static const struct {
     {"auto_map", IGNORED, F_PHI3}, /* code that transformers has had of its own since */
     {"use_mrope", FALSE, F_QWEN},
     {"use_qk_norm", FALSE, 0},
+    /* notes about the whole model in the decoder's part of a vision-language model */
+    {"qk_layer_norms", FALSE, F_LLAMA},
+    {"use_resampler", FALSE, F_LLAMA},
+    {"perceiver_config", IGNORED, F_LLAMA}, /* of a resampler */
+    {"pixel_shuffle_factor", IGNORED, F_LLAMA},
+    {"neftune_noise_alpha", IGNORED, F_LLAMA},
+    {"image_token_id", IGNORED, F_QWEN2VL},
+    {"video_token_id", IGNORED, F_QWEN2VL},
+    {"vision_start_token_id", IGNORED, F_QWEN2VL},
+    {"vision_end_token_id", IGNORED, F_QWEN2VL},
+    {"vision_token_id", IGNORED, F_QWEN2VL},
     {"quantization_config", READ, 0}, /* by hf_quant.c */
     {"compression_config", EMPTY, 0},
     {"per_layer_config", EMPTY, 0},
@@ -283,6 +295,23 @@ bool hf_follows(enum rule rule, const json_t *value)
     case GELU:
         return json_is_string(value) && strcmp(json_string_value(value), "gelu_pytorch_tanh") == 0;
     }
+    return false;
+}
+
+bool hf_is_text_key(const char *key)
+{
+    bool known = false;
+
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        known = known || strcmp(rules[i].key, key) == 0;
+    return known;
+}
+
+bool hf_is_harmless(const char *key, const json_t *value)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (strcmp(rules[i].key, key) == 0 && rules[i].families == 0)
+            return rules[i].rule != READ && hf_follows(rules[i].rule, value);
     return false;
 }
 

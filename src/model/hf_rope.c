@@ -15,7 +15,32 @@ struct rope_object {
     const char *type;
     double base; /* keeps its value where the object has none */
     double factor, low, high, original;
+    int mrope[3]; /* sections; all 0: not given */
 };
+
+/* Three counts of pairs, which the head's size is checked against later. */
+static enum status read_sections(const struct reader *r, const char *key, const json_t *value,
+                                 int sections[3])
+{
+    static const char wanted[] = "a list of three numbers of pairs, 0 or more";
+
+    if (json_array_size(value) != 3)
+        return hf_bad_value(r, key, wanted);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *n = json_array_get(value, i);
+
+        if (!json_is_integer(n) || json_integer_value(n) < 0 ||
+            json_integer_value(n) > MODEL_MAX_E / 2)
+            return hf_bad_value(r, key, wanted);
+        sections[i] = (int)json_integer_value(n);
+    }
+    return ST_OK;
+}
+
+static bool has_mrope(const struct reader *r)
+{
+    return r->family == family_of_id(FAMILY_QWEN2VL);
+}
 
 static enum status read_member(const struct reader *r, struct rope_object *o, const char *key,
                                const json_t *value)
@@ -37,6 +62,8 @@ static enum status read_member(const struct reader *r, struct rope_object *o, co
     if (strcmp(key, "rope_type") == 0 || strcmp(key, "type") == 0) {
         const char *type = json_string_value(value);
 
+        if (type != NULL && strcmp(type, "mrope") == 0 && has_mrope(r))
+            return ST_OK;
         if (type == NULL || (strcmp(type, "default") != 0 && strcmp(type, "linear") != 0 &&
                              strcmp(type, "llama3") != 0))
             return hf_unsupported(r, full, value);
@@ -44,6 +71,8 @@ static enum status read_member(const struct reader *r, struct rope_object *o, co
     }
     if (strcmp(key, "partial_rotary_factor") == 0 && hf_follows(ONE, value))
         return ST_OK;
+    if (strcmp(key, "mrope_section") == 0 && has_mrope(r))
+        return read_sections(r, full, value, o->mrope);
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
         if (strcmp(members[i].key, key) != 0)
             continue;
@@ -94,7 +123,7 @@ static enum status apply(const struct reader *r, const struct rope_object *o, in
     rope->base = o->base;
     if (E < 2 || E > MODEL_MAX_E)
         return ST_OK; /* refused by source_check_config */
-    if (o->type == NULL || strcmp(o->type, "default") == 0)
+    if (o->type == NULL || strcmp(o->type, "default") == 0 || strcmp(o->type, "mrope") == 0)
         return ST_OK;
     snprintf(full, sizeof full, "%s.factor", o->name);
     if (!good_factor)
@@ -145,6 +174,22 @@ err:
     return st;
 }
 
+/* Each pair of a head belongs to one section. */
+static enum status apply_mrope(const struct reader *r, const int sections[3],
+                               struct model_config *c)
+{
+    static const int usual[3] = {16, 24, 24};
+    const int n = sections[0] + sections[1] + sections[2];
+
+    memcpy(c->mrope, n > 0 ? sections : usual, sizeof c->mrope);
+    if (c->mrope[0] + c->mrope[1] + c->mrope[2] == c->E / 2)
+        return ST_OK;
+    log_error("%s: mrope_section of RoPE has %d pairs where a head of %d elements has %d; correct "
+              "it or get the file again",
+              r->origin, c->mrope[0] + c->mrope[1] + c->mrope[2], c->E, c->E / 2);
+    return ST_FORMAT;
+}
+
 enum status hf_read_rope(const struct reader *r, double default_base, struct model_config *c)
 {
     const json_t *scaling = json_object_get(r->root, "rope_scaling");
@@ -170,6 +215,8 @@ enum status hf_read_rope(const struct reader *r, double default_base, struct mod
     else if (is_given(parameters))
         TRY(read_object(r, "rope_parameters", parameters, &full), err);
     TRY(apply(r, &full, c->E, &c->rope), err);
+    if (has_mrope(r))
+        TRY(apply_mrope(r, full.mrope, c), err);
     if (two)
         TRY(apply(r, &window, c->E, &c->rope_window), err);
 err:

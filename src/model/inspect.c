@@ -1,7 +1,7 @@
 /*
  * inspect.c - what an open model file holds, as text for people.
  */
-#include "model/source.h"
+#include "model/tower.h"
 
 static const double MIB = 1 << 20;
 
@@ -240,6 +240,7 @@ enum status model_inspect(const struct model_source *source, struct buf *out)
             (double)weights_bytes(c, OPS_BF16) / MIB, (double)(own_bytes + mapped_bytes) / MIB,
             1000.0 * kv_bytes / MIB),
         err);
+    TRY(tower_inspect(source, out), err);
     TRY(buf_printf(out, "fingerprint  %016llx\n",
                    (unsigned long long)model_source_fingerprint(source)),
         err);

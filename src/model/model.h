@@ -303,12 +303,18 @@ struct vision_config {
     int patch;         /* pixels along an edge of a patch */
     int patch_frames;  /* times that each patch is seen: 2 in qwen2vl, which also knows films */
     int grid;          /* patches along an edge of a picture of fixed size; 0 = of any size */
-    int merge;  /* patches along an edge of what becomes one embedding; 1 = each for itself */
-    double eps; /* of LayerNorm */
+    int merge;        /* patches along an edge of what becomes one embedding; 1 = each for itself */
+    double eps;       /* of LayerNorm */
+    double rope_base; /* qwen2vl: of both directions */
     enum vision_activation activation, projector_activation;
     bool class_token;      /* there is one, before the patches */
     bool keep_class_token; /* and its output is an embedding too */
-    int D_out;             /* width of embeddings: the decoder's D */
+    bool patch_bias;       /* patches' embeddings have a bias */
+    bool pre_norm;         /* LayerNorm before the first layer */
+    bool post_norm;        /* and after the last that is computed */
+    bool projector_bias;
+    int L_file; /* layers that the file holds: some may be of no use */
+    int D_out;  /* width of embeddings: the decoder's D */
 };
 
 /* model_source_vision - NULL: the model sees nothing.  View. */

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "model/source.h"
+#include "model/tower.h"
 
 /* ---- checks for all formats ----------------------------------------------------------------- */
 
@@ -187,6 +187,7 @@ void model_close(struct model_source *source)
         file_map_close(&source->files[i].map);
     host_free(source->files);
     host_free(source->views);
+    host_free(source->tower);
     arena_destroy(source->arena);
     host_free(source->path);
     host_free(source);
@@ -384,6 +385,7 @@ uint64_t model_source_fingerprint(const struct model_source *source)
         if (view->data != NULL && view->scales != NULL)
             hash_add(&state, view->scales->data, view->scales->n_bytes);
     }
+    tower_hash(source, true, &state);
     return hash_end(&state);
 }
 
@@ -400,5 +402,6 @@ uint64_t model_source_glimpse(const struct model_source *source)
         if (view->data != NULL)
             hash_add(&state, view->data, view->row_bytes);
     }
+    tower_hash(source, false, &state);
     return hash_end(&state);
 }

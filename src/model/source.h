@@ -4,9 +4,11 @@
  *   model_open (source.c)
  *     FILE.gguf: gguf.c (container), gguf_hparams.c gguf_config.c (keys) ─┐
  *     DIR: hf_dir.c (files), hf_config.c (keys), safetensors.c (tensors) ─┤
+ *          vision_config.c (keys of a vision tower)                       │
  *                                                                         ▼
  *                                                     struct model_config, struct tensor_list
  *     naming.c (names and shapes), bind.c: a struct tensor_view for each weight_id and layer
+ *     vision_bind.c: the same for each tower_id and layer
  *
  * A new tensor type is a row in dequant.c, a new family a row in families.c, its tensors' names in
  * naming.c and its keys in the two config files, a new container one file that fills a tensor_list.
@@ -35,11 +37,12 @@ const struct tensor_type_info *tensor_type_info(enum tensor_type type);
 
 /* ---- tensors as a container lists them (bind.c) --------------------------------------------- */
 
-enum { TENSOR_MAX_DIMS = 4, TENSOR_MAX_NAME = 255 };
+enum { TENSOR_MAX_DIMS = 5, TENSOR_MAX_NAME = 255 };
 
 struct source_tensor {
-    const char *name;   /* owned by the source's arena */
-    const char *origin; /* the file it is in; borrowed */
+    const char *name;      /* owned by the source's arena */
+    const char *file_name; /* what the file calls it; NULL: just so */
+    const char *origin;    /* the file it is in; borrowed */
     enum tensor_type type;
     int n_dims;
     int64_t dims[TENSOR_MAX_DIMS]; /* outermost first; unused ones are 1 */
@@ -47,6 +50,12 @@ struct source_tensor {
     size_t n_bytes;
     bool bound; /* is a weight of the model */
 };
+
+/* What messages call it. */
+static inline const char *source_tensor_name(const struct source_tensor *tensor)
+{
+    return tensor->file_name != NULL ? tensor->file_name : tensor->name;
+}
 
 struct tensor_list {
     struct source_tensor *tensors; /* owned */
@@ -120,6 +129,9 @@ struct model_source {
     const char *tool_template;         /* in arena, NULL if none */
     struct gguf *gguf;                 /* in arena: the keys of a GGUF file; NULL for directories */
     struct vocab_spec vocab;           /* of a GGUF file; n_tokens 0 for directories */
+    bool sees;                         /* there is a vision tower: */
+    struct vision_config vision;
+    struct tensor_view *tower; /* owned; see tower_tensor */
 };
 
 /* Views lie in the order of enum weight_id: the shared ones, then those of layer 0, 1, ..., then
@@ -179,6 +191,7 @@ enum family_id {
     FAMILY_MIXTRAL,
     FAMILY_QWEN3MOE,
     FAMILY_OLMOE,
+    FAMILY_QWEN2VL, /* the decoder of such a model */
     FAMILY_COUNT
 };
 
@@ -318,6 +331,11 @@ enum status safetensors_list(const uint8_t *data, size_t n_bytes, const char *or
  * Return ST_OK, ST_FORMAT, ST_UNSUPPORTED, ST_NOMEM. */
 enum status hf_config_parse(const uint8_t *data, size_t n_bytes, const char *origin,
                             struct model_config *config);
+/* hf_config_parse_all - the same, and the tower of a vision-language model; *out_sees: it is one.
+ */
+enum status hf_config_parse_all(const uint8_t *data, size_t n_bytes, const char *origin,
+                                struct model_config *config, struct vision_config *vision,
+                                bool *out_sees);
 enum status hf_config_parse_generation(const uint8_t *data, size_t n_bytes, const char *origin,
                                        struct model_config *config);
 /* hf_sampling_parse - sampling from the text of a generation_config.json; absent keys mean what

@@ -11,40 +11,10 @@
 #include <assert.h>
 #include <stdatomic.h>
 
-#include "model/source.h"
+#include "model/pack.h"
 #include "model/weights.h"
 
 /* ---- layout -------------------------------------------------------------------------------- */
-
-/* Hands out 64-byte aligned pieces; without a base it only counts. */
-struct carver {
-    uint8_t *base; /* borrowed, or NULL */
-    size_t n_bytes;
-    bool stored; /* matrices get none: their rows stay in the file */
-};
-
-static void *carve(struct carver *carver, size_t n_bytes)
-{
-    void *piece = carver->base != NULL ? carver->base + carver->n_bytes : NULL;
-
-    carver->n_bytes += (n_bytes + 63) / 64 * 64;
-    return piece;
-}
-
-static float *carve_vector(struct carver *carver, int n)
-{
-    return carve(carver, (size_t)n * sizeof(float));
-}
-
-static struct ops_matrix carve_matrix(struct carver *carver, enum ops_type type, int n_out,
-                                      int n_in)
-{
-    struct ops_matrix w = {.type = type, .n_out = n_out, .n_in = n_in};
-
-    if (!carver->stored)
-        w.data = carve(carver, ops_matrix_bytes(type, n_out, n_in));
-    return w;
-}
 
 /* The vector for a weight that the model has; else NULL. */
 static float *carve_optional(struct carver *carver, const struct model_config *c, enum weight_id id)
@@ -144,23 +114,6 @@ struct filling {
     _Atomic(int64_t) first_bad_row; /* n_rows: none */
 };
 
-/* Rounding to bf16 also loses what rounds up to infinity there. */
-static bool row_is_finite(const float *row, int64_t n, bool rounded)
-{
-    const uint32_t too_big = rounded ? 0x7f7f8000u : 0x7f800000u; /* float32 bits, without sign */
-    uint32_t n_bad = 0;
-
-    for (int64_t i = 0; i < n; i++)
-        n_bad += (bits_from_f32(row[i]) & 0x7fffffffu) >= too_big;
-    return n_bad == 0;
-}
-
-static void round_to_bf16(float *row, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        row[i] = f32_from_bf16(bf16_from_f32(row[i]));
-}
-
 static void fill_panel(void *arg, int task, int thread)
 {
     struct filling *f = arg;
@@ -170,12 +123,8 @@ static void fill_panel(void *arg, int task, int thread)
 
     for (int64_t r = first; r < end; r++) {
         model_source_row(f->source, f->id, f->layer, r, row);
-        if (!row_is_finite(row, f->n_cols, f->rounded)) {
-            int64_t seen = atomic_load(&f->first_bad_row);
-
-            /* The lowest bad row is named, whichever thread is first. */
-            while (r < seen && !atomic_compare_exchange_weak(&f->first_bad_row, &seen, r))
-                ;
+        if (!pack_row_is_finite(row, f->n_cols, f->rounded)) {
+            pack_note_bad_row(&f->first_bad_row, r);
             return;
         }
         if (f->to != NULL && f->stored != NULL)
@@ -183,7 +132,7 @@ static void fill_panel(void *arg, int task, int thread)
         if (f->to != NULL)
             ops_matrix_set_row(f->to, f->first_out + (int)r, row);
         else if (f->rounded)
-            round_to_bf16(row, f->n_cols);
+            pack_round_row(row, f->n_cols);
     }
 }
 
@@ -251,15 +200,7 @@ static enum status fill(struct filling *f, struct threads *threads, enum weight_
     atomic_store(&f->first_bad_row, tensor->n_rows);
     threads_run(threads, (int)((tensor->n_rows + OPS_LANES - 1) / OPS_LANES), fill_panel, f);
 
-    const int64_t bad = atomic_load(&f->first_bad_row);
-    if (bad < tensor->n_rows) {
-        log_error("tensor %s, row %lld of %lld: a weight is NaN or infinite%s; the model file is "
-                  "damaged or was badly converted, get it again",
-                  tensor->name, (long long)(tensor->first_row + bad),
-                  (long long)tensor->tensor_rows, f->rounded ? " as bf16" : "");
-        return ST_FORMAT;
-    }
-    return ST_OK;
+    return pack_check(tensor, atomic_load(&f->first_bad_row), f->rounded);
 }
 
 /* The vectors that the model has. */
