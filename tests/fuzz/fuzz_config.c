@@ -21,13 +21,30 @@ static void check(const struct model_config *c)
             abort();
 }
 
+static void check_tower(const struct model_config *c, const struct vision_config *v)
+{
+    const int sections = c->mrope[0] + c->mrope[1] + c->mrope[2];
+
+    if (v->D != v->H * v->E || v->L < 0 || v->L > v->L_file || v->D_out != c->D ||
+        c->image_id < 0 || c->image_id >= c->V || (sections != 0 && sections != c->E / 2))
+        abort();
+    if (vision_weights_bytes(v, OPS_BF16) > (size_t)1 << 60)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     static const char plain[] = "{\"model_type\": \"llama\"}";
     struct model_config config = {0};
 
-    if (hf_config_parse(data, n_bytes, "config.json", &config) == ST_OK)
+    struct vision_config vision = {0};
+    bool sees = false;
+
+    if (hf_config_parse_all(data, n_bytes, "config.json", &config, &vision, &sees) == ST_OK) {
         check(&config);
+        if (sees)
+            check_tower(&config, &vision);
+    }
     if (hf_config_parse((const uint8_t *)plain, sizeof plain - 1, "plain", &config) != ST_OK)
         abort();
     if (hf_config_parse_generation(data, n_bytes, "generation_config.json", &config) == ST_OK)

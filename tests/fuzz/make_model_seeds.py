@@ -146,6 +146,16 @@ def make_families():
         attention_multiplier=0.015625, logits_scaling=8.0)).encode())
 
 
+def make_vision():
+    """The small vision-language models of the goldens, and one with its keys in one object."""
+    golden = pathlib.Path(__file__).parents[1] / "golden" / "vision"
+    for name in ("llava", "llava-full", "idefics3", "qwen2vl"):
+        config = json.loads((golden / name / "config.json").read_text())
+        put("config", name, json.dumps(config).encode())
+    text = config.pop("text_config")
+    put("config", "qwen2vl-flat", json.dumps(dict(text, **config)).encode())
+
+
 def make_kquant():
     """Every type of GGUF, the larger ones with random blocks; as one file and as parts of a model."""
     width = 256
@@ -275,3 +285,4 @@ rng.bit_generator.state = numbers  # what follows was first made right after "bi
 make_kquant()
 make_f8_models()
 make_more_configs()
+make_vision()
