@@ -183,12 +183,7 @@ static void wanted_rows(const char *path, const struct golden *g, enum ops_type 
     rig_begin(&rig, (struct rig_args){.path = path, .type = type});
     rig_seq_begin(&rig, &seq, g->tokens, g->T, NULL);
     const struct ops_seq whole = {seq.blocks, 0, g->T, 0};
-    const struct decoder_batch batch = {.T = g->T,
-                                        .B = 1,
-                                        .tokens = g->tokens,
-                                        .seqs = &whole,
-                                        .logit_rows = rows,
-                                        .n_logit_rows = 4};
+    const struct decoder_batch batch = {g->T, 1, g->tokens, &whole, rows, 4, NULL, NULL};
     RIG_OK(decoder_begin(rig.decoder, &batch));
     for (int l = 0; l < rig.config.L; l++)
         RIG_OK(decoder_layer(rig.decoder, l, kv_pool_space(rig.pool)));
