@@ -196,6 +196,7 @@ static enum status bind_tensor(struct model_source *source, const struct tensor_
     const int64_t times = third ? 3 : 1, part = third ? (id - TOWER_Q) / 2 : 0;
     char name[128];
 
+    assert(n_rows > 0 && n_cols > 0);
     struct source_tensor *t = tensor_list_find(list, name_of(c, id, layer, name));
     if (t == NULL) {
         log_error("%s: tensor *%s is missing (of a tower of %d layers); get the model again, whole",

@@ -48,7 +48,7 @@ static int model_of(const json_t *root)
 
 /* ---- keys ------------------------------------------------------------------------------------- */
 
-enum key_rule { KEY_READ, KEY_IGNORED, KEY_FALSE, KEY_EMPTY, KEY_THREE };
+enum key_rule { KEY_READ, KEY_IGNORED, KEY_EMPTY, KEY_THREE };
 
 struct key_row {
     const char *key;
@@ -119,8 +119,6 @@ static const struct key_row tower_rows[] = {
 static bool follows(enum key_rule rule, const json_t *value)
 {
     switch (rule) {
-    case KEY_FALSE:
-        return hf_follows(FALSE, value);
     case KEY_EMPTY:
         return hf_follows(EMPTY, value);
     case KEY_THREE:

@@ -17,7 +17,7 @@
 #include "model/model.h"
 
 enum {
-    MAX_TILES = 16,      /* along an edge */
+    MAX_TILES = 64,      /* along an edge */
     MAX_PIECE = 64,      /* ids */
     TOKEN_TEXT_MAX = 256 /* bytes */
 };
@@ -82,16 +82,20 @@ static enum status encode_tiles(struct vision_prompt *prompt, const struct visio
                                 const struct tokenizer *tokenizer)
 {
     const int edge = prep->tile_edge > 0 ? prep->tile_edge : 1;
-    const int n = prep->split ? (prep->longest_edge + edge - 1) / edge : 1;
+    const int sizes[] = {prep->longest_edge, prep->height, prep->width};
+    int longest = 0;
     enum status st;
 
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        longest = sizes[i] > longest ? sizes[i] : longest;
+    const int n = prep->split ? (longest + edge - 1) / edge : 1;
     TRY(need_token(tokenizer, FAKE), err);
     prompt->fake = (struct piece){.n_ids = 1, .ids = {tokenizer_find(tokenizer, FAKE)}};
     prompt->max_tiles = n < 1 ? 1 : n;
     if (n > MAX_TILES) {
         log_error("images of %d pixels cut into tiles of %d are not supported; this version has at "
                   "most %d tiles along an edge",
-                  prep->longest_edge, edge, MAX_TILES);
+                  longest, edge, MAX_TILES);
         return ST_UNSUPPORTED;
     }
     prompt->tiles =
