@@ -20,6 +20,7 @@ model.golden: "EPVISION", then int32 and float32, little-endian:
 import copy
 import pathlib
 import struct
+import json
 import sys
 
 import numpy as np
@@ -248,6 +249,24 @@ def write_golden(name, folder, config):
           f"{answers[2][0].std():.2f}, bf16 nmse {error[0]:.2e} {error[1]:.2e}")
 
 
+# How images are made ready: not used by the goldens, whose patches come from a formula, but a model
+# without it is refused.
+PREPARATIONS = {
+    "llava": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 19},
+              "crop_size": {"height": 19, "width": 19}},
+    "llava-full": {"image_processor_type": "SiglipImageProcessor",
+                   "size": {"height": 12, "width": 12}},
+    "idefics3": {"image_processor_type": "Idefics3ImageProcessor", "size": {"longest_edge": 50},
+                 "max_image_size": {"longest_edge": 25}},
+    "qwen2vl": {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 4, "merge_size": 2,
+                "temporal_patch_size": 2, "min_pixels": 64, "max_pixels": 4096},
+}
+
+
+def write_preparation(name, folder):
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPARATIONS[name], indent=1) + "\n")
+
+
 def main():
     transformers.logging.set_verbosity_error()
     for name, m in MODELS.items():
@@ -268,6 +287,7 @@ def main():
         (folder / "generation_config.json").unlink(missing_ok=True)
         (folder / "model.safetensors").chmod(0o644)
         write_golden(name, folder, config)
+        write_preparation(name, folder)
 
 
 if __name__ == "__main__":
