@@ -8,12 +8,14 @@
 
 #include <jansson.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "rig.h"
 
 struct checkpoint {
     struct buf file, config; /* model.safetensors, config.json */
+    struct buf preparation;  /* preprocessor_config.json; empty = none */
     json_t *header;
     uint8_t *data; /* of the tensors; in file */
     char dir[256]; /* where checkpoint_write put it; "" = nowhere yet */
@@ -34,6 +36,9 @@ static inline struct checkpoint checkpoint_read(const char *dir)
 
     snprintf(path, sizeof path, "%s/config.json", dir);
     RIG_OK(file_read(path, 1u << 20, &cp.config));
+    snprintf(path, sizeof path, "%s/preprocessor_config.json", dir);
+    if (access(path, R_OK) == 0)
+        RIG_OK(file_read(path, 1u << 20, &cp.preparation));
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     RIG_OK(file_read(path, 64u << 20, &cp.file));
     memcpy(&header_bytes, cp.file.data, sizeof header_bytes);
@@ -133,6 +138,9 @@ static inline const char *checkpoint_write(struct checkpoint *cp)
     RIG_OK(mkdtemp(cp->dir) != NULL ? ST_OK : ST_IO);
     snprintf(path, sizeof path, "%s/config.json", cp->dir);
     RIG_OK(file_write_atomic(path, cp->config.data, cp->config.n_bytes));
+    snprintf(path, sizeof path, "%s/preprocessor_config.json", cp->dir);
+    if (cp->preparation.n_bytes > 0)
+        RIG_OK(file_write_atomic(path, cp->preparation.data, cp->preparation.n_bytes));
     snprintf(path, sizeof path, "%s/model.safetensors", cp->dir);
     RIG_OK(file_write_atomic(path, cp->file.data, cp->file.n_bytes));
     return cp->dir;
@@ -148,11 +156,14 @@ static inline void checkpoint_end(struct checkpoint *cp)
         unlink(path);
         snprintf(path, sizeof path, "%s/model.safetensors", cp->dir);
         unlink(path);
+        snprintf(path, sizeof path, "%s/preprocessor_config.json", cp->dir);
+        unlink(path);
         rmdir(cp->dir);
     }
     json_decref(cp->header);
     buf_free(&cp->file);
     buf_free(&cp->config);
+    buf_free(&cp->preparation);
 }
 
 #endif

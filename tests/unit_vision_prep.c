@@ -167,6 +167,53 @@ static void pixels_are_those_of_the_reference(void)
     CHECK(n_exact > n_compared * 9 / 10);
 }
 
+/* ---- resizing alone -------------------------------------------------------------------------- */
+
+static void resizing_is_pillows_to_the_bit(void)
+{
+    FILE *f = fopen("tests/golden/vision_prep/resize.txt", "r");
+    int resample, w, h, new_w, new_h, n = 0;
+    unsigned long long want;
+
+    CHECK(f != NULL);
+    while (f != NULL &&
+           fscanf(f, "%d %d %d %d %d %llx", &resample, &w, &h, &new_w, &new_h, &want) == 6) {
+        const size_t n_bytes = (size_t)new_w * (size_t)new_h * 3;
+        uint8_t *in = scene((uint32_t)w, (uint32_t)h), *out = malloc(n_bytes),
+                *part = malloc(n_bytes);
+        struct resize_args args = {.in = in,
+                                   .in_width = w,
+                                   .in_height = h,
+                                   .out_width = new_w,
+                                   .out_height = new_h,
+                                   .resample = (enum resample)resample,
+                                   .window = {0, 0, new_w, new_h}};
+        unsigned long long fnv = 0xcbf29ce484222325u;
+        bool same = true;
+
+        CHECK(resize_rgb(&args, out) == ST_OK);
+        for (size_t i = 0; i < n_bytes; i++)
+            fnv = (fnv ^ out[i]) * 0x100000001b3u;
+        if (fnv != want)
+            fprintf(stderr, "filter %d, %d x %d to %d x %d\n", resample, w, h, new_w, new_h);
+        CHECK(fnv == want);
+
+        /* a part is what it is in the whole */
+        args.window = (struct resize_window){new_w / 3, new_h / 4, new_w - new_w / 3 * 2, 1};
+        CHECK(resize_rgb(&args, part) == ST_OK);
+        for (int i = 0; i < args.window.width * 3; i++)
+            same = same && part[i] == out[(args.window.y * new_w + args.window.x) * 3 + i];
+        CHECK(same);
+        free(part);
+        free(out);
+        free(in);
+        n++;
+    }
+    CHECK_INT(n, 21);
+    if (f != NULL)
+        fclose(f);
+}
+
 /* ---- mistakes -------------------------------------------------------------------------------- */
 
 /* The case of a layout and a size whose configuration contains a text. */
@@ -459,6 +506,7 @@ int main(void)
 {
     load_cases();
     pixels_are_those_of_the_reference();
+    resizing_is_pillows_to_the_bit();
     mistakes_are_seen();
     plans_say_what_is_asked_for();
     long_pictures_are_cropped_first();

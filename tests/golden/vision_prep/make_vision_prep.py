@@ -7,6 +7,9 @@ Writes expected.bin beside itself, a sequence of
     bytes of JSON, layout, patch, patch_frames, merge, grid, width, height (uint32 each), the JSON,
     tiles_x, tiles_y, n_patches, n_samples (uint32; n_patches 0: the processor refuses the picture),
     samples (float32): number k is element (uint32(k * 2654435761) * n_elements) >> 32 of the patches
+and resize.txt: what Pillow's Image.resize alone makes of scene(width, height), first its rows, then its
+columns (Pillow 13 begins with the columns where that is less work; torchvision does not), a line each
+    filter (1 bilinear, 2 bicubic, 3 lanczos), width, height, new width, new height, FNV-1a of 64 bits
 The pictures are scene() below, which tests/unit_vision_prep.c has as well.
 """
 import json
@@ -131,4 +134,14 @@ case({"image_processor_type": "Qwen2VLImageProcessor", "do_resize": False}, QWEN
 
 with open(os.path.join(here, "expected.bin"), "wb") as f:
     f.write(b"".join(out))
+lines = []
+for number, code in ((1, 2), (2, 3), (3, 1)):
+    for w, h, new_w, new_h in ((101, 77, 40, 30), (101, 77, 150, 200), (7, 300, 64, 64), (64, 64, 64, 20), (1, 1, 5, 9),
+                               (333, 222, 32, 221), (2, 50, 33, 1)):
+        fnv = 0xcbf29ce484222325
+        for byte in np.array(Image.fromarray(scene(w, h)).resize((new_w, h), code).resize((new_w, new_h), code)).tobytes():
+            fnv = ((fnv ^ byte) * 0x100000001b3) & 0xffffffffffffffff
+        lines.append(f"{number} {w} {h} {new_w} {new_h} {fnv:016x}\n")
+with open(os.path.join(here, "resize.txt"), "w") as f:
+    f.writelines(lines)
 print(len(out), "cases,", sum(map(len, out)), "bytes")
