@@ -85,8 +85,10 @@ for groups in "prefill=0 decode=1:decode" "prefill=1 decode=0:decode" "prefill=5
     launch 3 a "${args[@]}"
     wrong "groups ${groups%%:*} on 3 ranks" $? "groups" "${groups#*:}"
 done
-launch 3 a --set groups.encoder=1
-wrong "an encoder" $? "encoder"
+launch 3 a --set groups.encoder=1 --set groups.prefill=1 --set groups.decode=1
+same "encoders without images compute prompts" $? 0
+has "as many of them" "$dir/a.log" "prefill/1"
+clear a
 launch 3 a --set 'link="self"'
 wrong "link self between ranks" $? "self" "auto"
 

@@ -235,10 +235,11 @@ void report_layout(const struct session *session, const struct crew *crew)
                ops->name, ops->numerics);
         return;
     }
-    printf("layout    %d ranks%s: %d encoder, %d prefill, %d decode; link %s; %s, %s\n", crew->n,
-           crew->supposed ? " on one node, as an example" : "", crew->layout.n_stages[ROLE_ENCODER],
-           crew->layout.n_stages[ROLE_PREFILL], crew->layout.n_stages[ROLE_DECODE],
-           session->job->link, ops->name, ops->numerics);
+    printf("layout    %d ranks%s: ", crew->n, crew->supposed ? " on one node, as an example" : "");
+    if (crew->layout.n_stages[ROLE_ENCODER] > 0)
+        printf("%d encoder, ", crew->layout.n_stages[ROLE_ENCODER]);
+    printf("%d prefill, %d decode; link %s; %s, %s\n", crew->layout.n_stages[ROLE_PREFILL],
+           crew->layout.n_stages[ROLE_DECODE], session->job->link, ops->name, ops->numerics);
     for (int r = 0; r < crew->n; r++)
         printf("          rank %d%s%s: %s\n", r, crew->supposed ? "" : " on ",
                crew->supposed ? "" : ranks_info(crew->ranks, r)->host,
