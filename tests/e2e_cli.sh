@@ -95,6 +95,16 @@ sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above te
 check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
 check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
 
+# The context is the file's unless the job lowers it, and check says which; written out it is the same job.
+has "the file's context" "$dir/check" "context   1024 tokens, from the model's file"
+"$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" --set context=300 >"$dir/check" 2>"$dir/log" || fail "check"
+has "the job's context" "$dir/check" "context   300 tokens, from the job; the model was made for 1024"
+check "the file's context written out" run a --set context=1024
+has "is the same job" "$dir/a.log" "is complete: nothing to do"
+run a --set context=1000
+same "another is another job" $? 2
+has "and is named" "$dir/a.log" "context: ours 1000, theirs 1024"
+
 # Help and version; output that cannot be written is an error.
 "$epidote" help >"$dir/out" || fail "help"
 for command in run check status inspect import export tokenize help; do

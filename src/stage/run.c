@@ -109,6 +109,7 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
 {
     enum status st;
     struct crew *crew = &run->crew;
+    int n_blocks;
 
     TRY(crew_same_job(crew, run->job, run->program), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
@@ -121,8 +122,14 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
-    st = tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
-                  out_n_todo);
+    TRY(tell_all(run, run->figures.counts.n_rows - run->figures.counts.n_kept, "starting up",
+                 out_n_todo),
+        err);
+    if (*out_n_todo == 0)
+        return ST_OK;
+    /* Before the weights are packed, which takes minutes; again when it is known who shares. */
+    st = leads(run) ? machine_check(&run->session, crew, &n_blocks) : ST_OK;
+    st = crew_together(crew, st, "sizing the KV blocks");
 err:
     return st;
 }
