@@ -249,6 +249,30 @@ err:
     return st;
 }
 
+/* Tokens that only chat templates read: what is no id is none, as files write where there is none.
+ */
+static void read_names(struct gguf *g, struct vocab_spec *vocab)
+{
+    static const char *const keys[TOKEN_NAME_COUNT] = {
+        [TOKEN_NAME_UNK] = "tokenizer.ggml.unknown_token_id",
+        [TOKEN_NAME_SEP] = "tokenizer.ggml.seperator_token_id",
+        [TOKEN_NAME_PAD] = "tokenizer.ggml.padding_token_id",
+        [TOKEN_NAME_CLS] = "tokenizer.ggml.cls_token_id",
+        [TOKEN_NAME_MASK] = "tokenizer.ggml.mask_token_id",
+    };
+
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++) {
+        const struct gguf_value *v = gguf_find(g, keys[i]);
+        uint32_t id;
+
+        if (v == NULL || v->type != GGUF_U32)
+            continue;
+        memcpy(&id, v->data, sizeof id);
+        if (id < (uint32_t)vocab->n_tokens)
+            vocab->named[i] = vocab->tokens[id];
+    }
+}
+
 /* Whether BOS and EOS are put around each text. */
 static enum status read_ends(struct gguf *g, struct vocab_spec *vocab)
 {
@@ -272,13 +296,8 @@ static const char *const harmless_keys[] = {
     /* of merging by score, or of characters only */
     "ggml.scores",
     "ggml.add_space_prefix",
-    "ggml.unknown_token_id",
-    /* of texts in pairs, of classifiers and of training */
+    /* of texts in pairs, and of classifiers */
     "ggml.add_sep_token",
-    "ggml.seperator_token_id",
-    "ggml.cls_token_id",
-    "ggml.mask_token_id",
-    "ggml.padding_token_id",
     "ggml.token_type_count",
     /* of filling in the middle, which is written with the tokens themselves */
     "ggml.prefix_token_id",
@@ -338,6 +357,7 @@ enum status gguf_read_vocab(struct gguf *g, struct model_config *c, struct vocab
     TRY(read_tokens(g, c, vocab), err);
     TRY(read_ids(g, c, vocab), err);
     TRY(read_ends(g, vocab), err);
+    read_names(g, vocab);
     TRY(check_keys(g), err);
 err:
     return st;
