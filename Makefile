@@ -182,6 +182,17 @@ test-real: deps model model-files
 test-real-run: $(tests) $(out)/epidote
 	@$(run_tests) --set smollm2 $(TESTS)
 
+# Ids of 100,000 strings a family, and of the folders that transformers saves, against transformers.
+oracle-there:
+	@[ -x '$(ORACLE)/bin/python' ] || { echo "make: test-oracle needs a Python environment with transformers 5, tokenizers and gguf:" \
+	    "python3 -m venv DIR && DIR/bin/pip install transformers gguf, then make test-oracle ORACLE=DIR" >&2; false; }
+	@'$(ORACLE)/bin/python' -c 'import gguf, tokenizers, transformers'
+test-oracle: oracle-there deps model-files
+	@$(again) test-oracle-run
+test-oracle-run: $(out)/epidote
+	@'$(ORACLE)/bin/python' tests/golden/tokenizer/compare_families.py $< build/models/llama_cpp_files $(if $(N),--n $(N)) $(FAMILIES)
+	@'$(ORACLE)/bin/python' tests/golden/tokenizer/compare_saved.py $< build/models/llama_cpp_files
+
 lint: deps-tools
 	@$(again) all
 	@tests/lint.sh
@@ -268,6 +279,7 @@ help:
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
 	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
+	@echo 'make test-oracle ORACLE=DIR      ids of 100,000 strings a family against transformers in that environment; N= FAMILIES='
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
 	@echo 'make mpich        the tests of ranks built with MPICH (MPICC=mpicc.mpich)'
@@ -279,7 +291,8 @@ help:
 	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
-.PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
+.PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run \
+        oracle-there test-oracle test-oracle-run lint asan \
         sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

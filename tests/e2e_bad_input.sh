@@ -15,6 +15,7 @@ bad() {
     shift 2
     run a "$@"
     same "$what" $? 2
+    cp "$dir/a.log" "$dir/refused.log"
     has "$what" "$dir/a.log" "$text"
     check "$what: no results" test ! -e "$dir/a.out.h5"
     "$epidote" status "$dir/a.out.h5" >"$dir/status.log" 2>&1
@@ -29,7 +30,9 @@ bad "no model" "no-model.gguf" --set 'model="no-model.gguf"'
 bad "no prompts" "none.h5" --set 'prompts="none.h5"'
 bad "rows beyond the file" "rows" --set 'rows="2:9"'
 bad "a context beyond the model's" "context" --set context=100000000
-bad "a pool too small for a row" "kv_memory_mib" --set kv_memory_mib=1 --set precision=f32
+bad "a pool too small for a row" "can be 1 MiB (kv_memory_mib): set context = 512 or less, or kv_memory_mib = 2 or more" \
+    --set kv_memory_mib=1 --set precision=f32
+check "said once, before weights are packed" test "$(grep -c "set context" "$dir/refused.log")$(grep -c loaded "$dir/refused.log")" = 10
 bad "an unknown backend" "cuda" --set 'backend="cuda"'
 bad "an unknown link" "nccl" --set 'link="nccl"'
 bad "an unknown template" "nosuch" --set chat=true --set 'chat_template="nosuch"'

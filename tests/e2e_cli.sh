@@ -95,6 +95,47 @@ sed -n '/^# a GGUF file/,$p' "$dir/check2" >"$dir/again2.cfg" # what is above te
 check "and is the same" cmp -s "$dir/again.cfg" "$dir/again2.cfg"
 check "check leaves nothing behind" test ! -e "$dir/c.h5.parts"
 
+# The context is the file's unless the job lowers it, and check says which; written out it is the same job.
+has "the file's context" "$dir/check" "context   1024 tokens, from the model's file"
+"$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" --set context=300 >"$dir/check" 2>"$dir/log" || fail "check"
+has "the job's context" "$dir/check" "context   300 tokens, from the job; the model was made for 1024"
+check "the file's context written out" run a --set context=1024
+has "is the same job" "$dir/a.log" "is complete: nothing to do"
+run a --set context=1000
+same "another is another job" $? 2
+has "and is named" "$dir/a.log" "context: ours 1000, theirs 1024"
+
+# A scaling of RoPE is named.
+cp -r "$model" "$dir/scaled"
+scaled='"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,'
+sed -i "s/\"rope_type\": \"default\"/$scaled \"original_max_position_embeddings\": 128/" "$dir/scaled/config.json"
+"$epidote" check "$dir/a.cfg" --set results="$dir/c.h5" --set "model=\"$dir/scaled\"" >"$dir/check" 2>"$dir/log" || fail "check"
+has "RoPE's scaling" "$dir/check" "RoPE scaled: llama3, wavelengths up to 8 times as long"
+
+# Of several tokens that end an answer the second does, too.
+prompts eos 2
+job eos "$dir/eos.h5" max_tokens=8
+cp -r "$model" "$dir/ends"
+sed -i 's/"eos_token_id": 2/"eos_token_id": [2, 223]/' "$dir/ends/config.json" "$dir/ends/generation_config.json"
+check "a model with two of them" run eos --set "model=\"$dir/ends\""
+"$epidote" export "$dir/eos.out.h5" >"$dir/eos.jsonl" 2>"$dir/log" || fail "export"
+has "the second stops the first row" "$dir/eos.jsonl" '"id":"count-000","finish_reason":"stop","text":"55"'
+has "and the second row" "$dir/eos.jsonl" '"id":"from-001","finish_reason":"stop","text":"52"'
+
+# A GGUF file of a vocabulary and nothing else: keys tokenizer.ggml.model, .tokens, .merges.
+u64() { printf "\\x$(printf %x $(($1 & 255)))\\x$(printf %x $(($1 >> 8)))\0\0\0\0\0\0"; }
+str() { u64 ${#1} && printf %s "$1"; }
+list() { printf '\11\0\0\0\10\0\0\0' && u64 $# && for word; do str "$word"; done; }
+{
+    printf 'GGUF\3\0\0\0' && u64 0 && u64 4
+    str tokenizer.ggml.model && printf '\10\0\0\0' && str gpt2
+    str tokenizer.ggml.pre && printf '\10\0\0\0' && str gpt-2
+    str tokenizer.ggml.tokens && list a b ab abb
+    str tokenizer.ggml.merges && list "a b" "ab b"
+} >"$dir/vocab.gguf"
+printf 'abba' | "$epidote" tokenize --model "$dir/vocab.gguf" >"$dir/out" 2>"$dir/log" || fail "tokenize by a vocabulary-only file"
+same "its ids" "$(cat "$dir/out")" "3 0"
+
 # Help and version; output that cannot be written is an error.
 "$epidote" help >"$dir/out" || fail "help"
 for command in run check status inspect import export report tokenize help; do

@@ -26,7 +26,7 @@ static inline double error_of(const char *path, const struct model_config *confi
 
 static inline void expect_shown(const char *model, const char *mistake, double error)
 {
-    fprintf(stderr, "%-9s %-42s nmse %.1e\n", model, mistake, error);
+    fprintf(stderr, "%-15s %-42s nmse %.1e\n", model, mistake, error);
     CHECK(error >= 100 * LIMIT);
 }
 

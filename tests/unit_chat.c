@@ -159,6 +159,65 @@ static void bad_conversations_are_bad_rows(void)
     tokenizer_destroy(t);
 }
 
+/* Ids of one user message "Hi" by a template, as text. */
+static const char *chat_of(const struct tokenizer *t, const char *source, struct buf *text)
+{
+    struct chat_template *chat = NULL;
+    struct token_list list = {0};
+    struct row_error err;
+
+    CHECK(open_chat("auto", source, t, &chat) == ST_OK);
+    CHECK(chat_encode_user(chat, t, "Hi", 2, NULL, 0, &list, &err) == ST_OK);
+    shown(t, &list, text);
+    token_list_free(&list);
+    chat_template_destroy(chat);
+    return (const char *)text->data;
+}
+
+/* BOS comes from the template alone: once where it writes it, also if the tokeniser puts one before
+ * each text, and not at all where it writes none. */
+static void bos_is_not_doubled(void)
+{
+    static const struct change adds_bos[] = {{"post_processor", TEMPLATE_BOS}, {NULL, NULL}};
+    struct tokenizer *t = NULL;
+    struct token_list list = {0};
+    struct buf text = {0};
+    struct row_error err;
+
+    CHECK(tokenizer_load_json(write_changed(adds_bos, "{\"bos_token\": \"<|im_start|>\"}"), &t) ==
+          ST_OK);
+    CHECK(tokenizer_encode(t, "Hi", 2, ENCODE_SPECIAL, &list, &err) == ST_OK);
+    CHECK_STR(shown(t, &list, &text), "<|im_start|>Hi");
+    CHECK_STR(chat_of(t, "{{ bos_token }}{{ messages[0].content }}", &text), "<|im_start|>Hi");
+    CHECK_STR(chat_of(t, "{{ messages[0].content }}", &text), "Hi");
+    token_list_free(&list);
+    buf_free(&text);
+    tokenizer_destroy(t);
+}
+
+/* As in transformers, which gives templates its special_tokens_map. */
+static void templates_read_named_tokens(void)
+{
+    static const struct change none[] = {{NULL, NULL}};
+    static const char config[] =
+        "{\"unk_token\": \"<u>\", \"pad_token\": {\"content\": \"<|im_end|>\"},"
+        "\"cls_token\": null, \"mask_token\": \"<m>\"}";
+    static const char source[] =
+        "{{ unk_token }}|{{ pad_token }}|{{ mask_token }}|{{ cls_token is defined }}|"
+        "{{ sep_token is defined }}|{{ messages[0].content }}";
+    struct tokenizer *named = NULL, *t = NULL;
+    struct buf text = {0};
+
+    CHECK(tokenizer_load_json(write_changed(none, config), &named) == ST_OK);
+    CHECK(tokenizer_load_json(write_changed(none, NULL), &t) == ST_OK);
+    CHECK_STR(chat_of(named, source, &text), "<u>|<|im_end|>|<m>|False|False|Hi");
+    CHECK_STR(chat_of(t, "{{ unk_token is defined }}{{ messages[0].content }}", &text), "FalseHi");
+    CHECK(tokenizer_fingerprint(named) != tokenizer_fingerprint(t));
+    buf_free(&text);
+    tokenizer_destroy(named);
+    tokenizer_destroy(t);
+}
+
 static void unknown_templates_are_refused(void)
 {
     static const struct change no_marks[] = {{"added_tokens/2/special", "false"}, {NULL, NULL}};
@@ -229,6 +288,8 @@ int main(void)
     one_user_message();
     gemma_by_name();
     bad_conversations_are_bad_rows();
+    bos_is_not_doubled();
+    templates_read_named_tokens();
     unknown_templates_are_refused();
     stop_lists_are_read();
     tmp_end();

@@ -12,11 +12,23 @@ static const struct {
     const char *name;
     bool has_gguf, has_gguf_golden; /* else a GGUF file says the same as the directory */
 } cases[] = {
-    {"llama3", true, false},  {"mistral", false, false}, {"qwen2", true, false},
-    {"qwen3", true, true},    {"gemma2", true, true},    {"gemma3", true, false},
-    {"smollm3", true, false}, {"phi3", true, false},     {"olmo2", true, false},
-    {"granite", true, false}, {"mixtral", true, false},  {"qwen3moe", true, false},
+    {"llama3", true, false},
+    {"mistral", false, false},
+    {"qwen2", true, false},
+    {"qwen3", true, true},
+    {"gemma2", true, true},
+    {"gemma3", true, false},
+    {"smollm3", true, false},
+    {"phi3", true, false},
+    {"olmo2", true, false},
+    {"granite", true, false},
+    {"mixtral", true, false},
+    {"qwen3moe", true, false},
     {"olmoe", true, false},
+    {"qwen2_window", false, false},
+    {"smollm3_window", false, false},
+    {"mixtral_window", false, false},
+    {"qwen3moe_window", false, false},
 };
 
 static const enum ops_type types[] = {OPS_BF16, OPS_F32};

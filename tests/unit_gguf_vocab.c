@@ -132,6 +132,24 @@ static void keys_give_rules(void)
     check_ids(&f, "a<s>  b", ENCODE_PARSE_SPECIAL, "11 1 7 7 7 9");
 }
 
+/* Tokens that chat templates may ask for; an id of no token is how files say that there is none. */
+static void named_tokens(void)
+{
+    struct tokenizer *t = NULL;
+    struct file f;
+
+    fill_spm(&f);
+    key_u32(&f, "tokenizer.ggml.padding_token_id", 3);
+    key_u32(&f, "tokenizer.ggml.mask_token_id", 0xffffffff);
+    CHECK(load(&f, &t) == ST_OK);
+    CHECK_STR(tokenizer_named(t, TOKEN_NAME_UNK), "<unk>");
+    CHECK_STR(tokenizer_named(t, TOKEN_NAME_PAD), "<|end|>");
+    CHECK(tokenizer_named(t, TOKEN_NAME_MASK) == NULL);
+    CHECK(tokenizer_named(t, TOKEN_NAME_SEP) == NULL);
+    free_file(&f);
+    tokenizer_destroy(t);
+}
+
 /* An answer ends at the tokens that keys name and at those that are known to end a turn. */
 static void ends_of_answers(void)
 {
@@ -311,6 +329,7 @@ static void others_are_refused(void)
 int main(void)
 {
     keys_give_rules();
+    named_tokens();
     ends_of_answers();
     control_tokens_are_not_merged();
     names_give_rules();

@@ -42,7 +42,7 @@ static void version_4(void)
                 "\"pad_token_id\": 2, \"pretraining_tp\": 1, \"rms_norm_eps\": 1e-05,"
                 "\"rope_interleaved\": false, \"rope_scaling\": null, \"rope_theta\": 100000,"
                 "\"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\","
-                "\"transformers.js_config\": {\"kv_cache_dtype\": {}}, \"_attn\": 1,"
+                "\"transformers.js_config\": {\"kv_cache_dtype\": {}}, \"_name_or_path\": 1,"
                 "\"transformers_version\": \"4.42.3\", \"use_cache\": true, \"vocab_size\": 49152}",
                 &c) == ST_OK);
     CHECK(c.L == 30 && c.D == 576 && c.H == 9 && c.K == 3 && c.E == 64 && c.V == 49152);
@@ -183,6 +183,7 @@ static const struct refused {
      ST_UNSUPPORTED,
      {"quantization_config.config_groups = {\"num_bits\":4"}},
     {"\"auto_map\": {\"AutoModel\": \"m.M\"}", ST_UNSUPPORTED, {"auto_map"}},
+    {"\"_attn_scale\": 8", ST_UNSUPPORTED, {"_attn_scale is not known", "remove it"}},
     {"\"num_experts\": 8", ST_UNSUPPORTED, {"num_experts is not known", "remove it"}},
     {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}",
      ST_FORMAT,

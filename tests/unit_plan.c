@@ -18,18 +18,21 @@ static void needs(void)
     CHECK_INT(plan_blocks(17, 16), 2);
 }
 
+static const struct plan_kv_args kv_args = {
+    .context = 1000,
+    .block_tok = 16,
+    .decode_batch = 8,
+    .block_bytes = 1 << 20,
+    .available_bytes = (uint64_t)1 << 40,
+    .n_sharing = 1,
+    .n_pools = 1,
+};
+
 static void kv_sizes(void)
 {
     struct row_error why = {""};
+    struct plan_kv_args args = kv_args;
     int n = 0;
-    struct plan_kv_args args = {
-        .context = 1000,
-        .block_tok = 16,
-        .decode_batch = 8,
-        .block_bytes = 1 << 20,
-        .available_bytes = (uint64_t)1 << 40,
-        .n_sharing = 1,
-    };
 
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
     CHECK_INT(n, 8 * 63);
@@ -39,26 +42,66 @@ static void kv_sizes(void)
     args.n_sharing = 4;
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
     CHECK_INT(n, 64);
-    args.n_sharing = 5; /* 51 blocks cannot hold a row of 63 */
+    args.n_sharing = 5; /* a quarter is 51 blocks, and no row of 63: then just one row */
+    CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
+    CHECK_INT(n, 63);
+    args.n_sharing = 13; /* three quarters are 59 blocks */
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
-    CHECK_HAS(why.text, "kv_memory_mib");
-    CHECK_HAS(why.text, "63 blocks");
+    CHECK_STR(why.text, "a row of the context of 1000 tokens takes 63 MiB of KV blocks, and there "
+                        "can be 59 MiB beside weights and the rest: set context = 944 or less");
     args.asked_mib = 63;
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
     CHECK_INT(n, 63);
     args.asked_mib = 62;
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
+    CHECK_STR(why.text, "a row of the context of 1000 tokens takes 63 MiB of KV blocks, and there "
+                        "can be 62 MiB (kv_memory_mib): set context = 992 or less, or "
+                        "kv_memory_mib = 63 or more");
 
-    args.asked_mib = 0;
-    args.n_sharing = 1;
+    args = kv_args;
+    args.available_bytes = (uint64_t)1 << 30;
     args.weights_bytes = (uint64_t)512 << 20; /* a quarter of the other half GiB */
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
     CHECK_INT(n, 128);
     args.weights_bytes = (uint64_t)2 << 30; /* nothing is left */
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
+    CHECK_HAS(why.text, "no context is small enough");
     args.available_bytes = 0; /* a system that does not tell: what the batch wants */
     CHECK(plan_kv_blocks(&args, &n, &why) == ST_OK);
     CHECK_INT(n, 8 * 63);
+}
+
+/* Whatever is refused is told the largest context that is not; two pools of a row fit together. */
+static void kv_refusals_name_the_largest(void)
+{
+    for (int seed = 0; seed < 2000; seed++) {
+        struct plan_kv_args args = kv_args;
+        struct row_error why = {""};
+        int n = 0, most = 0;
+
+        args.available_bytes = (uint64_t)(seed * 7919 % 4096) << 19;
+        args.weights_bytes = (uint64_t)(seed * 104729 % 512) << 19;
+        args.table_bytes = (size_t)(seed % 3) << 16;
+        args.n_pools = 1 + seed % 2;
+        args.asked_mib = seed % 5 == 0 ? 1 + seed % 70 : 0;
+        args.context = 1 + seed * 31 % 20000;
+        const enum status st = plan_kv_blocks(&args, &n, &why);
+        const uint64_t fixed =
+            args.weights_bytes + (uint64_t)plan_blocks(args.context, 16) * args.table_bytes;
+        if (st == ST_OK && args.asked_mib == 0 && args.available_bytes > 0)
+            CHECK(fixed + (uint64_t)(n * args.n_pools) * args.block_bytes <= args.available_bytes);
+        if (st == ST_OK)
+            continue;
+        const char *told = strstr(why.text, "set context = ");
+        CHECK(st == ST_ROW && (told != NULL || strstr(why.text, "no context") != NULL));
+        if (told != NULL)
+            most = atoi(told + strlen("set context = "));
+        CHECK(most < args.context);
+        args.context = most;
+        CHECK(most == 0 || plan_kv_blocks(&args, &n, &why) == ST_OK);
+        args.context = most + 1;
+        CHECK(plan_kv_blocks(&args, &n, &why) == ST_ROW);
+    }
 }
 
 static void routes(void)
@@ -243,6 +286,7 @@ int main(void)
 {
     needs();
     kv_sizes();
+    kv_refusals_name_the_largest();
     routes();
     layouts();
     layouts_with_encoders();

@@ -309,6 +309,12 @@ static void hostile_templates_end(void)
         CHECK_INT(render((const char *)text.data, text.n_bytes, NULL, &out, &marks, &err),
                   ST_UNSUPPORTED);
     }
+    buf_reset(&text); /* a name behind many others is far to look for */
+    for (int j = 0; j < 1000; j++)
+        CHECK(buf_printf(&text, "{%% set a%d = 1 %%}", j) == ST_OK);
+    CHECK(buf_puts(&text, "{% for i in range(90000) %}{{ a0 }}{% endfor %}") == ST_OK);
+    CHECK_INT(render((const char *)text.data, text.n_bytes, NULL, &out, &marks, &err), ST_ROW);
+    CHECK_HAS(err.text, "steps");
     buf_reset(&text);
     for (int j = 0; j < 40000; j++)
         CHECK(buf_printf(&text, "{{a%d}}", j) == ST_OK);

@@ -258,8 +258,18 @@ static void missing_bytes_are_left_out(void)
     static const struct text_span tokens[] = {SPAN("a"), SPAN("b"), SPAN("ab"), SPAN("<s>")};
     static const struct text_span merges[] = {SPAN("a b")};
     static const uint8_t kinds[] = {0, 0, 0, TOKEN_CONTROL};
-    const struct vocab_spec spec = {"f", "bpe", "gpt2", tokens, kinds, 4, merges, 1, 3,
-                                    3,   1,     1,      NULL,   NULL,  0, 0,      0, NULL};
+    const struct vocab_spec spec = {.origin = "f",
+                                    .model = "bpe",
+                                    .pre = "gpt2",
+                                    .tokens = tokens,
+                                    .kinds = kinds,
+                                    .n_tokens = 4,
+                                    .merges = merges,
+                                    .n_merges = 1,
+                                    .bos_id = 3,
+                                    .eos_id = 3,
+                                    .add_bos = true,
+                                    .add_eos = true};
     const int32_t want[] = {3, 2, 2, 3};
     struct tokenizer *t = NULL;
     struct token_list list = {0};

@@ -291,7 +291,7 @@ enum status job_identity(const struct job *job, struct buf *out)
     for (int i = 0; i < job_n_options; i++) {
         const struct job_option *opt = &job_options[i];
 
-        if (!(opt->flags & OPT_RESULTS))
+        if (!(opt->flags & OPT_RESULTS) || opt->flags & OPT_RESOLVED)
             continue;
         TRY(buf_printf(out, "%s = %s", opt->path, option_is_absent(job, opt) ? "none" : ""), err);
         TRY(option_format(job, opt, out), err);

@@ -24,7 +24,7 @@ struct job {
     bool retry_errors;
     int64_t max_errors;                 /* < 0: no limit */
     int n_encoder, n_prefill, n_decode; /* ranks of each group; -1 = chosen by plan_layout */
-    int context;                        /* tokens; 0 = smaller of the model's and 8,192 */
+    int context;                        /* tokens; 0 = the model's */
     int max_tokens;
     enum sampling sampling; /* whose the next five are; the model's own: the job's are defaults */
     double temperature, top_p, min_p, repetition_penalty;
@@ -80,7 +80,8 @@ enum status job_text_get(const char *text, const char *place, const char *option
 enum status job_is_default(const struct job *job, const char *path, bool *out_is);
 
 /* job_identity - "name = value\n" for every option that changes results, in table order, without
- * paths and without `rows` (a continued job may name its rows anew).  Local. */
+ * paths, `rows` (a continued job may name its rows anew), and those whose value depends on the
+ * model (OPT_RESOLVED: `context`), which the caller adds.  Local. */
 enum status job_identity(const struct job *job, struct buf *out);
 
 /* job_help - the option table as text for `epidote help job`.  job_man - the same as .TP items of a

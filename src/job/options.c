@@ -20,6 +20,7 @@ _Static_assert(sizeof order_names / sizeof *order_names == ORDER_COUNT + 1, "nam
 #define REQ OPT_REQUIRED
 #define RES OPT_RESULTS
 #define RES8 (OPT_RESULTS | OPT_UTF8)
+#define RESM (OPT_RESULTS | OPT_RESOLVED)
 /* clang-format off */
 const struct job_option job_options[] = {
     /* path                 default  unit      type        flags field                      min   max     names, help */
@@ -43,8 +44,8 @@ const struct job_option job_options[] = {
     {"groups.decode",       "-1",    "ranks",  OPT_INT,    0,    FIELD(n_decode),           -1,   4096,   NULL,
      "ranks that compute answers; -1 = chosen by the program"},
 
-    {"context",             "0",     "tokens", OPT_INT,    RES,  FIELD(context),            0,    1 << 24, NULL,
-     "most tokens of prompt and answer together; 0 = the smaller of the model's and 8192"},
+    {"context",             "0",     "tokens", OPT_INT,    RESM, FIELD(context),            0,    1 << 24, NULL,
+     "most tokens of prompt and answer together; 0 = what the model was made for"},
     {"max_tokens",          "128",   "tokens", OPT_INT,    RES,  FIELD(max_tokens),         1,    1 << 24, NULL,
      "most tokens of an answer"},
     {"sampling",            "job",   "",       OPT_ENUM,   RES,  FIELD(sampling),           0,    0,      sampling_names,
@@ -114,6 +115,7 @@ const struct job_option job_options[] = {
 #undef REQ
 #undef RES
 #undef RES8
+#undef RESM
 
 const int job_n_options = sizeof job_options / sizeof *job_options;
 

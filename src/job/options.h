@@ -24,7 +24,9 @@ enum opt_type {
 enum opt_flags {
     OPT_REQUIRED = 1, /* has no default */
     OPT_RESULTS = 2,  /* changes results: part of the job's identity */
-    OPT_UTF8 = 4      /* goes to the tokeniser or the result file */
+    OPT_UTF8 = 4,     /* goes to the tokeniser or the result file */
+    OPT_RESOLVED = 8  /* OPT_RESULTS: its identity is what it comes to with the model, which the
+                         caller of job_identity adds */
 };
 
 struct job_option {

@@ -70,6 +70,11 @@ static size_t lay_out(struct decoder *d, uint8_t *base)
     return n_bytes;
 }
 
+size_t decoder_position_bytes(const struct model_config *config)
+{
+    return (config->rope_window.base > 0 ? 2 : 1) * (size_t)config->E * sizeof(float);
+}
+
 /* A factor of the configuration, where 0 stands for none. */
 static float factor(double value)
 {

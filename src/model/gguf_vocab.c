@@ -2,7 +2,8 @@
  * gguf_vocab.c - the vocabulary that the keys of a GGUF file hold, as a struct vocab_spec.
  *
  * What the keys leave to the reader's knowledge is here: which BOS rule, space rule and white space
- * rule a kind of vocabulary has where no key says so.
+ * rule a kind of vocabulary has where no key says so.  A key under "tokenizer." that is neither
+ * read nor known to say nothing about ids is refused by name.
  */
 #include "model/gguf.h"
 
@@ -248,6 +249,30 @@ err:
     return st;
 }
 
+/* Tokens that only chat templates read: what is no id is none, as files write where there is none.
+ */
+static void read_names(struct gguf *g, struct vocab_spec *vocab)
+{
+    static const char *const keys[TOKEN_NAME_COUNT] = {
+        [TOKEN_NAME_UNK] = "tokenizer.ggml.unknown_token_id",
+        [TOKEN_NAME_SEP] = "tokenizer.ggml.seperator_token_id",
+        [TOKEN_NAME_PAD] = "tokenizer.ggml.padding_token_id",
+        [TOKEN_NAME_CLS] = "tokenizer.ggml.cls_token_id",
+        [TOKEN_NAME_MASK] = "tokenizer.ggml.mask_token_id",
+    };
+
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++) {
+        const struct gguf_value *v = gguf_find(g, keys[i]);
+        uint32_t id;
+
+        if (v == NULL || v->type != GGUF_U32)
+            continue;
+        memcpy(&id, v->data, sizeof id);
+        if (id < (uint32_t)vocab->n_tokens)
+            vocab->named[i] = vocab->tokens[id];
+    }
+}
+
 /* Whether BOS and EOS are put around each text. */
 static enum status read_ends(struct gguf *g, struct vocab_spec *vocab)
 {
@@ -263,6 +288,68 @@ err:
     return st;
 }
 
+/* Say nothing about the ids of a text, given the kinds of vocabularies that there are. */
+static const char *const harmless_keys[] = {
+    "chat_template", /* and by name, chat_template.NAME: gguf_config.c reads what it wants */
+    "chat_templates",
+    "huggingface.json", /* what the other keys were made of */
+    /* of merging by score, or of characters only */
+    "ggml.scores",
+    "ggml.add_space_prefix",
+    /* of texts in pairs, and of classifiers */
+    "ggml.add_sep_token",
+    "ggml.token_type_count",
+    /* of filling in the middle, which is written with the tokens themselves */
+    "ggml.prefix_token_id",
+    "ggml.suffix_token_id",
+    "ggml.middle_token_id",
+    "ggml.fim_pre_token_id",
+    "ggml.fim_suf_token_id",
+    "ggml.fim_mid_token_id",
+    "ggml.fim_pad_token_id",
+    "ggml.fim_rep_token_id",
+    "ggml.fim_sep_token_id",
+};
+
+static bool is_harmless(const char *name)
+{
+    static const char named_template[] = "chat_template.";
+
+    for (size_t i = 0; i < sizeof harmless_keys / sizeof harmless_keys[0]; i++)
+        if (strcmp(name, harmless_keys[i]) == 0)
+            return true;
+    return strncmp(name, named_template, sizeof named_template - 1) == 0;
+}
+
+/* After all others have been read. */
+static enum status check_keys(struct gguf *g)
+{
+    static const char prefix[] = "tokenizer.";
+    bool removes_spaces = false;
+    enum status st;
+
+    TRY(gguf_get_bool(g, "tokenizer.ggml.remove_extra_whitespaces", &removes_spaces), err);
+    if (removes_spaces) {
+        log_error("%s: key tokenizer.ggml.remove_extra_whitespaces: runs of spaces made one are "
+                  "not supported in this version",
+                  g->origin);
+        return ST_UNSUPPORTED;
+    }
+    for (int i = 0; i < g->n_values; i++) {
+        const struct gguf_value *v = &g->values[i];
+
+        if (strncmp(v->key, prefix, sizeof prefix - 1) != 0 || v->used ||
+            is_harmless(v->key + sizeof prefix - 1))
+            continue;
+        log_error("%s: byte %zu: key %.80s may change the ids of a text and is not known to this "
+                  "version",
+                  g->origin, v->at, v->key);
+        return ST_UNSUPPORTED;
+    }
+err:
+    return st;
+}
+
 enum status gguf_read_vocab(struct gguf *g, struct model_config *c, struct vocab_spec *vocab)
 {
     enum status st;
@@ -270,6 +357,8 @@ enum status gguf_read_vocab(struct gguf *g, struct model_config *c, struct vocab
     TRY(read_tokens(g, c, vocab), err);
     TRY(read_ids(g, c, vocab), err);
     TRY(read_ends(g, vocab), err);
+    read_names(g, vocab);
+    TRY(check_keys(g), err);
 err:
     return st;
 }

@@ -224,6 +224,18 @@ static const struct {
     {"unsloth_version", IGNORED, 0},
     {"unsloth_fixed", IGNORED, 0},
     {"name_or_path", IGNORED, 0},
+    {"_name_or_path", IGNORED, 0},
+    {"_commit_hash", IGNORED, 0},
+    {"_attn_implementation", IGNORED, 0},
+    {"_attn_implementation_internal", IGNORED, 0},
+    {"_attn_implementation_autoset", IGNORED, 0},
+    {"_experts_implementation", IGNORED, 0},
+    {"_experts_implementation_internal", IGNORED, 0},
+    {"_output_attentions", IGNORED, 0},
+    {"_flash_attn_2_enabled", IGNORED, 0},
+    {"_use_flash_attention_2", IGNORED, 0},
+    {"_pre_quantization_dtype", IGNORED, 0},
+    {"_sliding_window_pattern", IGNORED, F_GEMMA3}, /* only a copy: nobody reads it back */
     {"attn_implementation", IGNORED, 0},
     {"initializer_range", IGNORED, 0},
     {"attention_dropout", IGNORED, 0},
@@ -326,8 +338,6 @@ enum status hf_check_keys(const struct reader *r)
     {
         size_t i = 0;
 
-        if (key[0] == '_') /* the library's own notes, such as _name_or_path */
-            continue;
         while (i < n_rules && (strcmp(rules[i].key, key) != 0 ||
                                (rules[i].families != 0 && (rules[i].families & mask) == 0)))
             i++;

@@ -449,6 +449,8 @@ struct decoder_args {
 /* decoder_create - all scratch is set aside here; a step allocates nothing. */
 enum status decoder_create(const struct decoder_args *args, struct decoder **out_decoder);
 void decoder_destroy(struct decoder *decoder);
+/* decoder_position_bytes - of its tables, for each token of context. */
+size_t decoder_position_bytes(const struct model_config *config);
 /* A layer in parts, so that whoever waits for keys and values need not wait for the rest, and a
  * long layer lets others have a turn.  DECODER_KV: those of the batch are in their blocks. */
 enum decoder_part { DECODER_KV, DECODER_ATTEND, DECODER_GATE, DECODER_DOWN, DECODER_PARTS };

@@ -3,6 +3,8 @@
  *
  * The coordinator asks here whenever it decides; nothing here remembers anything.
  */
+#include <stdio.h>
+
 #include "plan/plan.h"
 
 const char *role_name(enum role role)
@@ -31,30 +33,63 @@ int plan_blocks(int n_tok, int block_tok)
     return (n_tok + block_tok - 1) / block_tok;
 }
 
+static unsigned long long mib_up(uint64_t n_bytes)
+{
+    return (unsigned long long)((n_bytes + (1 << 20) - 1) >> 20);
+}
+
+/* The remedies: the largest context that fits, and what would hold the one that does not. */
+static enum status refuse_kv(const struct plan_kv_args *args, uint64_t can_bytes,
+                             uint64_t most_blocks, struct row_error *err)
+{
+    const uint64_t need_bytes =
+        (uint64_t)plan_blocks(args->context, args->block_tok) * args->block_bytes;
+    char other[64] = "", context[64] = "no context is small enough";
+
+    if (most_blocks > 0)
+        snprintf(context, sizeof context, "set context = %llu or less",
+                 (unsigned long long)most_blocks * (unsigned long long)args->block_tok);
+    if (args->asked_mib > 0)
+        snprintf(other, sizeof other, ", or kv_memory_mib = %llu or more", mib_up(need_bytes));
+    return row_error_set(err,
+                         "a row of the context of %d tokens takes %llu MiB of KV blocks, and there "
+                         "can be %llu MiB%s: %s%s",
+                         args->context, mib_up(need_bytes), (unsigned long long)(can_bytes >> 20),
+                         args->asked_mib > 0 ? " (kv_memory_mib)" : " beside weights and the rest",
+                         context, other);
+}
+
 enum status plan_kv_blocks(const struct plan_kv_args *args, int *out_n_blocks,
                            struct row_error *err)
 {
+    enum { AIM = 4, MOST_OF_4 = 3 }; /* a quarter; three of four quarters */
     const uint64_t row_blocks = (uint64_t)plan_blocks(args->context, args->block_tok);
     const uint64_t share = args->available_bytes / (uint64_t)args->n_sharing;
-    const uint64_t left = share > args->weights_bytes ? share - args->weights_bytes : 0;
+    const uint64_t before = args->weights_bytes + row_blocks * args->table_bytes;
+    const uint64_t left = share > before ? share - before : 0;
     uint64_t n_blocks = row_blocks * (uint64_t)args->decode_batch;
 
-    if (args->asked_mib > 0)
-        n_blocks = ((uint64_t)args->asked_mib << 20) / args->block_bytes;
-    else if (args->available_bytes > 0 && n_blocks * args->block_bytes > left / 4)
-        n_blocks = left / 4 / args->block_bytes;
-    if (n_blocks > INT32_MAX)
-        n_blocks = INT32_MAX;
-    if (n_blocks < row_blocks)
-        return row_error_set(
-            err,
-            "a KV pool of %llu blocks (%llu MiB) cannot hold one row of %d tokens, "
-            "which takes %llu blocks (%llu MiB): raise kv_memory_mib or lower context",
-            (unsigned long long)n_blocks,
-            (unsigned long long)((n_blocks * args->block_bytes) >> 20), args->context,
-            (unsigned long long)row_blocks,
-            (unsigned long long)((row_blocks * args->block_bytes + (1 << 20) - 1) >> 20));
-    *out_n_blocks = (int)n_blocks;
+    if (args->asked_mib > 0) {
+        const uint64_t asked_bytes = (uint64_t)args->asked_mib << 20;
+
+        n_blocks = asked_bytes / args->block_bytes;
+        if (n_blocks < row_blocks)
+            return refuse_kv(args, asked_bytes, n_blocks, err);
+    } else if (args->available_bytes > 0 && n_blocks * args->block_bytes > left / AIM) {
+        const uint64_t parts = 4 * (uint64_t)args->n_pools; /* of which a row may have 3 */
+        const uint64_t with_row =
+            share > args->weights_bytes ? share - args->weights_bytes : 0; /* tables and blocks */
+
+        n_blocks = left / AIM / args->block_bytes;
+        if (n_blocks < row_blocks)
+            n_blocks = row_blocks;
+        if (n_blocks == row_blocks && row_blocks * args->block_bytes * parts > MOST_OF_4 * left)
+            return refuse_kv(args, MOST_OF_4 * left / parts,
+                             MOST_OF_4 * with_row /
+                                 (parts * args->block_bytes + MOST_OF_4 * args->table_bytes),
+                             err);
+    }
+    *out_n_blocks = n_blocks < INT32_MAX ? (int)n_blocks : INT32_MAX;
     return ST_OK;
 }
 

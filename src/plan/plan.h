@@ -56,14 +56,17 @@ int plan_output_limit(int n_prompt, int max_tokens, int context);
 struct plan_kv_args {
     int context, block_tok, decode_batch; /* tokens, tokens, rows */
     size_t block_bytes;                   /* of all layers */
+    size_t table_bytes;       /* that the engine keeps for the positions of one block of context */
     uint64_t available_bytes; /* free on this host, shared by n_sharing ranks; 0 = unknown */
     uint64_t weights_bytes;   /* of each rank; they come first */
     int n_sharing;
+    int n_pools;       /* that this rank sets aside, this one counted */
     int64_t asked_mib; /* job option; 0 = choose */
 };
 /* plan_kv_blocks - blocks to reserve: what was asked for, else enough for decode_batch rows of full
- * context, at most a quarter of what the weights leave of this rank's share of the memory.
- *   err  out  why it cannot be: a pool must hold one row of full context
+ * context, at most a quarter of what weights and tables leave of this rank's share of the memory;
+ * if that holds no row, then exactly one row, which may take three quarters over the rank's pools.
+ *   err  out  why it cannot be: context, what it needs, what there is, the largest that would fit
  * Returns ST_OK, ST_ROW (err is set). */
 enum status plan_kv_blocks(const struct plan_kv_args *args, int *out_n_blocks,
                            struct row_error *err);

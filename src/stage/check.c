@@ -89,12 +89,16 @@ static void print_report(const struct session *session, const struct crew *crew,
 
     session_weights_bytes(session, &own, &mapped);
     report_layout(session, crew);
-    printf("model     %s: %s, %d layers, width %d, vocabulary %d, context %d of %d\n",
-           session->job->model, config->family, config->L, config->D, config->V, session->context,
-           config->context);
+    printf("model     %s: %s, %d layers, width %d, vocabulary %d\n", session->job->model,
+           config->family, config->L, config->D, config->V);
+    printf("context   %d tokens, from the %s", session->context,
+           session->job->context > 0 ? "job" : "model's file");
+    if (session->job->context > 0)
+        printf("; the model was made for %d", config->context);
     if (config->rope.scaling[0] != '\0')
-        printf("          RoPE scaled: %s, wavelengths up to %.4g times as long\n",
-               config->rope.scaling, config->rope.divisors[config->E / 2 - 1]);
+        printf("; RoPE scaled: %s, wavelengths up to %.4g times as long", config->rope.scaling,
+               config->rope.divisors[config->E / 2 - 1]);
+    printf("\n");
     printf("memory    weights %.0f MiB%s%s, KV %.0f MiB%s (%d blocks of %d tokens, %.1f MiB per "
            "1,000 tokens)\n",
            mib((double)(own + mapped)), crew->n > 1 ? " a node" : "",
@@ -123,26 +127,6 @@ static void print_report(const struct session *session, const struct crew *crew,
     printf("%s", (const char *)session->effective_job.data);
 }
 
-/* Who would do what; *out_n_blocks: of the smallest pool of a decode stage. */
-static enum status plan_ranks(const struct session *session, struct crew *crew, int *out_n_blocks)
-{
-    enum status st;
-    struct machine_sizes sizes;
-
-    TRY(crew_assign(crew, session->job, prompts_info(session->prompts)->n_image_refs > 0), err);
-    TRY(links_check(crew, session->job), err);
-    *out_n_blocks = INT32_MAX;
-    for (int j = 0; j < crew->layout.n_stages[ROLE_DECODE]; j++) {
-        const int rank = plan_layout_rank(&crew->layout, ROLE_DECODE, j);
-        const struct node node = crew_node(crew, rank);
-
-        TRY(machine_size(session, crew, rank, &node, node.n_computing > 1, &sizes), err);
-        *out_n_blocks = sizes.n_blocks < *out_n_blocks ? sizes.n_blocks : *out_n_blocks;
-    }
-err:
-    return st;
-}
-
 enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks)
 {
     enum status st;
@@ -159,7 +143,9 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
     else
         crew_begin(ranks, NULL, job, &crew);
     TRY(session_open(job, &session), err);
-    TRY(plan_ranks(&session, &crew, &n_blocks), err);
+    TRY(crew_assign(&crew, job, prompts_info(session.prompts)->n_image_refs > 0), err);
+    TRY(links_check(&crew, job), err);
+    TRY(machine_check(&session, &crew, &n_blocks), err);
     TRY(session_identify(&session), err);
     TRY(session_journal(&session, true, &journal), err);
     journal_counts(journal, &counts);

@@ -41,6 +41,7 @@ enum status machine_size(const struct session *session, const struct crew *crew,
     const struct job *job = session->job;
     const int prefill = plan_layout_hosts(&crew->layout, rank, ROLE_PREFILL);
     const int decode = plan_layout_hosts(&crew->layout, rank, ROLE_DECODE);
+    const bool stages = prefill >= 0 && links_staging(crew, job, prefill, shares);
     const int n_sharing = node->n_computing > 0 ? node->n_computing : 1;
     size_t own, mapped;
 
@@ -50,9 +51,12 @@ enum status machine_size(const struct session *session, const struct crew *crew,
         .block_tok = session->kv.P,
         .decode_batch = job->decode_batch,
         .block_bytes = kv_block_bytes(&session->kv),
+        .table_bytes =
+            (size_t)session->kv.P * decoder_position_bytes(model_source_config(session->source)),
         .available_bytes = node->available_bytes,
         .weights_bytes = (shares ? own / (size_t)n_sharing : own) + mapped / (size_t)n_sharing,
         .n_sharing = n_sharing,
+        .n_pools = (decode >= 0) + stages,
         .asked_mib = job->kv_memory_mib,
     };
     struct machine_sizes sizes = {.n_blocks = 0};
@@ -67,7 +71,7 @@ enum status machine_size(const struct session *session, const struct crew *crew,
         sizes.max_tok =
             job->prefill_chunk_tok > sizes.max_tok ? job->prefill_chunk_tok : sizes.max_tok;
         sizes.max_seqs = MAX_PREFILL_SEQS > sizes.max_seqs ? MAX_PREFILL_SEQS : sizes.max_seqs;
-        if (links_staging(crew, job, prefill, shares)) {
+        if (stages) {
             args.decode_batch =
                 STAGING_ROWS + (job->prefill_chunk_tok + session->context - 1) / session->context;
             if (plan_kv_blocks(&args, &sizes.n_staging, &why) != ST_OK)
@@ -77,8 +81,26 @@ enum status machine_size(const struct session *session, const struct crew *crew,
     *out_sizes = sizes;
     return ST_OK;
 err:
-    log_error("%s", why.text);
+    log_error("%s%s%s", crew->n > 1 ? crew->who[rank] : "", crew->n > 1 ? ": " : "", why.text);
     return ST_CONFIG;
+}
+
+enum status machine_check(const struct session *session, const struct crew *crew, int *out_n_blocks)
+{
+    enum status st = ST_OK;
+    struct machine_sizes sizes;
+
+    *out_n_blocks = INT32_MAX;
+    for (int rank = 0; rank < crew->n; rank++) {
+        const struct node node = crew_node(crew, rank);
+
+        TRY(machine_size(session, crew, rank, &node, node.n_computing > 1, &sizes), err);
+        if (plan_layout_hosts(&crew->layout, rank, ROLE_DECODE) >= 0 &&
+            sizes.n_blocks < *out_n_blocks)
+            *out_n_blocks = sizes.n_blocks;
+    }
+err:
+    return st;
 }
 
 /* ---- weights --------------------------------------------------------------------------------- */

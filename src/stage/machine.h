@@ -86,6 +86,13 @@ struct machine {
 enum status machine_size(const struct session *session, const struct crew *crew, int rank,
                          const struct node *node, bool shares, struct machine_sizes *out_sizes);
 
+/* machine_check - that every rank has room for what its stages need, taking it that the ranks of a
+ * node will have memory in common, before anything is loaded.
+ *   out_n_blocks  out  of the smallest pool of a decode stage
+ * Local.  Returns ST_OK, ST_CONFIG (logged). */
+enum status machine_check(const struct session *session, const struct crew *crew,
+                          int *out_n_blocks);
+
 /* machine_create - all of it, up to and with the stages, ready for the loop.
  *   needs    in  what rows with images need; counts on rank 0 only
  *   journal  in  rank 0: what the I/O thread appends to; others: NULL

@@ -118,6 +118,7 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
 {
     enum status st;
     struct crew *crew = &run->crew;
+    int n_blocks;
 
     TRY(crew_same_job(crew, run->job, run->program), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
@@ -135,6 +136,9 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
         err);
     if (*out_n_todo == 0)
         return ST_OK;
+    /* Before the weights are packed, which takes minutes; again when it is known who shares. */
+    st = leads(run) ? machine_check(&run->session, crew, &n_blocks) : ST_OK;
+    TRY(crew_together(crew, st, "sizing the KV blocks"), err);
     st = leads(run) ? crew_busy(crew, look_at_images, run) : ST_OK;
     st = crew_together(crew, st, "looking at the images");
 err:

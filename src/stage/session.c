@@ -5,8 +5,6 @@
  */
 #include "stage/session.h"
 
-enum { DEFAULT_CONTEXT = 8192 };
-
 static enum status resolve_link(const struct job *job)
 {
     const char *const *names = link_names();
@@ -50,7 +48,7 @@ static enum status resolve_context(struct session *session)
         log_error("context = %d: %s was made for %d tokens", asked, session->job->model, of_model);
         return ST_CONFIG;
     }
-    session->context = asked > 0 ? asked : of_model < DEFAULT_CONTEXT ? of_model : DEFAULT_CONTEXT;
+    session->context = asked > 0 ? asked : of_model;
     return ST_OK;
 }
 
@@ -148,6 +146,7 @@ static enum status make_identity(struct session *session)
     enum status st;
     struct buf *out = &session->identity;
 
+    TRY(buf_printf(out, "context = %d\n", session->context), err);
     TRY(job_identity(session->job, out), err);
     TRY(buf_printf(out,
                    "model_fingerprint = %016llx\nprompts_fingerprint = %016llx\n"

@@ -197,6 +197,20 @@ static enum status take_special(const struct tokenizer *tokenizer, int id, char 
     return *out_text != NULL ? ST_OK : ST_NOMEM;
 }
 
+static enum status take_named(const struct tokenizer *tokenizer, char *out[TOKEN_NAME_COUNT])
+{
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++) {
+        const char *text = tokenizer_named(tokenizer, (enum token_name)i);
+
+        if (text == NULL)
+            continue;
+        out[i] = host_strdup(text);
+        if (out[i] == NULL)
+            return ST_NOMEM;
+    }
+    return ST_OK;
+}
+
 enum status chat_template_create(const struct chat_spec *spec, const struct tokenizer *tokenizer,
                                  struct chat_template **out_template)
 {
@@ -222,6 +236,7 @@ enum status chat_template_create(const struct chat_spec *spec, const struct toke
     }
     TRY(take_special(tokenizer, tokenizer_bos(tokenizer), &chat->bos), err);
     TRY(take_special(tokenizer, tokenizer_eos(tokenizer), &chat->eos), err);
+    TRY(take_named(tokenizer, chat->named), err);
     *out_template = chat;
     return ST_OK;
 err:
@@ -239,6 +254,8 @@ void chat_template_destroy(struct chat_template *chat)
     host_free(chat->name);
     host_free(chat->bos);
     host_free(chat->eos);
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++)
+        host_free(chat->named[i]);
     host_free(chat);
 }
 
@@ -324,6 +341,10 @@ enum status chat_write(const struct chat_template *chat, const struct chat_row *
         v.list[v.n++] = (struct template_variable){.name = "bos_token", .text = chat->bos};
     if (chat->eos != NULL)
         v.list[v.n++] = (struct template_variable){.name = "eos_token", .text = chat->eos};
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++)
+        if (chat->named[i] != NULL)
+            v.list[v.n++] = (struct template_variable){.name = token_name_key((enum token_name)i),
+                                                       .text = chat->named[i]};
     add_json(&v, "tools", json_null());
     add_json(&v, "documents", json_null());
     add_json(&v, "add_generation_prompt", json_true());

@@ -12,6 +12,7 @@ struct chat_template {
     struct template *for_tools;     /* owned; for rows with tools; NULL = main */
     json_t *kwargs;                 /* owned; NULL = none */
     char *bos, *eos;                /* owned; NULL = the model has none */
+    char *named[TOKEN_NAME_COUNT];  /* likewise */
     char date[sizeof "2026-01-31"]; /* "" = none */
     uint64_t hash;                  /* of the texts */
 };

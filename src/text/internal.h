@@ -248,8 +248,14 @@ struct tokenizer {
     struct arena *arena;                         /* owned */
     int bos_id, eos_id;
     bool add_bos, add_eos;
+    char *named[TOKEN_NAME_COUNT]; /* owned; NULL = none (named.c) */
     uint64_t fingerprint;
 };
+
+/* named_take - copy what a vocabulary names.  named_hash - add it to a fingerprint. */
+enum status named_take(struct tokenizer *t, const struct vocab_spec *spec);
+void named_hash(struct hash_state *state, const struct tokenizer *t);
+void named_free(struct tokenizer *t);
 
 /* token_span - a token's text. */
 static inline struct text_span token_span(const struct token_texts *texts, int32_t id)

@@ -277,7 +277,8 @@ enum status run_grow(struct tpl_run *run, void *list, size_t n, size_t *cap, siz
                      size_t item_bytes, void **out_list);
 enum status run_enter(struct tpl_run *run);
 
-struct tpl_scope *scope_find(struct tpl_scope *scope, int name, struct tpl_binding **out_binding);
+/* scope_find - a name in a scope or those around it; NULL if it is in none. */
+struct tpl_binding *scope_find(struct tpl_run *run, const struct tpl_scope *scope, int name);
 enum status scope_new(struct tpl_run *run, struct tpl_scope *parent, struct tpl_scope **out_scope);
 enum status scope_set(struct tpl_run *run, struct tpl_scope *scope, int name,
                       struct tpl_value value);

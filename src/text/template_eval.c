@@ -280,9 +280,8 @@ static enum status eval_name(struct tpl_run *run, const struct tpl_node *node,
 {
     const struct text_span name = run->t->names[node->name];
     const struct tpl_builtin *function = NULL;
-    struct tpl_binding *binding = NULL;
+    const struct tpl_binding *binding = scope_find(run, scope, node->name);
 
-    scope_find(scope, node->name, &binding);
     if (binding != NULL) {
         *out_value = binding->value;
         return ST_OK;

@@ -9,16 +9,28 @@
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
-struct tpl_scope *scope_find(struct tpl_scope *scope, int name, struct tpl_binding **out_binding)
+/* What is looked at counts as steps; the next one to be taken finds out if they were too many. */
+static struct tpl_binding *binding_find(struct tpl_run *run, const struct tpl_scope *scope,
+                                        int name)
 {
-    for (; scope != NULL; scope = scope->parent)
-        for (struct tpl_binding *b = scope->first; b != NULL; b = b->next)
-            if (b->name == name) {
-                *out_binding = b;
-                return scope;
-            }
-    *out_binding = NULL;
-    return NULL;
+    struct tpl_binding *b = scope->first;
+    uint64_t n = 0;
+
+    for (; b != NULL && b->name != name; b = b->next)
+        n++;
+    run->steps += n / 8;
+    return b;
+}
+
+struct tpl_binding *scope_find(struct tpl_run *run, const struct tpl_scope *scope, int name)
+{
+    struct tpl_binding *binding = NULL;
+
+    for (uint64_t depth = 1; scope != NULL && binding == NULL; scope = scope->parent, depth++) {
+        run->steps += depth % 8 == 0;
+        binding = binding_find(run, scope, name);
+    }
+    return binding;
 }
 
 enum status scope_new(struct tpl_run *run, struct tpl_scope *parent, struct tpl_scope **out_scope)
@@ -36,11 +48,11 @@ enum status scope_new(struct tpl_run *run, struct tpl_scope *parent, struct tpl_
 enum status scope_set(struct tpl_run *run, struct tpl_scope *scope, int name,
                       struct tpl_value value)
 {
-    struct tpl_binding *binding = NULL;
+    struct tpl_binding *binding = binding_find(run, scope, name);
     void *memory = NULL;
     enum status st;
 
-    if (scope_find(scope, name, &binding) == scope) {
+    if (binding != NULL) {
         binding->value = value;
         return ST_OK;
     }
@@ -67,7 +79,7 @@ enum status run_assign(struct tpl_run *run, const struct tpl_node *target, struc
     if (target->kind == NODE_ATTR) {
         const struct text_span name = run->t->names[target->name];
 
-        scope_find(scope, target->name2, &binding);
+        binding = scope_find(run, scope, target->name2);
         if (binding == NULL || binding->value.kind != TPL_NAMESPACE)
             return run_fail(run, "an attribute can be set on a namespace only");
         if (name.data[0] == '_')

@@ -33,6 +33,18 @@ struct text_span {
 
 struct text_rules; /* of text/ alone */
 
+/* Tokens beside BOS and EOS that a model file names, for chat templates (named.c). */
+enum token_name {
+    TOKEN_NAME_UNK,
+    TOKEN_NAME_SEP,
+    TOKEN_NAME_PAD,
+    TOKEN_NAME_CLS,
+    TOKEN_NAME_MASK,
+    TOKEN_NAME_COUNT
+};
+/* token_name_key - "pad_token": the key of tokenizer_config.json, and the template's variable. */
+const char *token_name_key(enum token_name name);
+
 /* A vocabulary as a model file holds it.  Everything is borrowed until tokenizer_create returns. */
 struct vocab_spec {
     const char *origin;             /* file name for messages */
@@ -52,7 +64,8 @@ struct vocab_spec {
     const uint8_t *flags;  /* [n_tokens] enum token_flags, NULL = none */
     bool has_unk;          /* of characters: unk_id stands for what has no token and no bytes */
     int unk_id;
-    bool space_prefix;              /* "spm", "char-bpe": a space is put before each text */
+    bool space_prefix; /* "spm", "char-bpe": a space is put before each text */
+    struct text_span named[TOKEN_NAME_COUNT]; /* texts of tokens; data NULL = not named */
     const struct text_rules *rules; /* instead of `pre` and space_prefix; NULL = by them */
 };
 
@@ -114,6 +127,8 @@ enum status tokenizer_encode_swapped(const struct tokenizer *tokenizer, const ch
  * own text only with show_special, else nothing.  View.  id must be in range (assert). */
 struct text_span tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id,
                                        bool show_special);
+/* tokenizer_named - the text of a token that the model names so; NULL if it has none.  View. */
+const char *tokenizer_named(const struct tokenizer *tokenizer, enum token_name name);
 /* tokenizer_find - id of a token by its text ("<|im_end|>"), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);
 
@@ -145,11 +160,11 @@ struct chat_spec {
 };
 /*
  * chat_template_create - read a template.
- *   tokenizer  in  gives bos_token and eos_token; must have the special tokens of a template that
- *                  is chosen by name, or they would be read as plain text
- * Returns ST_OK, ST_UNSUPPORTED (none, or one with something that this version does not know;
- * logged with line and column), ST_CONFIG (unknown name, bad kwargs or date, or the vocabulary
- * lacks a token), ST_IO, ST_NOMEM.
+ *   tokenizer  in  gives bos_token, eos_token and the others it names; must have the special tokens
+ * of a template that is chosen by name, or they would be read as plain text Returns ST_OK,
+ * ST_UNSUPPORTED (none, or one with something that this version does not know; logged with line and
+ * column), ST_CONFIG (unknown name, bad kwargs or date, or the vocabulary lacks a token), ST_IO,
+ * ST_NOMEM.
  */
 enum status chat_template_create(const struct chat_spec *spec, const struct tokenizer *tokenizer,
                                  struct chat_template **out_template);

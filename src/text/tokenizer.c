@@ -365,6 +365,7 @@ static uint64_t fingerprint_of(const struct tokenizer *t, const struct vocab_spe
         hash_add(&state, &n_bytes, sizeof n_bytes);
         hash_add(&state, span->data, span->n_bytes);
     }
+    named_hash(&state, t);
     return hash_end(&state);
 }
 
@@ -389,6 +390,7 @@ static enum status fill(struct tokenizer *t, const struct vocab_spec *spec)
     t->eos_id = spec->eos_id;
     t->add_bos = spec->add_bos;
     t->add_eos = spec->add_eos;
+    TRY(named_take(t, spec), done);
     rules = t->rules;
     rules.words = spec->rules != NULL ? spec->rules->words : NULL; /* of a family: its name tells */
     t->fingerprint = fingerprint_of(t, spec, &rules);
@@ -450,6 +452,7 @@ void tokenizer_destroy(struct tokenizer *t)
     if (t->words != NULL)
         words_free(t->words);
     host_free(t->words);
+    named_free(t);
     host_free(t->flags);
     host_free(t->kinds);
     if (t->rules.chars)

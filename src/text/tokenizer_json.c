@@ -274,6 +274,16 @@ static enum status read_config_token(const struct loader *l, const char *key, in
     return ST_FORMAT;
 }
 
+/* The text of config[key] where it is not looked for among the tokens. */
+static void read_config_name(const struct loader *l, const char *key, struct text_span *out)
+{
+    const json_t *value = json_object_get(l->config, key);
+    const json_t *text = json_is_object(value) ? json_object_get(value, "content") : value;
+
+    if (json_is_string(text))
+        *out = (struct text_span){json_string_value(text), json_string_length(text)};
+}
+
 static enum status read_config_flag(const struct loader *l, const char *key, bool *flag)
 {
     const json_t *value = json_object_get(l->config, key);
@@ -311,6 +321,8 @@ static enum status read_config(struct loader *l)
 
     TRY(read_config_token(l, "bos_token", &l->spec.bos_id), done);
     TRY(read_config_token(l, "eos_token", &l->spec.eos_id), done);
+    for (int i = 0; i < TOKEN_NAME_COUNT; i++)
+        read_config_name(l, token_name_key((enum token_name)i), &l->spec.named[i]);
     TRY(read_config_flag(l, "add_bos_token", &l->spec.add_bos), done);
     TRY(read_config_flag(l, "add_eos_token", &l->spec.add_eos), done);
     if (json_is_true(json_object_get(l->config, "add_prefix_space")) && !prepends(&l->rules)) {

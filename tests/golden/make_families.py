@@ -48,6 +48,19 @@ FAMILIES = {
             high_freq_factor=4.0, original_max_position_embeddings=32))),
     "mistral": dict(cls="Mistral", seed=12, gguf=None, config=dict(
         sliding_window=6, rope_parameters=ROPE)),
+    # transformers gives windows to layers from max_window_layers on, to those without RoPE, to all
+    "qwen2_window": dict(cls="Qwen2", seed=24, gguf=None, config=dict(
+        SMALL, num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=2,
+        rope_parameters=ROPE)),
+    "smollm3_window": dict(cls="SmolLM3", seed=25, gguf=None, config=dict(
+        SMALL, num_hidden_layers=4, use_sliding_window=True, sliding_window=6,
+        rope_parameters=ROPE)),
+    "mixtral_window": dict(cls="Mixtral", seed=26, gguf=None, config=dict(
+        SMALL, tie_word_embeddings=False, intermediate_size=16, num_local_experts=4,
+        num_experts_per_tok=2, sliding_window=6, rope_parameters=ROPE)),
+    "qwen3moe_window": dict(cls="Qwen3Moe", seed=27, gguf=None, config=dict(
+        SMALL, moe_intermediate_size=8, num_experts=5, num_experts_per_tok=3, norm_topk_prob=True,
+        use_sliding_window=True, sliding_window=6, rope_parameters=ROPE)),
     "qwen2": dict(cls="Qwen2", seed=13, gguf="qwen2", config=dict(
         rope_parameters=dict(rope_type="default", rope_theta=1000000.0))),
     "qwen3": dict(cls="Qwen3", seed=14, gguf="qwen3", config=dict(

@@ -4,11 +4,12 @@
     python3 compare_families.py EPIDOTE VOCABS [--n 100000] [--seed 1] [FAMILY ...]
 
 EPIDOTE is the built program, VOCABS the folder of ggml-vocab-*.gguf that
-inputs/models/fetch_vocabs.sh makes.  The reference is the family's tokeniser class of PyPI's
+inputs/models/fetch_llama_cpp_files.sh makes.  The reference is the family's tokeniser class of PyPI's
 transformers 5 where it has one that keeps the family's rules, else `tokenizers` put together as the
 family's tokenizer.json says.  Each family is compared twice, from the GGUF file and from the
 tokenizer.json that the reference saves: ids with special tokens as plain text, ids with them parsed,
-and the way back.  Run by hand; prints one line a comparison and exits with 1 if any string differs.
+and the way back.  Run by `make test-oracle`; prints one line a comparison and exits with 1 if any
+string differs.
 """
 import argparse
 import json

@@ -5,7 +5,7 @@
 
 Unlike compare_families.py this looks at the whole of a directory: tokenizer.json with its
 post-processor, and tokenizer_config.json; ids with BOS and EOS, special tokens parsed.  EPIDOTE and
-VOCABS are as there.  Run by hand; exits with 1 if any string differs.
+VOCABS are as there.  Run by `make test-oracle`; exits with 1 if any string differs.
 """
 import argparse
 import pathlib
