@@ -227,6 +227,34 @@ static void bombs_and_nothing(void)
     expect_error_at("jpeg_420.jpg", sof + 5, "\x20\0\x20\0", 4, "premature end");
 }
 
+/* Orientation is the header's: an EXIF block between scans must not turn a picture whose size has
+ * been told. */
+static void exif_behind_the_header_is_not_heeded(void)
+{
+    const struct golden *g = find("jpeg_progressive.jpg"), *exif = find("jpeg_exif6.jpg");
+    const size_t app1 = place_of("jpeg_exif6.jpg", "\xff\xe1", 2);
+    const size_t n_app1 = 2 + (size_t)exif->file.data[app1 + 2] * 256 + exif->file.data[app1 + 3];
+    const size_t first = place_of("jpeg_progressive.jpg", "\xff\xda", 2);
+    const uint8_t *second =
+        memmem(g->file.data + first + 2, g->file.n_bytes - first - 2, "\xff\xda", 2);
+    struct buf file = {0};
+    struct picture got = {.rgb = NULL};
+    struct row_error err;
+
+    CHECK(second != NULL);
+    if (second == NULL)
+        return;
+    const size_t at = (size_t)(second - g->file.data);
+    CHECK(buf_put(&file, g->file.data, at) == ST_OK);
+    CHECK(buf_put(&file, exif->file.data + app1, n_app1) == ST_OK);
+    CHECK(buf_put(&file, second, g->file.n_bytes - at) == ST_OK);
+    CHECK(picture_decode(file.data, file.n_bytes, &got, &err) == ST_OK);
+    CHECK(got.width == (int)g->width && got.height == (int)g->height);
+    CHECK(got.rgb != NULL && memcmp(got.rgb, g->rgb, rgb_bytes(g)) == 0);
+    host_free(got.rgb);
+    buf_free(&file);
+}
+
 static void what_is_written_is_read_back(void)
 {
     uint8_t rgb[7 * 5 * 3];
@@ -257,6 +285,7 @@ int main(void)
     half_a_picture_is_none();
     what_is_no_picture_says_why();
     bombs_and_nothing();
+    exif_behind_the_header_is_not_heeded();
     what_is_written_is_read_back();
     for (int i = 0; i < n_golden; i++)
         buf_free(&golden[i].file);

@@ -26,8 +26,8 @@ struct reader {
     jmp_buf escape;
     struct row_error *err; /* borrowed */
     enum status st;        /* of what ended by escape */
-    bool pixels;
-    bool at_end; /* the file's bytes are used up */
+    bool has_header; /* what stands behind it says nothing about the picture's size any more */
+    bool at_end;     /* the file's bytes are used up */
     struct picture_raw raw;
     uint8_t *cmyk; /* owned: one row */
 };
@@ -136,8 +136,8 @@ static boolean on_app1(j_decompress_ptr info)
     const size_t n_bytes = (size_t)source->next_input_byte[0] << 8 | source->next_input_byte[1];
     const uint8_t *body = source->next_input_byte + 2;
 
-    if (n_bytes >= 2 + sizeof exif && n_bytes <= source->bytes_in_buffer &&
-        memcmp(body, exif, sizeof exif) == 0)
+    if (!reader_of(info)->has_header && n_bytes >= 2 + sizeof exif &&
+        n_bytes <= source->bytes_in_buffer && memcmp(body, exif, sizeof exif) == 0)
         reader_of(info)->raw.orientation =
             picture_orientation(body + sizeof exif, n_bytes - 2 - sizeof exif);
     source_skip(info, n_bytes < 2 ? 2 : (long)n_bytes);
@@ -172,6 +172,7 @@ static void read_header(struct reader *reader)
     info->progress = &reader->progress;
     jpeg_set_marker_processor(info, JPEG_APP0 + 1, on_app1);
     jpeg_read_header(info, TRUE);
+    reader->has_header = true;
     if (info->num_components != 1 && info->num_components != 3 && info->num_components != CMYK) {
         row_error_set(reader->err, "the JPEG file has %d colour components; 1, 3 or 4 can be read",
                       info->num_components);

@@ -3,10 +3,10 @@
  * with.
  *
  * What Pillow does (but 13, which may begin with the columns), and torchvision to within one level:
- * along an axis each new pixel is a weighted sum of the pixels under the filter, which is as wide as
- * the step is when a picture shrinks.  First rows, then columns; weights of 22 fractional bits; 8
- * bits in between.  Weights are made of additions, multiplications and divisions in double, so they
- * are the same everywhere; the sums are of integers.  Caller: vision_prep.c.
+ * along an axis each new pixel is a weighted sum of the pixels under the filter, which is as wide
+ * as the step is when a picture shrinks.  First rows, then columns; weights of 22 fractional bits;
+ * 8 bits in between.  Weights are made of additions, multiplications and divisions in double, so
+ * they are the same everywhere; the sums are of integers.  Caller: vision_prep.c.
  */
 #include <assert.h>
 #include <math.h>

@@ -479,7 +479,7 @@ static enum status check_picture(const struct reader *r, const struct vision_con
 static enum status read_all(const struct reader *r, struct vision_config *config)
 {
     enum status st = ST_OK;
-    const struct processor *processor = NULL;
+    const struct processor *processor = &classes[0];
     struct vision_prep *prep = &config->prep;
 
     TRY(find_class(r, config->layout, &processor), err);

@@ -1,6 +1,6 @@
 /*
  * fuzz_vision_prep.c - any bytes as preprocessor_config.json: refused, or what any image can be
- * planned with and small ones made into patches.  The first bytes choose layout and size.
+ * planned with and small ones made into patches.  The first bytes choose layout, size and grid.
  *
  * Every refusal logs a line: run it with -close_fd_mask=2.
  */
@@ -40,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     config.layout = (enum vision_layout)(data[0] % VISION_LAYOUT_COUNT);
     if (config.layout == VISION_QWEN2VL)
         config.patch_frames = config.merge = 2;
+    if (config.layout == VISION_LLAVA)
+        config.grid = data[3] % 24 + 1;
     if (vision_prep_parse(data + HEAD, n_bytes - HEAD, "fuzz", &config) != ST_OK)
         return 0;
     const int width = data[1] % 64 + 1, height = data[2] % 64 + 1;
