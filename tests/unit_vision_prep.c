@@ -417,6 +417,19 @@ static void plans_say_what_is_asked_for(void)
     CHECK_HAS(err.text, "a picture of 5 x 4 patches; the model takes 4 x 4");
 }
 
+/* Whatever an image's size, the prompt has a name for each of its tiles. */
+static void tiles_have_a_limit(void)
+{
+    const struct one *c = find(VISION_IDEFICS3, 64, 64, "\"do_resize\": false");
+    struct vision_plan plan;
+    struct row_error err;
+
+    CHECK(vision_plan_make(&c->config, 64 * 64, 64, &plan, &err) == ST_OK);
+    CHECK_INT(plan.tiles_x, 64);
+    CHECK(vision_plan_make(&c->config, 64 * 64 + 1, 64, &plan, &err) == ST_ROW);
+    CHECK_HAS(err.text, "65 x 1 tiles; this version has at most 64");
+}
+
 /* A long picture takes no more memory than what is seen of it. */
 static void long_pictures_are_cropped_first(void)
 {
@@ -509,6 +522,7 @@ int main(void)
     resizing_is_pillows_to_the_bit();
     mistakes_are_seen();
     plans_say_what_is_asked_for();
+    tiles_have_a_limit();
     long_pictures_are_cropped_first();
     files_that_mean_something_else_are_refused();
     for (int i = 0; i < n_cases; i++)

@@ -18,6 +18,8 @@
 enum status vision_prep_parse(const uint8_t *data, size_t n_bytes, const char *origin,
                               struct vision_config *config);
 
+enum { VISION_MAX_TILES = 64 }; /* of idefics3, along an edge */
+
 /* A part of a picture: x and y of its first pixel, width and height. */
 struct resize_window {
     int x, y, width, height;
