@@ -29,7 +29,8 @@ struct resize_window {
  * resize_rgb - a window of what [in_height, in_width, 3] becomes at out_width x out_height.
  *   window  in   within the output (assert)
  *   out     out  [window.height, window.width, 3]
- * As Pillow's Image.resize: each axis by itself, to 8 bits in between, integers only.
+ * As torchvision's resize of 8-bit pixels: each axis by itself, to 8 bits in between, integers
+ * only.
  * Returns ST_OK, ST_NOMEM.
  */
 struct resize_args {
