@@ -49,7 +49,7 @@ static void damages(void)
     snprintf(spoilt, sizeof spoilt, "%s_scale_inw", down);
     refused(block, false, scale, spoilt, ST_FORMAT, "its scales, model.layers.1.mlp.down_proj",
             "weight_scale_inv, are missing");
-    refused(block, true, "\"quantization_config\"", "\"_uantization_config\"", ST_UNSUPPORTED,
+    refused(block, true, "\"quantization_config\"", "\"attn_implementation\"", ST_UNSUPPORTED,
             "weight_scale_inv (scales of quantised weights)", "not supported");
     refused(block, true, "      20\n", "      24\n", ST_FORMAT,
             "weight_scale_inv (F32, 2 dimensions", "as quantization_config describes them");

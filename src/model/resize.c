@@ -2,18 +2,19 @@
  * resize.c - pictures of 8-bit RGB made larger or smaller, with the filters that models are trained
  * with.
  *
- * What Pillow does (but 13, which may begin with the columns), and torchvision to within one level:
- * along an axis each new pixel is a weighted sum of the pixels under the filter, which is as wide
- * as the step is when a picture shrinks.  First rows, then columns; weights of 22 fractional bits;
- * 8 bits in between.  Weights are made of additions, multiplications and divisions in double, so
- * they are the same everywhere; the sums are of integers.  Caller: vision_prep.c.
+ * What torchvision does with 8-bit pixels, level by level: along an axis each new pixel is a
+ * weighted sum of the pixels under the filter, which is as wide as the step is when a picture
+ * shrinks. First rows, then columns; weights of 16 bits, as many of them fractional as the largest
+ * weight of the axis leaves room for; 8 bits in between.  Pillow's weights have 22 fractional bits,
+ * which is up to two levels away.  Weights are made of additions, multiplications and divisions in
+ * double, so they are the same everywhere; the sums are of integers.  Caller: vision_prep.c.
  */
 #include <assert.h>
 #include <math.h>
 
 #include "model/vision.h"
 
-enum { WEIGHT_BITS = 32 - 8 - 2, CHANNELS = 3 };
+enum { MAX_BITS = 22, CHANNELS = 3 };
 
 /* ---- filters --------------------------------------------------------------------------------- */
 
@@ -68,8 +69,16 @@ static const struct {
 /* Of an axis: new pixel i is the sum of weights[i * max + k] * old pixel first[i] + k, k < n[i]. */
 struct axis {
     int n_out, max;
+    int bits;         /* of a weight, behind the point */
     int *first, *n;   /* [n_out] owned */
-    int32_t *weights; /* [n_out, max] owned */
+    int16_t *weights; /* [n_out, max] owned */
+};
+
+/* An axis as a whole. */
+struct step {
+    int n_in, n_all;
+    enum resample resample;
+    double ratio, scale; /* old pixels to a new one; how much wider that makes the filter */
 };
 
 static void axis_free(struct axis *axis)
@@ -79,38 +88,58 @@ static void axis_free(struct axis *axis)
     host_free(axis->weights);
 }
 
-static void nearest_weights(struct axis *axis, int i, double center, int n_in)
+/* Of new pixel i: the first old one and its weight, then the others'; returns how many. */
+static int weigh(const struct step *step, int i, int *out_first, double *out)
 {
-    const int at = (int)center;
-
-    axis->first[i] = at < n_in ? at : n_in - 1;
-    axis->n[i] = 1;
-    axis->weights[i] = 1 << WEIGHT_BITS;
-}
-
-static void filter_weights(struct axis *axis, int i, double center, double scale, int n_in,
-                           enum resample resample, double *scratch)
-{
-    const double support = filters[resample].support * scale, step = 1 / scale;
-    int32_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
+    const double support = filters[step->resample].support * step->scale, inverse = 1 / step->scale;
+    const double center = step->ratio * (i + 0.5);
     int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
     double sum = 0;
 
+    if (filters[step->resample].at == NULL) { /* in float, as torch has it */
+        const int at = (int)(float)((i + 0.5) * (double)(float)step->ratio);
+
+        *out_first = at < step->n_in ? at : step->n_in - 1;
+        out[0] = 1;
+        return 1;
+    }
     if (first < 0)
         first = 0;
-    if (end > n_in)
-        end = n_in;
+    if (end > step->n_in)
+        end = step->n_in;
     for (int k = 0; k < end - first; k++) {
-        scratch[k] = filters[resample].at((k + first - center + 0.5) * step);
-        sum += scratch[k];
+        out[k] = filters[step->resample].at((k + first - center + 0.5) * inverse);
+        sum += out[k];
     }
-    for (int k = 0; k < end - first; k++) {
-        const double weight = (sum != 0 ? scratch[k] / sum : scratch[k]) * (1 << WEIGHT_BITS);
+    for (int k = 0; k < end - first; k++)
+        out[k] = sum != 0 ? out[k] / sum : out[k];
+    *out_first = first;
+    return end - first;
+}
 
-        weights[k] = (int32_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
+/* As many as leave the largest weight of the whole axis below 2^15. */
+static int bits_of(const struct step *step, double *scratch)
+{
+    double most = 0;
+    int bits = 0, first;
+
+    for (int i = 0; i < step->n_all; i++)
+        for (int k = weigh(step, i, &first, scratch); k-- > 0;)
+            most = scratch[k] > most ? scratch[k] : most;
+    while (bits < MAX_BITS && (int)(0.5 + most * (1 << (bits + 1))) < 1 << 15)
+        bits++;
+    return bits;
+}
+
+static void round_weights(struct axis *axis, int i, const double *exact)
+{
+    int16_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
+
+    for (int k = 0; k < axis->n[i]; k++) {
+        const double weight = exact[k] * (1 << axis->bits);
+
+        weights[k] = (int16_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
-    axis->first[i] = first;
-    axis->n[i] = end - first;
 }
 
 /* Pixels [begin, begin + n_out) of n_all that n_in become. */
@@ -118,6 +147,7 @@ static enum status axis_make(int n_in, int n_all, int begin, int n_out, enum res
                              struct axis *axis)
 {
     const double ratio = (double)n_in / n_all, scale = ratio < 1 ? 1 : ratio;
+    const struct step step = {n_in, n_all, resample, ratio, scale};
     double *scratch = NULL;
 
     *axis =
@@ -128,13 +158,10 @@ static enum status axis_make(int n_in, int n_all, int begin, int n_out, enum res
     scratch = host_alloc((size_t)axis->max * sizeof *scratch);
     const bool ok =
         axis->first != NULL && axis->n != NULL && axis->weights != NULL && scratch != NULL;
+    axis->bits = ok ? bits_of(&step, scratch) : 0;
     for (int i = 0; ok && i < n_out; i++) {
-        const double center = (begin + i + 0.5) * ratio;
-
-        if (filters[resample].at == NULL)
-            nearest_weights(axis, i, center, n_in);
-        else
-            filter_weights(axis, i, center, scale, n_in, resample, scratch);
+        axis->n[i] = weigh(&step, begin + i, &axis->first[i], scratch);
+        round_weights(axis, i, scratch);
     }
     host_free(scratch);
     return ok ? ST_OK : ST_NOMEM;
@@ -142,9 +169,9 @@ static enum status axis_make(int n_in, int n_all, int begin, int n_out, enum res
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-static uint8_t clip(int32_t sum)
+static uint8_t clip(int32_t sum, int bits)
 {
-    sum >>= WEIGHT_BITS; /* of negative numbers, too: gcc and clang shift the sign in */
+    sum >>= bits; /* of negative numbers, too: gcc and clang shift the sign in */
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
@@ -152,18 +179,18 @@ static uint8_t clip(int32_t sum)
 static void across(const struct axis *axis, const uint8_t *in, uint8_t *out)
 {
     for (int i = 0; i < axis->n_out; i++, out += CHANNELS) {
-        const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
+        const int16_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
         const uint8_t *at = in + (size_t)axis->first[i] * CHANNELS;
-        int32_t r = 1 << (WEIGHT_BITS - 1), g = r, b = r;
+        int32_t r = 1 << (axis->bits - 1), g = r, b = r;
 
         for (int k = 0; k < axis->n[i]; k++, at += CHANNELS) {
             r += at[0] * weights[k];
             g += at[1] * weights[k];
             b += at[2] * weights[k];
         }
-        out[0] = clip(r);
-        out[1] = clip(g);
-        out[2] = clip(b);
+        out[0] = clip(r, axis->bits);
+        out[1] = clip(g, axis->bits);
+        out[2] = clip(b, axis->bits);
     }
 }
 
@@ -171,18 +198,18 @@ static void across(const struct axis *axis, const uint8_t *in, uint8_t *out)
 static void down(const struct axis *axis, int i, const uint8_t *rows, size_t n, int32_t *sums,
                  uint8_t *out)
 {
-    const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
+    const int16_t *weights = axis->weights + (size_t)i * (size_t)axis->max;
 
     for (size_t x = 0; x < n; x++)
-        sums[x] = 1 << (WEIGHT_BITS - 1);
+        sums[x] = 1 << (axis->bits - 1);
     for (int k = 0; k < axis->n[i]; k++, rows += n) {
-        const int32_t weight = weights[k];
+        const int16_t weight = weights[k];
 
         for (size_t x = 0; x < n; x++)
-            sums[x] += rows[x] * weight;
+            sums[x] += (int16_t)rows[x] * weight;
     }
     for (size_t x = 0; x < n; x++)
-        out[x] = clip(sums[x]);
+        out[x] = clip(sums[x], axis->bits);
 }
 
 enum status resize_rgb(const struct resize_args *args, uint8_t *out)

@@ -18,6 +18,8 @@
 enum status vision_prep_parse(const uint8_t *data, size_t n_bytes, const char *origin,
                               struct vision_config *config);
 
+enum { VISION_MAX_TILES = 64 }; /* of idefics3, along an edge */
+
 /* A part of a picture: x and y of its first pixel, width and height. */
 struct resize_window {
     int x, y, width, height;
@@ -27,7 +29,8 @@ struct resize_window {
  * resize_rgb - a window of what [in_height, in_width, 3] becomes at out_width x out_height.
  *   window  in   within the output (assert)
  *   out     out  [window.height, window.width, 3]
- * As Pillow's Image.resize: each axis by itself, to 8 bits in between, integers only.
+ * As torchvision's resize of 8-bit pixels: each axis by itself, to 8 bits in between, integers
+ * only.
  * Returns ST_OK, ST_NOMEM.
  */
 struct resize_args {

@@ -204,6 +204,9 @@ static enum status idefics3_geometry(const struct vision_config *config, struct 
         out->tiles_x = out->whole_tiles.width / tile;
         out->tiles_y = out->whole_tiles.height / tile;
     }
+    if (out->tiles_x > VISION_MAX_TILES || out->tiles_y > VISION_MAX_TILES)
+        return row_error_set(err, "the image becomes %d x %d tiles; this version has at most %d",
+                             out->tiles_x, out->tiles_y, VISION_MAX_TILES);
 err:
     return st;
 }

@@ -11,7 +11,7 @@
 #include "model/hf_config.h"
 #include "model/vision.h"
 
-enum { MAX_EDGE = 16384, MAX_TILES = 64 };
+enum { MAX_EDGE = 16384 };
 #define MAX_PIXELS ((int64_t)1 << 40)
 
 /* ---- classes --------------------------------------------------------------------------------- */
@@ -461,7 +461,7 @@ static enum status check_picture(const struct reader *r, const struct vision_con
         const int longest = prep->longest_edge > 0       ? prep->longest_edge
                             : prep->height > prep->width ? prep->height
                                                          : prep->width;
-        if (prep->split && longest / prep->tile_edge > MAX_TILES)
+        if (prep->split && longest / prep->tile_edge > VISION_MAX_TILES)
             return hf_bad_value(r, "max_image_size", "no less than a 64th of size");
     } else if (config->layout == VISION_LLAVA) {
         height = prep->crop ? prep->crop_height : prep->resize ? prep->height : 0;

@@ -14,10 +14,9 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "model/model.h"
+#include "model/vision.h"
 
 enum {
-    MAX_TILES = 64,      /* along an edge */
     MAX_PIECE = 64,      /* ids */
     TOKEN_TEXT_MAX = 256 /* bytes */
 };
@@ -88,14 +87,15 @@ static enum status encode_tiles(struct vision_prompt *prompt, const struct visio
 
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         longest = sizes[i] > longest ? sizes[i] : longest;
-    const int n = prep->split ? (longest + edge - 1) / edge : 1;
+    longest += longest % 2; /* the shorter edge of a square picture is made even */
+    const int n = !prep->split ? 1 : !prep->resize ? VISION_MAX_TILES : (longest + edge - 1) / edge;
     TRY(need_token(tokenizer, FAKE), err);
     prompt->fake = (struct piece){.n_ids = 1, .ids = {tokenizer_find(tokenizer, FAKE)}};
     prompt->max_tiles = n < 1 ? 1 : n;
-    if (n > MAX_TILES) {
+    if (n > VISION_MAX_TILES) {
         log_error("images of %d pixels cut into tiles of %d are not supported; this version has at "
                   "most %d tiles along an edge",
-                  longest, edge, MAX_TILES);
+                  longest, edge, VISION_MAX_TILES);
         return ST_UNSUPPORTED;
     }
     prompt->tiles =

@@ -5,10 +5,10 @@
 
 Writes expected.bin beside itself, a sequence of
     bytes of JSON, layout, patch, patch_frames, merge, grid, width, height (uint32 each), the JSON,
-    tiles_x, tiles_y, n_patches, n_samples (uint32; n_patches 0: the processor refuses the picture),
+    tiles_x, tiles_y, n_patches, CRC-32 of all values as float32, n_samples (uint32; n_patches 0: the
+        processor refuses the picture),
     samples (float32): number k is element (uint32(k * 2654435761) * n_elements) >> 32 of the patches
-and resize.txt: what Pillow's Image.resize alone makes of scene(width, height), first its rows, then its
-columns (Pillow 13 begins with the columns where that is less work; torchvision does not), a line each
+and resize.txt: what torchvision's resize alone makes of scene(width, height), a line each
     filter (1 bilinear, 2 bicubic, 3 lanczos), width, height, new width, new height, FNV-1a of 64 bits
 The pictures are scene() below, which tests/unit_vision_prep.c has as well.
 """
@@ -16,9 +16,12 @@ import json
 import os
 import struct
 import warnings
+import zlib
 
 import numpy as np
+import torch
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode, functional
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 from transformers.models.idefics3.image_processing_idefics3 import Idefics3ImageProcessor
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
@@ -77,7 +80,7 @@ def case(config, layout, patch, frames, merge, grid, w, h):
     k = np.arange(n, dtype=np.uint64)
     at = (((k * 2654435761) & 0xffffffff) * flat.size) >> 32
     out.append(struct.pack("<8I", len(text), layout, patch, frames, merge, grid, w, h) + text +
-               struct.pack("<4I", *tiles, len(patches), n) + flat[at.astype(np.int64)].tobytes())
+               struct.pack("<5I", *tiles, len(patches), zlib.crc32(flat.tobytes()), n) + flat[at.astype(np.int64)].tobytes())
 
 
 few = [(101, 77), (40, 90), (64, 64), (5, 3), (1, 30)]
@@ -135,11 +138,12 @@ case({"image_processor_type": "Qwen2VLImageProcessor", "do_resize": False}, QWEN
 with open(os.path.join(here, "expected.bin"), "wb") as f:
     f.write(b"".join(out))
 lines = []
-for number, code in ((1, 2), (2, 3), (3, 1)):
+for number, mode in enumerate((InterpolationMode.BILINEAR, InterpolationMode.BICUBIC, InterpolationMode.LANCZOS), 1):
     for w, h, new_w, new_h in ((101, 77, 40, 30), (101, 77, 150, 200), (7, 300, 64, 64), (64, 64, 64, 20), (1, 1, 5, 9),
                                (333, 222, 32, 221), (2, 50, 33, 1)):
         fnv = 0xcbf29ce484222325
-        for byte in np.array(Image.fromarray(scene(w, h)).resize((new_w, h), code).resize((new_w, new_h), code)).tobytes():
+        picture = torch.from_numpy(scene(w, h)).permute(2, 0, 1).contiguous()
+        for byte in functional.resize(picture, [new_h, new_w], interpolation=mode).permute(1, 2, 0).numpy().tobytes():
             fnv = ((fnv ^ byte) * 0x100000001b3) & 0xffffffffffffffff
         lines.append(f"{number} {w} {h} {new_w} {new_h} {fnv:016x}\n")
 with open(os.path.join(here, "resize.txt"), "w") as f:
