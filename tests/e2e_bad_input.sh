@@ -30,7 +30,7 @@ bad "no prompts" "none.h5" --set 'prompts="none.h5"'
 bad "rows beyond the file" "rows" --set 'rows="2:9"'
 bad "a context beyond the model's" "context" --set context=100000000
 bad "a pool too small for a row" "kv_memory_mib" --set kv_memory_mib=1 --set precision=f32
-bad "an unknown backend" "cuda" --set 'backend="cuda"'
+bad "an unknown backend" "one of cpu, cuda, auto" --set 'backend="rocm"'
 bad "an unknown link" "nccl" --set 'link="nccl"'
 bad "an unknown template" "nosuch" --set chat=true --set 'chat_template="nosuch"'
 printf 'a\n  {%% include "b" %%}\n' >"$dir/bad.jinja"

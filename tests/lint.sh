@@ -25,7 +25,7 @@ rooms='base job data text plan ops kv model engine comm stage cli'
 flags=$(make -s --no-print-directory -C "$here/.." print-flags 2>/dev/null)
 
 c_files() {
-    find src tests -name '*.[ch]' -not -path '*/golden/*' | sort
+    find src tests kernels \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -not -path '*/golden/*' 2>/dev/null | sort
 }
 sources() {
     find src -name '*.[ch]' | sort
