@@ -16,6 +16,10 @@
 SHELL := /bin/bash
 
 CC     ?= cc
+# The C++ compiler of the same make, for tests only: gcc-12 and g++-12, clang and clang++, cc and c++.
+ifeq ($(origin CXX),default)
+  CXX := $(patsubst cc,c++,$(patsubst gcc%,g++%,$(patsubst clang%,clang++%,$(CC))))
+endif
 MPICC  ?= mpicc
 MPIRUN ?= $(subst mpicc,mpirun,$(MPICC))
 BUILD  ?= release
@@ -122,6 +126,7 @@ fuzzers := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 # One short line a command; V=1 shows the commands.
 ifneq ($(V),1)
   CC_SAYS = @echo "  CC    $@";
+  CXX_SAYS = @echo "  CXX   $@";
   LD_SAYS = @echo "  LD    $@";
   AR_SAYS = @echo "  AR    $@";
   NV_SAYS = @echo "  NVCC  $@";
@@ -149,6 +154,18 @@ $(out)/tests/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libepidote.a
 $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 	$(LD_SAYS)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+# The kernels once more, compiled by the host's compiler for tests/emulator/ (no nvcc needed).
+emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(filter-out %/table.cu,$(wildcard kernels/*.cu))) $(out)/tests/emulator/emulator.o
+CXXFLAGS_ALL := -std=c++17 $(CFLAGS) -Wall -Wextra -Wno-unknown-pragmas $(if $(SAN),,-Werror) -ffp-contract=off \
+                -fno-strict-aliasing -fno-exceptions -fno-rtti -DK_EMULATED $(san_flags)
+$(out)/tests/unit_kernels: $(emulated)
+$(out)/emulated/%.o: kernels/%.cu $(out)/flags
+	@mkdir -p $(@D)
+	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@
+$(out)/%.o: %.cpp $(out)/flags
+	@mkdir -p $(@D)
+	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -c $< -o $@
+
 $(out)/%.o: %.c $(out)/flags
 	@mkdir -p $(@D)
 	$(CC_SAYS)$(CC) $(CPPFLAGS) $(DEFS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
@@ -173,7 +190,7 @@ $(cuda_objs): $(out)/%.o: %.cu $(out)/nvflags
 
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
-$(out)/flags:   said = $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
+$(out)/flags:   said = $(CXX) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
 $(out)/nvflags: said = $(NVCC) $(NVFLAGS)
 $(out)/sources: said = $(srcs)
 $(out)/version: said = $(version) $(commit)

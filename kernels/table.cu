@@ -1,12 +1,13 @@
 /*
  * table.cu - the one function that libepidote_cuda.so shows, and the table that it gives.
  *
- * Knows the CUDA runtime, but no kernel.  Called by src/ops/cuda.c.
+ * Asks the CUDA runtime about devices; knows of kernels only that there are launchers.  Called by
+ * src/ops/cuda.c.
  */
 #include <stdio.h>
 
 #include "kernels/device.cuh"
-#include "kernels/kernels.h"
+#include "kernels/launch.h"
 
 static const char *error_text(int error)
 {
@@ -40,10 +41,33 @@ static int device_facts(int device, struct k_device *out_facts)
     return 0;
 }
 
+static int start(void)
+{
+    return k_matmul_start();
+}
+
 extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
 {
     static const struct k_table table = {
-        K_ABI, sizeof table, error_text, versions, device_count, device_facts,
+        K_ABI,
+        sizeof table,
+        error_text,
+        versions,
+        device_count,
+        device_facts,
+        start,
+        k_embed,
+        k_rmsnorm,
+        k_rmsnorm_heads,
+        k_rope_kv,
+        k_gated,
+        k_attention,
+        k_matmul,
+        k_logits,
+        k_kv_copy,
+        k_attention_work_floats,
+        k_matmul_work_floats,
+        k_logits_work_floats,
     };
 
     return &table;

@@ -136,7 +136,7 @@ struct_job() {
 
 file_heads() {
     local f
-    for f in $(sources); do
+    for f in $(sources) $(ls kernels/*.h kernels/*.cu* tests/emulator/* 2>/dev/null); do
         [ "$(sed -n 1p "$f")" = '/*' ] && sed -n 2p "$f" | grep -q "^ \* $(basename "$f" | sed 's/\./\\./') - " && continue
         echo "$f:1: does not begin with a comment \"$(basename "$f") - what it does\""
     done
