@@ -188,6 +188,10 @@ $(cuda_objs): $(out)/%.o: %.cu $(out)/nvflags
 	@mkdir -p $(@D)
 	$(NV_SAYS)$(NVCC) -I. $(NVFLAGS) -MMD -MP -c $< -o $@ 2>$@.ptxas || { cat $@.ptxas >&2; rm -f $@; false; }
 
+# What each kernel takes, beside kernels/bounds.txt.
+cuda-report: cuda
+	@tests/cuda_report.sh $(out)/kernels kernels/bounds.txt "$(CUDA_ARCH)"
+
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
 $(out)/flags:   said = $(CXX) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
@@ -268,7 +272,8 @@ fuzz-run: $(fuzzers)
 	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
-ci_stages := test lint sanitize tsan mpich fuzz test-slow
+# Kernels are compiled where there is an nvcc (half a minute).
+ci_stages := test lint $(if $(cuda_lacks),,cuda-report) sanitize tsan mpich fuzz test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -315,9 +320,10 @@ clean:
 help:
 	@echo 'make              build/epidote'
 	@echo 'make cuda         libepidote_cuda.so, the kernels, beside the program (CUDA=$(CUDA), nvcc: $(or $(NVCC),not found))'
+	@echo 'make cuda-report  registers, spills and shared memory of each kernel, beside their bounds'
 	@echo 'make demo         fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, cuda-report (if nvcc is there), sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
@@ -330,7 +336,7 @@ help:
 	@echo 'make deps         install or name the libraries; deps-tools: clang, clang-format, clang-tidy, cppcheck too'
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
-.PHONY: all cuda unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
+.PHONY: all cuda cuda-report unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run lint asan \
         sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)
