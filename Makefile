@@ -5,6 +5,9 @@
 #                         where a library lives that pkg-config does not know
 #   MPICC=mpicc           the MPI to build with, by its compiler wrapper; MPIRUN= its launcher, for tests
 #   MPI_CFLAGS= MPI_LIBS= instead of what that wrapper says
+#   CUDA=auto|yes|no      whether libepidote_cuda.so can be built: auto = if nvcc is found; `make cuda` builds it,
+#                         `make` too with CUDA=yes.  The program is the same in all three cases
+#   CUDA_HOME=/usr/local/cuda  where CUDA is, if nvcc is not in PATH    CUDA_ARCH="80 90"
 #   V=1                   show whole commands
 #   FUZZ_S=60             seconds for each fuzz target
 #   DONE="test lint"      stages that `make ci` need not repeat
@@ -13,6 +16,10 @@
 SHELL := /bin/bash
 
 CC     ?= cc
+# The C++ compiler of the same make, for tests only: gcc-12 and g++-12, clang and clang++, cc and c++.
+ifeq ($(origin CXX),default)
+  CXX := $(patsubst cc,c++,$(patsubst gcc%,g++%,$(patsubst clang%,clang++%,$(CC))))
+endif
 MPICC  ?= mpicc
 MPIRUN ?= $(subst mpicc,mpirun,$(MPICC))
 BUILD  ?= release
@@ -71,7 +78,24 @@ LDLIBS   += $(call lib_libs,HDF5,$(pkg_hdf5),-lhdf5) $(call lib_libs,LIBCONFIG,$
             $(call lib_libs,JANSSON,$(pkg_jansson),-ljansson) $(call lib_libs,XXHASH,$(pkg_xxhash),-lxxhash) \
             $(call lib_libs,UTF8PROC,$(pkg_utf8proc),-lutf8proc) $(call lib_libs,JPEG,$(pkg_jpeg),-ljpeg) \
             $(call lib_libs,PNG,$(pkg_png),-lpng) \
-            $(MPI_LIBS) -lm -pthread
+            $(MPI_LIBS) -lm -pthread -ldl
+
+# ---- CUDA ---------------------------------------------------------------------------------------
+# Only for the library of the kernels, which the program loads when a job asks for it.  CUDA=yes is
+# a demand: without nvcc make stops.  The architectures are a setting: a login node has no GPU.
+CUDA      ?= auto
+CUDA_ARCH ?= 80 90
+nvcc_found := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC      ?= $(nvcc_found)
+cuda_known := $(filter auto yes no,$(CUDA))
+cuda_lacks := $(if $(cuda_known),$(if $(filter no,$(CUDA)),CUDA=no was given,$(if $(NVCC),,nvcc is not in CUDA_HOME=$(CUDA_HOME)$(comma) PATH or /usr/local/cuda: load the CUDA module$(comma) or set CUDA_HOME)),CUDA is auto$(comma) yes or no$(comma) not $(CUDA))
+# fmad=false: a product is rounded before it is added, but where a kernel writes fmaf.  Subnormals
+# are zero, divisions and roots rounded right, as on the CPU.
+newest_arch := $(lastword $(CUDA_ARCH))
+NVFLAGS := -std=c++17 -O3 -lineinfo -fmad=false -ftz=true -prec-div=true -prec-sqrt=true -cudart shared \
+           -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror all-warnings -Xptxas -v \
+           $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a)$(comma)code=sm_$(a)) \
+           -gencode arch=compute_$(newest_arch)$(comma)code=compute_$(newest_arch)
 
 # ---- flags --------------------------------------------------------------------------------------
 CFLAGS ?= $(if $(filter debug,$(BUILD)),-O1,-O3) -g
@@ -108,11 +132,16 @@ fuzzers := $(patsubst tests/%.c,$(out)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 # One short line a command; V=1 shows the commands.
 ifneq ($(V),1)
   CC_SAYS = @echo "  CC    $@";
+  CXX_SAYS = @echo "  CXX   $@";
   LD_SAYS = @echo "  LD    $@";
   AR_SAYS = @echo "  AR    $@";
+  NV_SAYS = @echo "  NVCC  $@";
 endif
 
-all: build/epidote
+all: $(if $(filter yes,$(CUDA)),cuda) build/epidote
+ifeq ($(cuda_known),)
+$(error $(cuda_lacks))
+endif
 
 # The link follows the configuration that was built last.
 build/epidote: $(out)/epidote FORCE
@@ -131,16 +160,51 @@ $(out)/tests/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libepidote.a
 $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 	$(LD_SAYS)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
+# The kernels once more, compiled by the host's compiler for tests/emulator/ (no nvcc needed).
+emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(filter-out %/table.cu,$(wildcard kernels/*.cu))) $(out)/tests/emulator/emulator.o
+CXXFLAGS_ALL := -std=c++17 $(CFLAGS) -Wall -Wextra -Wno-unknown-pragmas $(if $(SAN),,-Werror) -ffp-contract=off \
+                -fno-strict-aliasing -fno-exceptions -fno-rtti -DK_EMULATED $(san_flags)
+$(out)/tests/unit_kernels: $(emulated)
+$(out)/emulated/%.o: kernels/%.cu $(out)/flags
+	@mkdir -p $(@D)
+	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@
+$(out)/%.o: %.cpp $(out)/flags
+	@mkdir -p $(@D)
+	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -c $< -o $@
+
 $(out)/%.o: %.c $(out)/flags
 	@mkdir -p $(@D)
 	$(CC_SAYS)$(CC) $(CPPFLAGS) $(DEFS) $(CFLAGS_ALL) $(ISA) -MMD -MP -c $< -o $@
 
+# The library of the kernels, beside the program; ptxas says what each kernel takes into *.ptxas.
+cuda_lib  := $(out)/libepidote_cuda.so
+cuda_objs := $(patsubst %.cu,$(out)/%.o,$(wildcard kernels/*.cu))
+ifeq ($(cuda_lacks),)
+cuda: $(cuda_lib)
+else
+cuda:
+	@echo "make: cannot build libepidote_cuda.so: $(cuda_lacks)" >&2
+	@false
+endif
+
+$(cuda_lib): $(cuda_objs)
+	$(NV_SAYS)$(NVCC) -shared -cudart shared $^ -Xlinker -rpath,'$$ORIGIN:$(patsubst %/bin/nvcc,%/lib64,$(NVCC))' -o $@
+
+$(cuda_objs): $(out)/%.o: %.cu $(out)/nvflags
+	@mkdir -p $(@D)
+	$(NV_SAYS)$(NVCC) -I. $(NVFLAGS) -MMD -MP -c $< -o $@ 2>$@.ptxas || { cat $@.ptxas >&2; rm -f $@; false; }
+
+# What each kernel takes, beside kernels/bounds.txt.
+cuda-report: cuda
+	@tests/cuda_report.sh $(out)/kernels kernels/bounds.txt "$(CUDA_ARCH)"
+
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
-$(out)/flags:   said = $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
+$(out)/flags:   said = $(CXX) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) $(LDFLAGS)
+$(out)/nvflags: said = $(NVCC) $(NVFLAGS)
 $(out)/sources: said = $(srcs)
 $(out)/version: said = $(version) $(commit)
-$(out)/flags $(out)/sources $(out)/version: FORCE
+$(out)/flags $(out)/nvflags $(out)/sources $(out)/version: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(said))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(said))' > $@
 $(out)/src/main.o: $(out)/version
@@ -197,7 +261,7 @@ lint: deps-tools
 	@$(again) all
 	@tests/lint.sh
 format:
-	@$$(command -v clang-format-14 || echo clang-format) -i $$(find src tests -name '*.[ch]' -not -path '*/golden/*')
+	@$$(command -v clang-format-14 || echo clang-format) -i $$(find src tests kernels \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -not -path '*/golden/*')
 print-flags: # what lint.sh needs to compile a file alone
 	@echo '$(CPPFLAGS)'
 # All unit tests, and the end-to-end tests that are about bad luck rather than about numbers.
@@ -225,7 +289,8 @@ fuzz-run: $(fuzzers)
 	@tests/fuzz.sh $(FUZZ_S) $(JOBS) $(out)/tests/fuzz
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
-ci_stages := test lint sanitize tsan mpich fuzz test-slow
+# Kernels are compiled where there is an nvcc (half a minute).
+ci_stages := test lint $(if $(cuda_lacks),,cuda-report) sanitize tsan mpich fuzz test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -265,6 +330,7 @@ build/epidote.1: build/epidote
 install: build/epidote build/epidote.1
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/epidote/jobs
 	install -m 755 $(out)/epidote $(DESTDIR)$(PREFIX)/bin/epidote
+	if [ -f $(cuda_lib) ]; then install -d $(DESTDIR)$(PREFIX)/lib/epidote && install -m 755 $(cuda_lib) $(DESTDIR)$(PREFIX)/lib/epidote; fi
 	install -m 644 build/epidote.1 $(DESTDIR)$(PREFIX)/share/man/man1/epidote.1
 	install -m 644 $(wildcard jobs/*.cfg) $(DESTDIR)$(PREFIX)/share/epidote/jobs
 
@@ -274,10 +340,12 @@ clean:
 
 help:
 	@echo 'make              build/epidote'
+	@echo 'make cuda         libepidote_cuda.so, the kernels, beside the program (CUDA=$(CUDA), nvcc: $(or $(NVCC),not found))'
+	@echo 'make cuda-report  registers, spills and shared memory of each kernel, beside their bounds'
 	@echo 'make demo         a small vision-language model that ships here answers questions about pictures; no network'
 	@echo 'make demo-llm     fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, cuda-report (if nvcc is there), sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
 	@echo 'make test-oracle ORACLE=DIR      ids of 100,000 strings a family against transformers in that environment; N= FAMILIES='
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
@@ -293,6 +361,6 @@ help:
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run \
         oracle-there test-oracle test-oracle-run lint asan \
-        sanitize ubsan tsan mpich fuzz fuzz-run ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        sanitize ubsan tsan mpich fuzz fuzz-run cuda cuda-report ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

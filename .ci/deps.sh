@@ -81,6 +81,7 @@ look() {
         case $list in
         build)
             need gcc gcc have "${CC:-cc}"
+            need g++ gcc have "${CXX:-c++}"
             need make make have make
             need pkg-config pkgconf have pkg-config
             need libc6-dev gcc test -e /usr/include/stdio.h -o -n "${CPATH:-}"

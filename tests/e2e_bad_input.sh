@@ -33,7 +33,7 @@ bad "a context beyond the model's" "context" --set context=100000000
 bad "a pool too small for a row" "can be 1 MiB (kv_memory_mib): set context = 512 or less, or kv_memory_mib = 2 or more" \
     --set kv_memory_mib=1 --set precision=f32
 check "said once, before weights are packed" test "$(grep -c "set context" "$dir/refused.log")$(grep -c loaded "$dir/refused.log")" = 10
-bad "an unknown backend" "cuda" --set 'backend="cuda"'
+bad "an unknown backend" "one of cpu, cuda, auto" --set 'backend="rocm"'
 bad "an unknown link" "nccl" --set 'link="nccl"'
 bad "an unknown template" "nosuch" --set chat=true --set 'chat_template="nosuch"'
 printf 'a\n  {%% include "b" %%}\n' >"$dir/bad.jinja"

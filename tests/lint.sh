@@ -25,7 +25,7 @@ rooms='base job data text plan ops kv model engine comm stage cli'
 flags=$(make -s --no-print-directory -C "$here/.." print-flags 2>/dev/null)
 
 c_files() {
-    find src tests -name '*.[ch]' -not -path '*/golden/*' | sort
+    find src tests kernels \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -not -path '*/golden/*' 2>/dev/null | sort
 }
 sources() {
     find src -name '*.[ch]' | sort
@@ -137,7 +137,7 @@ struct_job() {
 
 file_heads() {
     local f
-    for f in $(sources); do
+    for f in $(sources) $(ls kernels/*.h kernels/*.cu* tests/emulator/* 2>/dev/null); do
         [ "$(sed -n 1p "$f")" = '/*' ] && sed -n 2p "$f" | grep -q "^ \* $(basename "$f" | sed 's/\./\\./') - " && continue
         echo "$f:1: does not begin with a comment \"$(basename "$f") - what it does\""
     done

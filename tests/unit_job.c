@@ -170,7 +170,7 @@ static void bad_files(void)
         {"kv_block_tok = 8;", {"kv_block_tok must be one of 16, 32, 64", "not 8"}},
         {"precision = \"q3\";", {"precision must be one of bf16, f32, stored", "not \"q3\""}},
         {"order = 1;", {"order must be one of input, longest", "not 1"}},
-        {"backend = \"tpu\";", {"backend must be cpu", "not \"tpu\""}},
+        {"backend = \"tpu\";", {"backend must be one of cpu, cuda, auto", "not \"tpu\""}},
         {"chat = 1;", {"chat must be true or false", "not 1"}},
         {"chat = \"yes\";", {"chat must be true or false", "not \"yes\""}},
         {"rows = \"9:5\";", {"rows must be \"a:b\"", "not \"9:5\""}},

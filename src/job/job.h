@@ -41,7 +41,7 @@ struct job {
     char *chat_date;            /* owned; "2026-01-31"; NULL = none */
     bool parse_special;         /* special tokens inside `prompt` text are recognised */
     enum precision precision;
-    char *backend;      /* owned; "cpu" */
+    char *backend;      /* owned; "cpu", "cuda" or "auto" */
     char *instructions; /* owned; "auto" or a name in the ops table: plain, avx2, ... */
     char *link;         /* owned; "auto" or a name in the link table */
     int threads;        /* per rank; 0 = cores in the affinity mask / ranks that share them */

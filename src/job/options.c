@@ -9,7 +9,7 @@
 static const char *const precision_names[] = {"bf16", "f32", "stored", NULL};
 static const char *const sampling_names[] = {"job", "model", NULL};
 static const char *const order_names[] = {"input", "longest", NULL};
-static const char *const backend_names[] = {"cpu", NULL};
+static const char *const backend_names[] = {"cpu", "cuda", "auto", NULL};
 static const char *const block_names[] = {"16", "32", "64", NULL};
 
 _Static_assert(sizeof precision_names / sizeof *precision_names == PRECISION_COUNT + 1, "names");
@@ -84,7 +84,7 @@ const struct job_option job_options[] = {
      "of weights and KV; stored = bf16, but weights stay as they are in the file: less memory, slower; f32 is for checking"},
 
     {"backend",             "cpu",   "",       OPT_TEXT,   0,    FIELD(backend),            1,    255,    backend_names,
-     "what computes"},
+     "what computes: cpu; cuda (a GPU; not in this version yet); auto = cuda if it is there, else cpu"},
     {"instructions",        "auto",  "",       OPT_TEXT,   0,    FIELD(instructions),       1,    255,    NULL,
      "instruction set: plain, avx2, avx512, avx512bf16; auto = the fastest on this CPU; results are the same"},
     {"link",                "auto",  "",       OPT_TEXT,   0,    FIELD(link),               1,    255,    NULL,

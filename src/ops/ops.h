@@ -208,6 +208,16 @@ enum status ops_find(const char *name, const struct ops **out_ops);
 /* ops_list - NULL-terminated table of all variants, plain first. */
 const struct ops *const *ops_list(void);
 
+/* What there is to compute with on a GPU. */
+struct ops_cuda {
+    char library[256]; /* where the kernels were found; "" = nowhere */
+    char device[192];  /* the first that can be used: name, architecture, memory */
+    char why[1024];    /* what is missing, and the remedy */
+};
+/* ops_cuda_look - whether library, driver and a device are there; if not, out_found->why says what
+ * was looked for.  Loads the library; sets no device up.  Local. */
+bool ops_cuda_look(struct ops_cuda *out_found);
+
 /* ops_ctx_create - threads is borrowed.  Returns ST_OK, ST_NOMEM. */
 enum status ops_ctx_create(struct threads *threads, struct ops_ctx **out_ctx);
 void ops_ctx_destroy(struct ops_ctx *ctx);

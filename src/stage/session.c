@@ -215,16 +215,39 @@ static enum status make_intake(struct session *session)
     return ST_OK;
 }
 
+/* Whether the CPU is to compute: with "cuda" it is not, and nothing else can yet. */
+static enum status resolve_backend(const struct job *job)
+{
+    struct ops_cuda found;
+
+    if (strcmp(job->backend, "cpu") == 0)
+        return ST_OK;
+    const bool is = ops_cuda_look(&found);
+    if (strcmp(job->backend, "auto") == 0) {
+        if (is)
+            log_info("backend auto takes cpu: there is a GPU (%s), but the CUDA engine is not in "
+                     "this version yet",
+                     found.device);
+        else
+            log_info("backend auto takes cpu: %s", found.why);
+        return ST_OK;
+    }
+    if (!is) {
+        log_error("backend = \"cuda\": %s; or use backend = \"cpu\"", found.why);
+        return ST_CONFIG;
+    }
+    log_error("backend = \"cuda\": the CUDA engine is not in this version yet, though there is a "
+              "GPU (%s); use backend = \"cpu\"",
+              found.device);
+    return ST_UNSUPPORTED;
+}
+
 enum status session_open(const struct job *job, struct session *session)
 {
     enum status st;
 
     *session = (struct session){.job = job};
-    if (strcmp(job->backend, "cpu") != 0 && strcmp(job->backend, "auto") != 0) {
-        log_error("backend = \"%s\" is not in this build: it has cpu", job->backend);
-        st = ST_CONFIG;
-        goto err;
-    }
+    TRY(resolve_backend(job), err);
     TRY(resolve_link(job), err);
     TRY(ops_find(job->instructions, &session->ops), err);
     TRY(model_open(job->model, &session->source), err);

@@ -1,0 +1,314 @@
+/*
+ * index.h - where things are: the index arithmetic of every kernel, as functions that compile as C,
+ * as C++ and for the device.
+ *
+ * Kernels take every address, tile, split and fragment from here.  tests/unit_cuda_index.c looks
+ * at the functions by themselves, on any machine.
+ *
+ * Shape letters: B sequences, T tokens, D width, F ffn width, V vocabulary, H query heads, K kv
+ * heads (`n_kv` where K is an inner dimension), E head size, N blocks, P tokens per block.
+ */
+#ifndef EPIDOTE_KERNELS_INDEX_H
+#define EPIDOTE_KERNELS_INDEX_H
+
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define K_FN static constexpr __host__ __device__ inline
+#elif defined(__cplusplus)
+#define K_FN static constexpr inline
+#else
+#define K_FN static inline
+#endif
+
+K_FN int k_ceil_div(int n, int by)
+{
+    return (n + by - 1) / by;
+}
+
+K_FN int k_min(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+K_FN int k_max(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- KV blocks -------------------------------------------------------------------------------
+ *
+ * The layout of ops.h, [N][2][K][P*E] of bf16; a head's keys are [E/2][P][2], its values [P][E].
+ */
+
+/* First element of (block, 0 = key / 1 = value, head). */
+K_FN int64_t k_kv_head(int K, int P, int E, int32_t block, int value, int head)
+{
+    return (((int64_t)block * 2 + value) * K + head) * ((int64_t)P * E);
+}
+
+/* Word (two elements, 2 * pair and 2 * pair + 1) of the key at position p of a block, in words from
+ * the head's first. */
+K_FN int k_kv_key_word(int P, int p, int pair)
+{
+    return pair * P + p;
+}
+
+/* Element e of the value at position p of a block, from the head's first. */
+K_FN int k_kv_value_elem(int E, int p, int e)
+{
+    return p * E + e;
+}
+
+/* ---- attention of one token over its sequence -------------------------------------------------
+ *
+ * Positions are cut at multiples of K_SPLIT, wherever a sequence ends and whatever its window is.
+ * One block of K_ATT_THREADS threads takes one split of one sequence and KV head, and G of the
+ * query heads that share it at a time (1, 2, 4 or 8; the last may be fewer):
+ *
+ *   scores   thread i: positions i and i + K_ATT_THREADS of the split, all E elements
+ *   values   a group of E/8 threads a position, 8 elements each; group g takes positions g, g + n,
+ *            g + 2n ... of the split, n = groups.  Threads left over do nothing.
+ */
+enum { K_SPLIT = 256, K_ATT_THREADS = 128, K_ATT_MAX_G = 16, K_ATT_MAX_E = 256 };
+
+K_FN int k_splits(int n_positions)
+{
+    return k_ceil_div(n_positions, K_SPLIT);
+}
+
+/* Positions of a split that a query at `pos` sees, from the split's first: *out_from <= j <
+ * *out_to; none if they are equal.  window 0: all. */
+K_FN void k_split_seen(int split, int pos, int window, int *out_from, int *out_to)
+{
+    const int first = split * K_SPLIT;
+    const int to = k_min(pos + 1 - first, K_SPLIT);
+    const int from = window > 0 ? k_max(pos + 1 - window - first, 0) : 0;
+
+    *out_to = k_max(to, 0);
+    *out_from = k_min(from, *out_to);
+}
+
+K_FN int k_att_heads_at_once(int n_heads)
+{
+    return n_heads >= 5 ? 8 : n_heads >= 3 ? 4 : n_heads;
+}
+
+K_FN int k_att_groups(int E)
+{
+    return K_ATT_THREADS / (E / 8);
+}
+
+/* First position that group g takes and that is not before `from`. */
+K_FN int k_att_group_first(int E, int g, int from)
+{
+    const int n = k_att_groups(E);
+
+    return from + (g - from % n + n) % n;
+}
+
+/* Floats of shared memory: scores [G][K_SPLIT], then q [G][E] and later, in its place, the groups'
+ * sums of one head at a time [groups][E]. */
+K_FN int k_att_score(int g, int j)
+{
+    return g * K_SPLIT + j;
+}
+
+K_FN int k_att_query(int G, int E, int g, int e)
+{
+    return G * K_SPLIT + g * E + e;
+}
+
+K_FN int k_att_group_sum(int G, int E, int group, int e)
+{
+    return G * K_SPLIT + group * E + e;
+}
+
+K_FN int k_att_shared_floats(int G, int E)
+{
+    return G * K_SPLIT + k_max(G, k_att_groups(E)) * E;
+}
+
+/* What splits leave, in floats: max [B][H][n_splits], sum likewise, values [B][H][n_splits][E]. */
+K_FN int64_t k_att_partial(int H, int n_splits, int b, int h, int split)
+{
+    return ((int64_t)b * H + h) * n_splits + split;
+}
+
+/* ---- mma.sync m16n8k16, bf16 ------------------------------------------------------------------
+ *
+ * Which element a lane's registers hold (PTX ISA, "Matrix Fragments for mma.m16n8k16"): a register
+ * of A or B is two elements that are neighbours in k.
+ */
+K_FN int k_mma_a_row(int lane, int i) /* register i of 4 */
+{
+    return lane / 4 + i % 2 * 8;
+}
+
+K_FN int k_mma_a_k(int lane, int i)
+{
+    return lane % 4 * 2 + i / 2 * 8;
+}
+
+K_FN int k_mma_b_col(int lane)
+{
+    return lane / 4;
+}
+
+K_FN int k_mma_b_k(int lane, int i) /* register i of 2 */
+{
+    return lane % 4 * 2 + i * 8;
+}
+
+K_FN int k_mma_c_row(int lane, int i) /* float i of 4 */
+{
+    return lane / 4 + i / 2 * 8;
+}
+
+K_FN int k_mma_c_col(int lane, int i)
+{
+    return lane % 4 * 2 + i % 2;
+}
+
+/* ---- matmul of few rows: out [T, N] = x [T, n_in] W^T, W [N, n_in] ------------------------------
+ *
+ *   block   K_MM_ROWS rows of W, all T rows of x, one split of n_in
+ *   stage   K_MM_STAGE inputs of them in shared memory; stages are fetched ahead, in a ring
+ *   warp    (m, k) of 2 x 4: rows 32 m .. 32 m + 31 and inputs 32 k .. 32 k + 31 of every stage
+ *   lane    16 bytes (8 inputs) of a row of W or x at a time
+ *
+ * Two mma of 16 inputs take 32 inputs.  Which 16 is free, as long as W and x agree: lane l takes
+ * inputs 8 (l % 4) .. + 7, the first four for the first mma and the others for the second, so that
+ * one access of 16 bytes fills its registers for both.
+ *
+ * The order of a sum depends on N and n_in alone: in a warp the stages of the split in ascending
+ * order, then the four warps k = 0 .. 3, then the splits in ascending order.
+ */
+enum {
+    K_MM_ROWS = 64,
+    K_MM_STAGE = 128, /* inputs */
+    K_MM_WARPS_M = 2,
+    K_MM_WARPS_K = 4,
+    K_MM_THREADS = 256,
+    K_MM_MAX_T = 64,
+    K_MM_TARGET_BLOCKS = 256, /* with fewer, n_in is split; part of the numerics */
+    K_MM_MAX_SPLITS = 8,
+    K_MM_CHUNKS = K_MM_STAGE / 8 /* of 16 bytes, a row of a stage */
+};
+
+K_FN int k_mm_blocks(int N)
+{
+    return k_ceil_div(N, K_MM_ROWS);
+}
+
+K_FN int k_mm_stages(int n_in)
+{
+    return k_ceil_div(n_in, K_MM_STAGE);
+}
+
+/* Into how many parts n_in is split: as many as give the target's blocks, of 4 stages at least. */
+K_FN int k_mm_splits(int N, int n_in)
+{
+    const int wanted = k_ceil_div(K_MM_TARGET_BLOCKS, k_mm_blocks(N));
+    const int most = k_max(k_mm_stages(n_in) / 4, 1);
+
+    return k_min(k_min(wanted, most), K_MM_MAX_SPLITS);
+}
+
+/* First stage of a split; that of split n_splits is the end. */
+K_FN int k_mm_split_stage(int n_in, int n_splits, int split)
+{
+    return (int)((int64_t)k_mm_stages(n_in) * split / n_splits);
+}
+
+/* Columns of 8 tokens that the kernel for T rows computes. */
+K_FN int k_mm_tiles(int T)
+{
+    return T <= 8 ? 1 : T <= 16 ? 2 : T <= 32 ? 4 : 8;
+}
+
+/* Stages in the ring, so that all fit into 160 KiB. */
+K_FN int k_mm_ring(int n_tiles)
+{
+    return n_tiles <= 2 ? 6 : n_tiles == 4 ? 5 : 4;
+}
+
+K_FN int k_mm_stage_bytes(int n_tiles)
+{
+    return (K_MM_ROWS + n_tiles * 8) * K_MM_STAGE * 2;
+}
+
+K_FN int k_mm_shared_bytes(int n_tiles)
+{
+    return k_mm_ring(n_tiles) * k_mm_stage_bytes(n_tiles);
+}
+
+/* Byte of chunk c (inputs 8 c .. 8 c + 7) of row r in a stage: rows of W first, then rows of x.
+ * Chunks are moved around within a row, so that the 8 lanes whose accesses go together (two rows of
+ * four neighbouring chunks) touch all banks once. */
+K_FN int k_mm_chunk_byte(int r, int c)
+{
+    return r * (K_MM_STAGE * 2) + (c ^ (r % 2 * 4)) * 16;
+}
+
+K_FN int k_mm_x_row(int t) /* row of a stage that token t is */
+{
+    return K_MM_ROWS + t;
+}
+
+/* What a lane reads of a stage: rows of W (i = 0, 1 of an m16 tile) and of x, and its chunk. */
+K_FN int k_mm_lane_w_row(int warp_m, int tile, int lane, int i)
+{
+    return warp_m * 32 + tile * 16 + k_mma_a_row(lane, i);
+}
+
+K_FN int k_mm_lane_x_row(int tile, int lane)
+{
+    return k_mm_x_row(tile * 8 + k_mma_b_col(lane));
+}
+
+K_FN int k_mm_lane_chunk(int warp_k, int lane)
+{
+    return warp_k * 4 + lane % 4;
+}
+
+/* Which word (two inputs) of its 16 bytes is register i of A or B of mma `half`: A has rows in
+ * i % 2 and k in i / 2, B has k in i. */
+K_FN int k_mm_word(int half, int k_part)
+{
+    return half * 2 + k_part;
+}
+
+/* Floats of shared memory, after the last stage: what warp (m, k) has summed, [k][m][..][lane]. */
+K_FN int k_mm_sum_float(int n_tiles, int warp_k, int warp_m, int at, int lane)
+{
+    return ((warp_k * K_MM_WARPS_M + warp_m) * (2 * n_tiles * 4) + at) * 32 + lane;
+}
+
+/* Where the sum of output n of the block and token t is: its place `at` and its lane. */
+K_FN int k_mm_at(int n_tiles, int n, int t)
+{
+    return ((n / 16 % 2) * n_tiles + t / 8) * 4 + n / 8 % 2 * 2 + t % 2;
+}
+
+K_FN int k_mm_lane(int n, int t)
+{
+    return n % 8 * 4 + t % 8 / 2;
+}
+
+/* Partial sums [n_splits][T][N]. */
+K_FN int64_t k_mm_partial(int T, int N, int split, int t, int n)
+{
+    return ((int64_t)split * T + t) * N + n;
+}
+
+/* ---- logits ----------------------------------------------------------------------------------- */
+
+enum { K_LOGITS_CHUNK = 1024, K_LOGITS_THREADS = 256, K_LOGITS_LANES = 32 };
+
+K_FN int k_logits_chunks(int V)
+{
+    return k_ceil_div(V, K_LOGITS_CHUNK);
+}
+
+#endif

@@ -1,0 +1,215 @@
+/*
+ * kernels.h - what libepidote_cuda.so offers: one table of functions in plain C.
+ *
+ * The program finds the table with dlopen (src/ops/cuda.c), so that it needs no CUDA itself.  Both
+ * sides are of one build: `abi` and `n_bytes` tell them apart if they are not.
+ *
+ * Every function returns 0 or a cudaError_t, which error_text explains.
+ */
+#ifndef EPIDOTE_KERNELS_H
+#define EPIDOTE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { K_ABI = 1 };                       /* changes with the meaning of anything below */
+#define K_LIBRARY "libepidote_cuda.so"    /* its name */
+#define K_TABLE_NAME "epidote_cuda_table" /* its only symbol */
+
+/* The least that the kernels run on (bf16 mma.sync and cp.async came with it). */
+enum { K_MIN_MAJOR = 8, K_MIN_MINOR = 0 };
+
+struct k_device {
+    char name[128];
+    int major, minor; /* compute capability */
+    int n_processors; /* streaming multiprocessors */
+    uint64_t memory_bytes;
+};
+
+/*
+ * What the launchers share.  Pointers are to device memory, 16-byte aligned; rows of what is read
+ * or written 16 bytes at a time are a multiple of that apart (said where it is so).  bf16 is
+ * uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher enqueues on
+ * it and returns at once: it never waits and never allocates, so it may be captured in a graph.
+ * What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was enqueued; what
+ * the ids and positions in device memory say is not looked at.
+ *
+ * A row's bits depend on the row alone: not on T, B, its place, the other rows, or where its blocks
+ * lie.  "Traffic" is bytes read and written, each once.
+ */
+
+/* k_embed - look tokens up.
+ *   out [T, D] f32   table [V, D] bf16   ids [T], each in 0 .. V - 1
+ *   scale            every element is multiplied by it
+ * Limits: D a multiple of 8.  Traffic: T * D * 6.  No sum. */
+struct k_embed_args {
+    float *out;
+    const uint16_t *table;
+    const int32_t *ids;
+    int T, D;
+    float scale;
+};
+
+/* k_rmsnorm - x [T, D] f32 / sqrt(mean(x^2) + eps) * w [D] f32.
+ *   out    [T, D] bf16   NULL: not wanted        out_f32 [T, D] f32   likewise; may be x
+ *   add    [T, D] f32    NULL, or first x += add * add_scale (the product rounded before it is
+ *                        added), and x is written
+ * Limits: D a multiple of 4.  Traffic: T * D * (4 + 2), with add T * D * (12 + 2).
+ * A row is one block's: thread i sums elements 4 i .. 4 i + 3 of every 1,024, then the tree. */
+struct k_rmsnorm_args {
+    uint16_t *out;
+    float *out_f32, *x;
+    const float *add, *w;
+    int T, D;
+    float eps, add_scale;
+};
+
+/* k_rmsnorm_heads - x [T, n_heads, E] f32 in place, rows ldx apart, every head by itself; w [E].
+ * Limits: none.  Traffic: T * n_heads * E * 8.  A head is one warp's: lane i sums elements i,
+ * i + 32 ..., then the tree. */
+struct k_rmsnorm_heads_args {
+    float *x;
+    const float *w;
+    int ldx, T, n_heads, E;
+    float eps;
+};
+
+/* k_rope_kv - rotate q and k, round, and put k and v into their blocks.
+ *   qkv     [T, H + 2 K, E] f32   queries, keys, values of a token (a row of the matmul)
+ *   q       [T, H, E] bf16        out
+ *   kv      [N][2][K][P*E] bf16   out: one layer's pool, as ops.h has it
+ *   angles  [.., E/2, 2] f32      cos, sin of each position; NULL: nothing is rotated
+ *   pos     [T] i32               positions
+ *   seq     [T] i32               which row of tables a token's sequence has; NULL: row t
+ *   tables  [.., ld_tables] i32   block ids in token order
+ * Limits: E a multiple of 16, at most 256; P 16, 32 or 64.
+ * Traffic: T * E * (6 H + 12 K) + T * E * 4 of angles.  No sum. */
+struct k_rope_kv_args {
+    uint16_t *q, *kv;
+    const float *qkv, *angles;
+    const int32_t *pos, *seq, *tables;
+    int ld_tables, T, H, K, E, P;
+};
+
+/* k_gated - out [T, F] bf16 = act(gate) * up, from gate_up [T, 2 F] f32: gate, then up.
+ *   gelu  0: SiLU; else GELU by its tanh formula
+ * Limits: F a multiple of 4, T at most 65535.  Traffic: T * F * 10.  No sum; the bits are those of
+ * the CPU, rounded. */
+struct k_gated_args {
+    uint16_t *out;
+    const float *gate_up;
+    int T, F, gelu;
+};
+
+/* k_attention - of B sequences with one new token each, over their KV, which has it already.
+ *   out     [B, H, E] bf16
+ *   q       [B, H, E] bf16
+ *   kv      [N][2][K][P*E] bf16
+ *   pos     [B] i32               of the new token
+ *   tables  [B, ld_tables] i32
+ *   work    f32                   scratch, k_attention_work_floats() of them
+ *   max_pos                       no pos is above it; how many splits are launched follows from it
+ *   scale, softcap, window        as in struct ops_attention
+ * Limits: E a multiple of 16, at most 256; H / K whole, at most 16; P 16, 32 or 64; B at most
+ * 65535. Traffic: for each sequence K * E * 4 of every position seen, and for every 256 of them H *
+ * E * 8. Positions are cut at multiples of 256; a key's score is one chain over E; the values of a
+ * split are summed by groups of threads, then the groups in order, then the splits in order.  A
+ * position that is not seen is not read. */
+struct k_attention_args {
+    uint16_t *out;
+    const uint16_t *q, *kv;
+    const int32_t *pos, *tables;
+    float *work;
+    int ld_tables, B, H, K, E, P, max_pos, window;
+    float scale, softcap;
+};
+
+/* k_matmul - out [T, N] f32 = x [T, n_in] bf16 W^T, W [N, n_in] bf16 (rows as a file has them).
+ *   bias   [N] f32        NULL, or added to the whole sum
+ *   add    0: out is written; else out += what would be written
+ *   work   f32            scratch, k_matmul_work_floats() of them; NULL if that is 0
+ *   ldx, ldw, ldo         elements from row to row; ldx and ldw multiples of 8
+ * Limits: 1 <= T <= 64, n_in a multiple of 8.  Traffic: N * n_in * 2, and of every split T * N * 8.
+ * Products of bf16 on the tensor cores; index.h says how the sum is cut, by N and n_in alone. */
+struct k_matmul_args {
+    float *out;
+    const uint16_t *x, *w;
+    const float *bias;
+    float *work;
+    int64_t ldw;
+    int ldx, ldo, T, N, n_in, add;
+};
+
+/* k_logits - of every row of logits [T, V] f32 (in place: scaled, then capped, where that is not
+ * 0): its maximum, the lowest id that has it, and the logarithm of the sum of exp(x - max).
+ *   out_max, out_logsum [T] f32   out_id [T] i32   work f32: k_logits_work_floats() of them
+ * A NaN or +inf, or nothing above -inf, gives NaN, NaN and -1.
+ * Limits: T at most 65535.  Traffic: T * V * 4 (8 if they are changed).  Chunks of 1,024 ids, each
+ * summed by its own maximum; then lane i of 32 takes chunks i, i + 32 ..., then the tree. */
+struct k_logits_args {
+    float *logits, *out_max, *out_logsum;
+    int32_t *out_id;
+    float *work;
+    int T, V;
+    float scale, softcap;
+};
+
+/* k_kv_copy - blocks of some layers between the pool and one piece of memory, for links.
+ *   packed   [n_layers][n][block_elems] bf16
+ *   pool     [n_layers][N][block_elems] bf16, layers layer_elems apart
+ *   ids      [n] i32
+ *   scatter  0: pool to packed; else packed to pool
+ * Limits: block_elems and layer_elems multiples of 8; n and n_layers at most 65535.
+ * Traffic: n_layers * n * block_elems * 4. */
+struct k_kv_copy_args {
+    uint16_t *packed, *pool;
+    const int32_t *ids;
+    int n, n_layers, scatter;
+    int64_t block_elems, layer_elems;
+};
+
+struct k_table {
+    int abi;        /* K_ABI */
+    size_t n_bytes; /* of this struct */
+
+    /* error_text - of a function's return value; never NULL. */
+    const char *(*error_text)(int error);
+
+    /* versions - of the runtime in use and of the newest that the driver knows, as 1000 * major +
+     * 10 * minor; 0 for a driver that is not there. */
+    int (*versions)(int *out_runtime, int *out_driver);
+
+    /* device_count, device_facts - what this process may use.  Neither sets a context up. */
+    int (*device_count)(int *out_n);
+    int (*device_facts)(int device, struct k_device *out_facts);
+
+    /* start - what launchers need once, for the current device, before the first of them. */
+    int (*start)(void);
+
+    /* The launchers, as above. */
+    int (*embed)(void *stream, const struct k_embed_args *args);
+    int (*rmsnorm)(void *stream, const struct k_rmsnorm_args *args);
+    int (*rmsnorm_heads)(void *stream, const struct k_rmsnorm_heads_args *args);
+    int (*rope_kv)(void *stream, const struct k_rope_kv_args *args);
+    int (*gated)(void *stream, const struct k_gated_args *args);
+    int (*attention)(void *stream, const struct k_attention_args *args);
+    int (*matmul)(void *stream, const struct k_matmul_args *args);
+    int (*logits)(void *stream, const struct k_logits_args *args);
+    int (*kv_copy)(void *stream, const struct k_kv_copy_args *args);
+    int64_t (*attention_work_floats)(int B, int H, int E, int max_pos);
+    int64_t (*matmul_work_floats)(int T, int N, int n_in);
+    int64_t (*logits_work_floats)(int T, int V);
+};
+
+/* epidote_cuda_table - the table.  It lives as long as the library. */
+const struct k_table *epidote_cuda_table(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * launch.h - the launchers that table.cu puts into the table; kernels.h has their contracts.
+ */
+#ifndef EPIDOTE_KERNELS_LAUNCH_H
+#define EPIDOTE_KERNELS_LAUNCH_H
+
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+int k_embed(void *stream, const struct k_embed_args *args);
+int k_rmsnorm(void *stream, const struct k_rmsnorm_args *args);
+int k_rmsnorm_heads(void *stream, const struct k_rmsnorm_heads_args *args);
+int k_rope_kv(void *stream, const struct k_rope_kv_args *args);
+int k_gated(void *stream, const struct k_gated_args *args);
+
+int k_attention(void *stream, const struct k_attention_args *args);
+int64_t k_attention_work_floats(int B, int H, int E, int max_pos);
+int k_matmul(void *stream, const struct k_matmul_args *args);
+int64_t k_matmul_work_floats(int T, int N, int n_in);
+/* k_matmul_start - ask for its shared memory, which is more than a kernel has without asking. */
+int k_matmul_start(void);
+
+int k_logits(void *stream, const struct k_logits_args *args);
+int64_t k_logits_work_floats(int T, int V);
+int k_kv_copy(void *stream, const struct k_kv_copy_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
