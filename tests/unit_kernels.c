@@ -184,7 +184,8 @@ static void attends(const struct attention_case *c)
     float *q = test_floats(n), *want = test_floats(n), *got = test_floats(n);
     uint16_t *q16 = random_bf16(n), *out = random_bf16(n), *alone = random_bf16((size_t)(H * E));
     struct ops_seq seqs[64];
-    const struct ops_attention how = {2.0f / sqrtf((float)E), c->softcap, c->window};
+    const struct ops_attention how = {
+        .scale = 2.0f / sqrtf((float)E), .softcap = c->softcap, .window = c->window};
 
     for (size_t i = 0; i < n; i++) {
         q16[i] = bf16_from_f32(q[i]);
