@@ -121,7 +121,7 @@ static int weigh(const struct step *step, int i, int *out_first, double *out)
 static int bits_of(const struct step *step, double *scratch)
 {
     double most = 0;
-    int bits = 0, first;
+    int bits = 1, first; /* 14 at least, as weights are below 2 */
 
     for (int i = 0; i < step->n_all; i++)
         for (int k = weigh(step, i, &first, scratch); k-- > 0;)
@@ -158,7 +158,7 @@ static enum status axis_make(int n_in, int n_all, int begin, int n_out, enum res
     scratch = host_alloc((size_t)axis->max * sizeof *scratch);
     const bool ok =
         axis->first != NULL && axis->n != NULL && axis->weights != NULL && scratch != NULL;
-    axis->bits = ok ? bits_of(&step, scratch) : 0;
+    axis->bits = ok ? bits_of(&step, scratch) : 1;
     for (int i = 0; ok && i < n_out; i++) {
         axis->n[i] = weigh(&step, begin + i, &axis->first[i], scratch);
         round_weights(axis, i, scratch);
