@@ -160,11 +160,8 @@ static __device__ inline void values(const struct k_attention_args &a, const str
     }
 }
 
-/* The second bound is of registers: that many blocks have room on a multiprocessor. */
 template <int G>
-static __global__ void __launch_bounds__(K_ATT_THREADS, G <= 2   ? 8
-                                                        : G == 4 ? 6
-                                                                 : 4)
+static __global__ void __launch_bounds__(K_ATT_THREADS, k_att_blocks(G))
     attend(struct k_attention_args a)
 {
     K_SHARED(float, shared);

@@ -94,6 +94,12 @@ K_FN int k_att_heads_at_once(int n_heads)
     return n_heads >= 5 ? 8 : n_heads >= 3 ? 4 : n_heads;
 }
 
+/* Blocks that shall have room on a multiprocessor, which bounds the registers of a thread. */
+K_FN int k_att_blocks(int G)
+{
+    return G <= 2 ? 8 : G == 4 ? 5 : 4;
+}
+
 K_FN int k_att_groups(int E)
 {
     return K_ATT_THREADS / (E / 8);
