@@ -1,7 +1,7 @@
 /* TEST */
 /*
- * unit_intake_images.c - from images of a row to their places in its prompt: words that stand for them,
- * parts of conversations, counts that do not match, tokens that have been placed already.
+ * unit_intake_images.c - from images of a row to their places in its prompt: words that stand for
+ * them, parts of conversations, counts that do not match, tokens that have been placed already.
  */
 #include "stage/stage.h"
 #include "text_test.h"
