@@ -13,9 +13,10 @@ draws.  Four things make it cheap enough for two cores:
   * the last layer of the tower, which LLaVA does not use (vision_feature_layer -2), is not computed.
 
     python3 train_shapes_vlm.py [--out shapes-vlm] [--warm-steps 500] [--steps 2000]
-    python3 train_shapes_vlm.py --start DIR [--out shapes-vlm] [--steps 1000]    goes on with DIR
+    python3 train_shapes_vlm.py --start DIR [--out shapes-vlm] [--steps 1000] [--round 1]
 
-What ships is the first line and then the second, which asks more often what comes out wrong most.
+The second line goes on with the model in DIR and asks more often what comes out wrong most.  What
+ships is the first line, then the second twice: round 1 and, with --steps 1500, round 2.
 
 Runs as two processes of one thread each, and writes the model so far every 250 steps.  Needs torch,
 torchvision, transformers 5, tokenizers, safetensors, numpy, Pillow.  Seeded: every batch follows from
@@ -535,7 +536,9 @@ def work(process, args):
     else:
         start = type(model).from_pretrained(args.start, dtype=torch.float32)
         model.load_state_dict(start.state_dict())
-        batches = Batches(tokenizer, SEED + 3, args.steps or 1000, process, weights=LATER_WEIGHTS)
+        batches = Batches(
+            tokenizer, SEED + 2 + args.round, args.steps or 1000, process, weights=LATER_WEIGHTS
+        )
         seconds = train_all(model, tokenizer, batches, args.out, 7e-4)
     if process == 0:
         print(f"trained for {seconds:.0f} s")
@@ -548,6 +551,7 @@ def main():
     parser.add_argument("--start", type=Path, metavar="DIR", help="go on with the model in DIR")
     parser.add_argument("--warm-steps", type=int, default=500)
     parser.add_argument("--steps", type=int, help="default 2000; with --start 1000")
+    parser.add_argument("--round", type=int, default=1, help="of going on: other batches")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
