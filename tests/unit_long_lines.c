@@ -57,6 +57,11 @@ int main(void)
         {"falcon", {"1"}},
         {"llama-spm", {" ", "a"}},
         {"gemma-4", {"\n"}},
+        {"llama-bpe", {"\r\n"}},
+        {"gpt-2", {"'"}},
+        {"phi-3", {" "}},
+        {"command-r", {"7"}},
+        {"starcoder", {"7"}},
     };
     char *line = malloc(LINE_BYTES);
 
