@@ -110,20 +110,20 @@ void ranks_unshare(void *base, size_t n_bytes);
  *   message    from         to           in flight         releases at its receiver
  *   RESERVE    coordinator  decode       one a slot        nothing: opens the row, takes its blocks
  *   ADMIT      coordinator  prefill      one a slot        nothing: opens the row
- *   ENCODE     coordinator  encoder      one an image of   nothing: asks for the image's
- * embeddings, a row             in places of prefill's that are the row's GRANT      decode prefill
- * one a slot        the row's start: it has all its blocks EMBED      encoder      prefill      one
- * an ENCODE     the row, with its last one: embeddings are there, or follow on the link PIECE
- * prefill      decode       pieces of a row   nothing: bytes of KV follow on the link FIRST prefill
- * decode       one a slot        the row, once its pieces are there too PREFILLED  prefill
- * coordinator  one a slot        its tokens in the mirror of that queue, its places for embeddings
+ *   ENCODE     coordinator  encoder      one an image      nothing: asks for the image's embeddings
+ *   GRANT      decode       prefill      one a slot        the row's start: it has all its blocks
+ *   EMBED      encoder      prefill      one an ENCODE     the row, with its last: embeddings come
+ *   PIECE      prefill      decode       pieces of a row   nothing: bytes of KV follow on the link
+ *   FIRST      prefill      decode       one a slot        the row, once its pieces are there too
+ *   PREFILLED  prefill      coordinator  one a slot        tokens, places in that queue's mirror
  *   DONE       decode       coordinator  one a slot        its blocks in the mirror
  *   STOP       coordinator  all others   one a stage       the stage: it has no rows and ends
  *   BEAT       watch        watch        one a beat        its time-out; what it is doing
  *   FAIL       watch        watch        one a peer        the run: it ends here
  *   REPORT     watch        watch/0      one a rank        the run's end: its figures are complete
  *
- * Messages may arrive in any order that keeps pairs of stages ordered: GRANT before ADMIT is
+ * ENCODE names places that prefill keeps for the row; EMBED's bytes are there, or follow on the
+ * link.  Messages may arrive in any order that keeps pairs of stages ordered: GRANT before ADMIT is
  * normal, EMBED before either too, FIRST before the bytes of the last PIECE.
  *
  * Later: RETRY (decode -> coordinator).
