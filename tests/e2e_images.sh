@@ -2,14 +2,14 @@
 # TEST needs: mpirun timeout: 280
 # Images: the same answer whatever the layout, the caches and the restarts, on the model and the pictures
 # that ship; a broken picture is one error row; figures of encoders are right.  E2E_ALL=1 takes all
-# rows and more layouts (e2e_images_all.sh).
+# rows, or E2E_MANY_ROWS of them, and more layouts (e2e_images_all.sh).
 . "$(dirname "$0")/e2e.bash"
 model=inputs/models/shapes-vlm
 pictures=inputs/shapes.h5
 all=${E2E_ALL:-0}
 
 rows=0:96
-[ "$all" = 1 ] && rows=all
+[ "$all" = 1 ] && rows=${E2E_MANY_ROWS:-all}
 job a "$pictures" "rows=\"$rows\"" temperature=0.7 seed=5 max_tokens=12 logprobs=2 context=512
 run a
 outcome=$?

@@ -5,7 +5,7 @@
 #   tests/stages.sh STAGE ...
 #
 # A stage adds its own line to the file TEST_SUMS names; one that leaves no line counts as one test.
-# The fuzz stage gets 10 s a target.
+# The fuzz stage gets 10 s a target, or CI_FUZZ_S.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 mkdir -p build/ci
