@@ -282,6 +282,46 @@ static void prompt_routes(void)
     CHECK_INT(plan_route_prompt(queues, 1, -1), 0);
 }
 
+/* A row that is begun takes a quarter more than the slowest of the latest 256, or of those in
+ * flight. */
+static void paces(void)
+{
+    struct plan_pace pace = {.n_rows = 0};
+
+    CHECK(plan_pace_need_s(&pace, 0) == 0);
+    CHECK(plan_pace_need_s(&pace, 8) == 10);
+    plan_pace_add(&pace, 40);
+    plan_pace_add(&pace, 4);
+    CHECK(plan_pace_need_s(&pace, 8) == 50);
+    CHECK(plan_pace_need_s(&pace, 80) == 100);
+    for (int i = 0; i < PLAN_PACE_ROWS - 2; i++)
+        plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 50);
+    plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 5);
+    plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 2.5);
+}
+
+/* Parts follow one another, hold every row, and differ by one row at most. */
+static void shards(void)
+{
+    int wrong = 0;
+
+    for (uint64_t n_rows = 0; n_rows < 100; n_rows++) {
+        for (uint64_t n = 1; n < 40; n++) {
+            for (uint64_t i = 0; i < n; i++) {
+                const uint64_t size = plan_shard(n_rows, i + 1, n) - plan_shard(n_rows, i, n);
+
+                wrong += size != n_rows / n && size != n_rows / n + 1;
+            }
+            wrong += plan_shard(n_rows, 0, n) != 0 || plan_shard(n_rows, n, n) != n_rows;
+        }
+    }
+    CHECK_INT(wrong, 0);
+    CHECK(plan_shard(UINT64_MAX, UINT32_MAX, UINT32_MAX) == UINT64_MAX);
+}
+
 int main(void)
 {
     needs();
@@ -292,5 +332,7 @@ int main(void)
     layouts_with_encoders();
     rooms();
     prompt_routes();
+    paces();
+    shards();
     TEST_END();
 }

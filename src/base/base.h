@@ -184,6 +184,7 @@ double clock_start_s(void);
 uint64_t clock_host_id(void);
 void clock_sleep_us(int us);           /* may be cut short by a signal */
 void clock_utc(char *out, size_t cap); /* "2026-01-31T09:00:00Z" */
+double clock_unix_s(void);             /* since 1970, UTC; may jump */
 
 /* ---- random numbers and checksums ---------------------------------------------------------- */
 

@@ -221,3 +221,10 @@ bool plan_layout_computes(const struct plan_layout *layout, int rank)
            plan_layout_hosts(layout, rank, ROLE_PREFILL) >= 0 ||
            plan_layout_hosts(layout, rank, ROLE_DECODE) >= 0;
 }
+
+uint64_t plan_shard(uint64_t n_rows, uint64_t shard, uint64_t n_shards)
+{
+    const uint64_t rest = n_rows % n_shards; /* the first `rest` parts have one row more */
+
+    return n_rows / n_shards * shard + (shard < rest ? shard : rest);
+}

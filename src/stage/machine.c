@@ -290,7 +290,8 @@ static void add_stage(struct machine *machine, struct stage *stage)
     machine->stages[machine->n_stages++] = stage;
 }
 
-static enum status make_coordinator(struct machine *machine, struct journal *journal)
+static enum status make_coordinator(struct machine *machine, struct journal *journal,
+                                    const struct run_end *end)
 {
     enum status st = ST_NOMEM;
     const struct session *session = machine->session;
@@ -326,6 +327,7 @@ static enum status make_coordinator(struct machine *machine, struct journal *jou
         .embed_places = machine->vision.n_places,
         .max_errors = job->max_errors,
         .progress_s = job->progress_s,
+        .end = *end,
         .watch = machine->watch,
     };
     TRY(coordinator_create(&args, &stage), err);
@@ -406,7 +408,8 @@ static enum status make_decode(struct machine *machine)
 }
 
 /* The watch is made first, since the coordinator asks it for figures, and has the last turn. */
-static enum status make_stages(struct machine *machine, struct journal *journal)
+static enum status make_stages(struct machine *machine, struct journal *journal,
+                               const struct run_end *end)
 {
     enum status st;
 
@@ -427,7 +430,7 @@ static enum status make_stages(struct machine *machine, struct journal *journal)
     TRY(watch_create(&watch, &machine->watch), err);
     /* In the order of a row: a full batch further on is worth more than an early answer. */
     if (hosts(machine, ROLE_COORDINATOR) >= 0)
-        TRY(make_coordinator(machine, journal), err);
+        TRY(make_coordinator(machine, journal, end), err);
     if (encodes)
         TRY(make_encoder(machine), err);
     if (hosts(machine, ROLE_PREFILL) >= 0)
@@ -451,7 +454,7 @@ static enum status make_world(struct machine *machine)
 
 enum status machine_create(struct crew *crew, const struct session *session,
                            const struct image_needs *needs, struct journal *journal,
-                           struct machine *machine)
+                           const struct run_end *end, struct machine *machine)
 {
     enum status st;
     struct row_error why;
@@ -470,7 +473,7 @@ enum status machine_create(struct crew *crew, const struct session *session,
     TRY(vision_make(machine, needs), err);
     TRY(crew_together(crew, make_engine(machine), "making the engine"), err);
     TRY(make_world(machine), err);
-    TRY(crew_together(crew, make_stages(machine, journal), "making the stages"), err);
+    TRY(crew_together(crew, make_stages(machine, journal, end), "making the stages"), err);
     TRY(links_measure(machine), err);
 err:
     return st;

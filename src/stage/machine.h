@@ -96,11 +96,12 @@ enum status machine_check(const struct session *session, const struct crew *crew
 /* machine_create - all of it, up to and with the stages, ready for the loop.
  *   needs    in  what rows with images need; counts on rank 0 only
  *   journal  in  rank 0: what the I/O thread appends to; others: NULL
+ *   end      in  when the run has to be over; counts on rank 0 only
  * Collective over all.  Returns ST_OK, or what the lowest rank failed with; destroy it in either
  * case. */
 enum status machine_create(struct crew *crew, const struct session *session,
                            const struct image_needs *needs, struct journal *journal,
-                           struct machine *machine);
+                           const struct run_end *end, struct machine *machine);
 /* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
  * soon and no peer is waited for.  machine->io stays, for the caller to stop after that. */
 void machine_destroy(struct machine *machine, bool in_order);

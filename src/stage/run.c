@@ -13,6 +13,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "stage/report.h"
 
@@ -196,14 +197,50 @@ static enum status stop_io(void *io)
     return io_stop(io);
 }
 
+/* When the run has to be over: after the job's own limit, or with the Slurm job, if that is sooner.
+ */
+static struct run_end end_of_time(const struct run *run)
+{
+    const struct job *job = run->job;
+    const char *slurm = getenv("SLURM_JOB_END_TIME"); /* seconds since 1970 */
+    const double slurm_left_s = slurm != NULL ? strtod(slurm, NULL) - clock_unix_s() : 0;
+    struct run_end end = {
+        .at_s = job->time_limit_s,
+        .margin_s = job->time_margin_s,
+        .drain = warden_drain(run->warden),
+    };
+
+    if (slurm_left_s > 0 && (end.at_s == 0 || clock_now_s() + slurm_left_s < end.at_s))
+        end.at_s = clock_now_s() + slurm_left_s;
+    if (end.at_s > 0)
+        log_info("the time of this run ends in %.0f s: rows are begun as long as they should be "
+                 "finished %.0f s before",
+                 end.at_s - clock_now_s(), end.margin_s);
+    return end;
+}
+
+/* Rows are left, though the loop has ended well: rank 0, which knows, tells all. */
+static enum status look_what_is_left(struct run *run)
+{
+    const struct journal_counts *counts = &run->figures.counts;
+
+    if (run->journal == NULL || counts->n_done == counts->n_rows)
+        return ST_OK;
+    set_why(run, "%s",
+            *warden_drain(run->warden) != 0 ? "asked to come to an end (SIGUSR1)"
+                                            : "the time of this run is over");
+    return ST_STOPPED;
+}
+
 /* Compute every row of the range that the journal does not hold. */
 static enum status serve(struct run *run)
 {
     enum status st, io_st;
     struct machine machine;
     const double begin_s = clock_now_s();
+    const struct run_end end = leads(run) ? end_of_time(run) : (struct run_end){.at_s = 0};
 
-    st = machine_create(&run->crew, &run->session, &run->images, run->journal, &machine);
+    st = machine_create(&run->crew, &run->session, &run->images, run->journal, &end, &machine);
     const double loaded_s = clock_now_s();
     run->figures.load_s = loaded_s - begin_s;
     run->apart = st == ST_COMM;
@@ -232,6 +269,8 @@ static enum status serve(struct run *run)
     io_st = run->apart || !leads(run) ? io_stop(io) : crew_busy(&run->crew, stop_io, io);
     if (run->journal != NULL)
         journal_counts(run->journal, &run->figures.counts);
+    if (io_st == ST_OK && st == ST_OK)
+        io_st = look_what_is_left(run);
     if (st == ST_OK)
         st = crew_together(&run->crew, io_st, "ending the loop");
     return st;

@@ -30,6 +30,17 @@ static enum status resolve_rows(struct session *session)
     const struct job *job = session->job;
     const uint64_t n_rows = prompts_info(session->prompts)->n_rows;
 
+    if (job->n_shards > 0) {
+        session->rows_begin = plan_shard(n_rows, job->rows_begin, job->n_shards);
+        session->rows_end = plan_shard(n_rows, job->rows_end, job->n_shards);
+        if (session->rows_begin < session->rows_end)
+            return ST_OK;
+        log_error("rows = \"%llu/%llu\": %s has %llu rows, and this part has none of them: take "
+                  "fewer parts",
+                  (unsigned long long)job->rows_end, (unsigned long long)job->n_shards,
+                  job->prompts, (unsigned long long)n_rows);
+        return ST_CONFIG;
+    }
     session->rows_begin = job->rows_begin;
     session->rows_end = job->rows_end == UINT64_MAX ? n_rows : job->rows_end;
     if (session->rows_begin <= session->rows_end && session->rows_end <= n_rows)

@@ -150,6 +150,13 @@ char *units_si(char *buf, size_t cap, double value);
 
 /* ---- the stages ------------------------------------------------------------------------------ */
 
+/* When to come to an end though rows are left. */
+struct run_end {
+    double at_s;             /* by the world's clock; 0 = no end is known */
+    double margin_s;         /* kept before it: rows that are not finished by then are given up */
+    const atomic_int *drain; /* not 0: begin no more rows; may be NULL */
+};
+
 struct coordinator_args {
     struct world *world; /* borrowed, as everything here */
     struct io *io;
@@ -160,6 +167,7 @@ struct coordinator_args {
     int embed_places;              /* of each prefill stage; 0: no row has images */
     int64_t max_errors;            /* < 0: no limit */
     double progress_s;
+    struct run_end end;
     const struct stage *watch; /* of this rank, for the figures in progress lines; may be NULL */
 };
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage);
