@@ -5,6 +5,7 @@
  * text/, the command line in cli/.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -66,8 +67,9 @@ static int cmd_run(const struct cli *cli)
     struct ranks *ranks;
     struct job *job = NULL;
     bool in_order;
-    const enum status st = ranks_begin(&ranks);
 
+    signal(SIGUSR1, SIG_IGN); /* until the run can heed it */
+    const enum status st = ranks_begin(&ranks);
     if (st != ST_OK)
         return refuse_launch(cli, st);
     log_hold(ranks_me(ranks) > 0); /* what is wrong with the job, one tells */
@@ -232,6 +234,22 @@ static int cmd_export(const struct cli *cli)
         return OUTCOME_JOB;
     }
     return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
+}
+
+static int cmd_merge(const struct cli *cli)
+{
+    struct join_counts counts;
+
+    for (int i = 1; i < cli->n_args; i++)
+        if (!cli_readable(cli->args[i]))
+            return OUTCOME_JOB;
+    const enum status st = data_join(cli->args[0], cli->args + 1, cli->n_args - 1, &counts);
+    if (st != ST_OK)
+        return cli_exit(st);
+    printf("%s: rows %llu:%llu of %d parts, %llu of them failed\n", cli->args[0],
+           (unsigned long long)counts.rows_begin, (unsigned long long)counts.rows_end,
+           cli->n_args - 1, (unsigned long long)counts.n_failed);
+    return counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
 }
 
 /* The path of the prompt file that a result file was made of, into out, NUL-terminated. */
@@ -497,6 +515,16 @@ static const struct cli_command commands[] = {
        "without ids"}},
      "write a result file as JSON lines",
      "OUT is a file or -, standard output, which is the default."},
+    {"merge",
+     "OUT RESULTS...",
+     2,
+     CLI_MAX_ARGS,
+     cmd_merge,
+     {{NULL, NULL, NULL}},
+     "join the result files of parts of a prompt file",
+     "The parts are of one job with other `rows`, such as \"1/8\" to \"8/8\", and follow one "
+     "another without a gap.  OUT has the digest of a run that did all rows.  An OUT that holds "
+     "just that already is left as it is."},
     {"report",
      "RESULTS",
      1,

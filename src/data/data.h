@@ -339,6 +339,20 @@ enum status data_import(const struct import_args *args);
  * ST_CONFIG (out_path is the input, no regular file, or an HDF5 file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
 
+/* What data_join has joined. */
+struct join_counts {
+    uint64_t rows_begin, rows_end, n_failed;
+};
+/*
+ * data_join - result files of parts of one prompt file, made by one job, become one result file;
+ * its digest is that of a run that did all rows. paths  in  [n_paths] in any order; each begins
+ * where another ends An out_path that is there is left if it holds just that, else refused.
+ * Streams.  Returns ST_OK, ST_CONFIG (rows that are missing or there twice, another job, out_path),
+ * ST_IO, ST_FORMAT, ST_NOMEM.
+ */
+enum status data_join(const char *out_path, const char *const *paths, int n_paths,
+                      struct join_counts *out_counts);
+
 /* ---- report (report.c answers.c sample.c oneline.c sheet.c font.c) ---------------------------- */
 
 /* data_results_job - the effective job that a result file keeps, as the text of a job file with a
