@@ -62,8 +62,25 @@ static void say_outcome(const struct ranks *ranks, enum outcome outcome)
         log_warn("standard output: %s", strerror(errno));
 }
 
+/* The role that --role names, -1 = not given.  Returns whether it is right; if not, it is logged.
+ */
+static bool asked_role(const struct cli *cli, int *out_role)
+{
+    const char *name = cli_value(cli, "--role");
+
+    *out_role = -1;
+    for (int role = 0; name != NULL && role < ROLE_WATCH; role++)
+        if (strcmp(name, role_name((enum role)role)) == 0)
+            *out_role = role;
+    if (name == NULL || *out_role >= 0)
+        return true;
+    log_error("run: --role %s: a role is coordinator, encoder, prefill or decode", name);
+    return false;
+}
+
 static int cmd_run(const struct cli *cli)
 {
+    int role;
     struct ranks *ranks;
     struct job *job = NULL;
     bool in_order;
@@ -73,8 +90,9 @@ static int cmd_run(const struct cli *cli)
     if (st != ST_OK)
         return refuse_launch(cli, st);
     log_hold(ranks_me(ranks) > 0); /* what is wrong with the job, one tells */
-    (void)load_job(cli, &job);
-    const enum outcome outcome = stage_run(job, program_name, ranks, &in_order);
+    if (asked_role(cli, &role))
+        (void)load_job(cli, &job);
+    const enum outcome outcome = stage_run(job, program_name, role, ranks, &in_order);
     job_destroy(job);
     say_outcome(ranks, outcome);
     if (!in_order)
@@ -458,7 +476,11 @@ static const struct cli_command commands[] = {
      1,
      1,
      cmd_run,
-     {FLAG_SET},
+     {FLAG_SET,
+      {"--role", "ROLE",
+       "what this rank is for: coordinator, encoder, prefill or decode; given to all ranks, in "
+       "this "
+       "order, it stands for `groups`"}},
      "serve the rows of a job",
      "One process, or as many as mpirun or srun start: the ranks divide the work among them.  The "
      "same command continues a run that was broken off, on any number of ranks.  `epidote help "

@@ -53,6 +53,26 @@ job b "$dir/rows.h5" max_tokens=4 seed=4
 inputs/launch.sh 2 "$epidote" run "$dir/a.cfg" : -n 1 "$epidote" run "$dir/b.cfg" >"$dir/a.log" 2>&1
 wrong "two job files" $? "two different jobs" "rank 2 "
 
+# Ranks that are started for a role each.
+as() { # ROLE - the rest of a command line
+    echo "-n 1 $epidote run $dir/a.cfg --role $1"
+}
+run a || fail "the run on one rank"
+want=$(digest "$dir/a.out.h5")
+clear a
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as encoder) : $(as prefill) : $(as decode) : $(as decode) >"$dir/a.log" 2>&1
+same "five ranks with roles" $? 0
+same "their digest" "$(digest "$dir/a.out.h5")" "$want"
+has "they are the groups; without images an encoder computes prompts" "$dir/a.log" "prefill/1"
+has "and the last two decode" "$dir/a.log" "decode/1"
+clear a
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role prefill : $(as coordinator) : $(as decode) >"$dir/a.log" 2>&1
+wrong "roles out of order" $? "rank 0 was started as prefill" "has to be the coordinator"
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : -n 2 "$epidote" run "$dir/a.cfg" >"$dir/a.log" 2>&1
+wrong "a role for one only" $? "rank 1 was started without --role"
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as cook) >"$dir/a.log" 2>&1
+wrong "no such role" $? "--role cook" "a role is coordinator, encoder, prefill or decode"
+
 # Relative paths in folders of their own: what two nodes with local disks are like.
 mkdir "$dir/one" "$dir/two"
 root=$PWD

@@ -322,6 +322,41 @@ static void shards(void)
     CHECK(plan_shard(UINT64_MAX, UINT32_MAX, UINT32_MAX) == UINT64_MAX);
 }
 
+/* Roles that ranks were started for: coordinator, encoders, prefill, decode. */
+static void roles(void)
+{
+    enum { C = ROLE_COORDINATOR, E = ROLE_ENCODER, P = ROLE_PREFILL, D = ROLE_DECODE };
+    static const struct {
+        int roles[6], n;
+        const char *wrong; /* part of the message; NULL: fine */
+        int asked[3];      /* encoder, prefill, decode */
+    } cases[] = {
+        {{C, P, D}, 3, NULL, {0, 1, 1}},
+        {{C, E, E, P, D, D}, 6, NULL, {2, 1, 2}},
+        {{-1, -1, -1}, 3, NULL, {7, 8, 9}}, /* as they were */
+        {{C, P, -1}, 3, "rank 2 was started without --role", {0}},
+        {{P, C, D}, 3, "rank 0 was started as prefill", {0}},
+        {{C, C, P, D}, 4, "rank 1 was started as coordinator", {0}},
+        {{C, D, P}, 3, "rank 2 was started as prefill", {0}},
+        {{C, P, E, D}, 4, "rank 2 was started as encoder", {0}},
+        {{C, D, D}, 3, "no rank was started as prefill", {0}},
+        {{C, E, P}, 3, "no rank was started as decode", {0}},
+        {{C}, 1, "no rank was started as prefill", {0}},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int asked[ROLE_COUNT] = {[E] = 7, [P] = 8, [D] = 9};
+        struct row_error err = {""};
+        const enum status st = plan_roles(cases[i].roles, cases[i].n, asked, &err);
+
+        CHECK_INT(st, cases[i].wrong == NULL ? ST_OK : ST_ROW);
+        if (cases[i].wrong != NULL)
+            CHECK_HAS(err.text, cases[i].wrong);
+        for (int k = 0; cases[i].wrong == NULL && k < 3; k++)
+            CHECK_INT(asked[E + k], cases[i].asked[k]);
+    }
+}
+
 int main(void)
 {
     needs();
@@ -334,5 +369,6 @@ int main(void)
     prompt_routes();
     paces();
     shards();
+    roles();
     TEST_END();
 }

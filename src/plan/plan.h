@@ -35,6 +35,13 @@ struct plan_layout {
  * the groups are, what the world is, and what would fit). */
 enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
                              struct plan_layout *out_layout, struct row_error *err);
+/* plan_roles - the groups that ranks were started for, each with its own role.
+ *   roles        in   [n_ranks], -1 = none was given
+ *   inout_asked  i/o  as in plan_layout_make; stays as it is if no rank has a role
+ * Rank 0 coordinates, alone; encoders, if there are any, prefill and decode follow in this order.
+ * Pure.  Returns ST_OK, ST_ROW (err says which rank is out of order, or has no role). */
+enum status plan_roles(const int *roles, int n_ranks, int inout_asked[ROLE_COUNT],
+                       struct row_error *err);
 /* plan_layout_rank - the rank that hosts a stage.  plan_layout_hosts - the index of the role's
  * stage on a rank, -1 if it has none.  plan_layout_computes - whether a rank has an engine. */
 int plan_layout_rank(const struct plan_layout *layout, enum role role, int index);

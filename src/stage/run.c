@@ -28,6 +28,7 @@
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
     const char *program;
+    int role; /* that this rank was started for, -1 = none */
     struct warden *warden;
     struct crew crew;
     struct session session;
@@ -122,13 +123,14 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     int n_blocks;
 
     TRY(crew_same_job(crew, run->job, run->program), err);
+    TRY(crew_take_roles(crew, run->role), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
     st = leads(run) ? session_open(run->job, &run->session) : ST_OK;
     TRY(crew_together(crew, st, "reading model and prompt file"), err);
     st = leads(run) ? ST_OK : session_open(run->job, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
-    TRY(crew_assign(crew, run->job, prompts_info(run->session.prompts)->n_image_refs > 0), err);
+    TRY(crew_assign(crew, prompts_info(run->session.prompts)->n_image_refs > 0), err);
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
@@ -457,11 +459,11 @@ static enum outcome end(struct run *run, enum status st)
     return outcome;
 }
 
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+enum outcome stage_run(const struct job *job, const char *program, int role, struct ranks *ranks,
                        bool *out_in_order)
 {
     enum status st;
-    struct run run = {.job = job, .program = program, .lost = -1};
+    struct run run = {.job = job, .program = program, .role = role, .lost = -1};
     uint64_t n_todo = 0, outcome;
     const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_launched(ranks)};
 

@@ -278,9 +278,11 @@ const struct wire_fail *watch_failure(const struct stage *watch);
  * beside RESULTS.
  *   job           in   NULL: this rank could not load it (logged)
  *   program       in   name, version and commit, for the result file; all ranks must run the same
+ *   role          in   an enum role that this rank was started for: then the ranks' roles are the
+ *                      groups, not the job's; -1 = none
  *   out_in_order  out  false: ranks are lost or stuck; ranks_abort is the only way out
  * Collective over all ranks.  Returns the outcome; in order, it is the same on every rank. */
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+enum outcome stage_run(const struct job *job, const char *program, int role, struct ranks *ranks,
                        bool *out_in_order);
 /* stage_check - reads all that run would, prints layout, memory, rows and the effective job on
  * standard output, changes nothing.
