@@ -92,8 +92,9 @@ enum status ranks_same(struct ranks *ranks, const char *what, uint64_t value, co
 enum status ranks_gather(struct ranks *ranks, const void *mine, size_t n_bytes, void *out_all);
 /* ranks_share - memory that all ranks of this node see, zeroed, 64-byte aligned.  It has no name in
  * a file system (memfd), so nothing can be left behind.
- *   n_bytes   in   the same on all ranks of the node
- *   out_base  out  ranks_unshare it; NULL if this node's ranks cannot share (out_why says why)
+ *   n_bytes   in   the same on all ranks of the node; 0: this one wants none, others may
+ *   out_base  out  ranks_unshare it; NULL if n_bytes is 0, or if they cannot share (out_why says
+ *                  why)
  * Collective over all.  Returns ST_OK (also when they cannot), ST_NOMEM, ST_COMM. */
 enum status ranks_share(struct ranks *ranks, size_t n_bytes, void **out_base,
                         struct row_error *out_why);
