@@ -118,6 +118,22 @@ static int asked_number(const struct cli *cli, const char *flag, const char *wha
     return -1;
 }
 
+/* The value of an option that is a text, for scripts. */
+static enum outcome print_option(const struct job *job, const char *option)
+{
+    struct buf text = {0}, value = {0};
+    enum status st;
+
+    TRY(job_print(job, &text), err);
+    TRY(buf_put(&text, "", 1), err);
+    TRY(job_text_get((const char *)text.data, "check --get", option, &value), err);
+    printf("%s\n", (const char *)value.data);
+err:
+    buf_free(&text);
+    buf_free(&value);
+    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
+}
+
 /* One rank reads and prints; what it finds, all exit with. */
 static int cmd_check(const struct cli *cli)
 {
@@ -133,7 +149,8 @@ static int cmd_check(const struct cli *cli)
 
         outcome = n_asked < 0 ? OUTCOME_JOB : load_job(cli, &job);
         if (outcome == OUTCOME_DONE)
-            outcome = stage_check(job, ranks, n_asked);
+            outcome = cli_given(cli, "--get") ? print_option(job, cli_value(cli, "--get"))
+                                              : stage_check(job, ranks, n_asked);
         job_destroy(job);
     }
     st = outcome == OUTCOME_DONE ? ST_OK : outcome == OUTCOME_JOB ? ST_CONFIG : ST_NOMEM;
@@ -491,7 +508,9 @@ static const struct cli_command commands[] = {
      1,
      cmd_check,
      {FLAG_SET,
-      {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"}},
+      {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"},
+      {"--get", "OPTION",
+       "print the value of this option, one that is a text, and nothing else: --get results"}},
      "read all that run would read, print layout, memory and the effective job, change nothing",
      NULL},
     {"status",
