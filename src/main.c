@@ -118,12 +118,16 @@ static int asked_number(const struct cli *cli, const char *flag, const char *wha
     return -1;
 }
 
-/* The value of an option that is a text, for scripts. */
-static enum outcome print_option(const struct job *job, const char *option)
+/* The value of an option that is a text, for scripts; a batch script is no launch, so no MPI. */
+static int print_option(const struct cli *cli, const char *option)
 {
+    struct job *job = NULL;
     struct buf text = {0}, value = {0};
     enum status st;
+    const enum outcome outcome = load_job(cli, &job);
 
+    if (outcome != OUTCOME_DONE)
+        return outcome;
     TRY(job_print(job, &text), err);
     TRY(buf_put(&text, "", 1), err);
     TRY(job_text_get((const char *)text.data, "check --get", option, &value), err);
@@ -131,7 +135,8 @@ static enum outcome print_option(const struct job *job, const char *option)
 err:
     buf_free(&text);
     buf_free(&value);
-    return st == ST_OK ? OUTCOME_DONE : st == ST_NOMEM ? OUTCOME_MACHINE : OUTCOME_JOB;
+    job_destroy(job);
+    return cli_exit(st);
 }
 
 /* One rank reads and prints; what it finds, all exit with. */
@@ -140,8 +145,10 @@ static int cmd_check(const struct cli *cli)
     struct ranks *ranks;
     struct job *job = NULL;
     enum outcome outcome = OUTCOME_DONE;
-    enum status st = ranks_begin(&ranks);
 
+    if (cli_given(cli, "--get"))
+        return print_option(cli, cli_value(cli, "--get"));
+    enum status st = ranks_begin(&ranks);
     if (st != ST_OK)
         return cli_exit(st);
     if (ranks_me(ranks) == 0) {
@@ -149,8 +156,7 @@ static int cmd_check(const struct cli *cli)
 
         outcome = n_asked < 0 ? OUTCOME_JOB : load_job(cli, &job);
         if (outcome == OUTCOME_DONE)
-            outcome = cli_given(cli, "--get") ? print_option(job, cli_value(cli, "--get"))
-                                              : stage_check(job, ranks, n_asked);
+            outcome = stage_check(job, ranks, n_asked);
         job_destroy(job);
     }
     st = outcome == OUTCOME_DONE ? ST_OK : outcome == OUTCOME_JOB ? ST_CONFIG : ST_NOMEM;
