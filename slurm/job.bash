@@ -46,9 +46,17 @@ in_background() {
     trap - USR1 TERM
 }
 
+# ended_early - Slurm is ending this job, and not for want of time: somebody has cancelled it, or it will put it
+# into the queue again by itself (a node was lost, another job had precedence).
+ended_early() {
+    scontrol show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING' && return 1
+    [ -z "${SLURM_JOB_END_TIME:-}" ] || [ "$(date +%s)" -lt $((SLURM_JOB_END_TIME - 2)) ]
+}
+
 # again WHY - put this job into the queue again, with the same number.
 again() {
     local n=$((${SLURM_RESTART_COUNT:-0} + 1)) id=$SLURM_JOB_ID
+    ended_early && say "$1, and Slurm ends this job: submit it again to go on" && exit 3
     if [ $n -gt "$EPIDOTE_REQUEUES" ]; then
         say "$1, for the ${n}th time: EPIDOTE_REQUEUES is $EPIDOTE_REQUEUES; submit it again to go on"
         exit 3

@@ -139,6 +139,23 @@ err:
     return cli_exit(st);
 }
 
+/* On all ranks: the links between them. */
+static int check_links(const struct cli *cli)
+{
+    struct ranks *ranks;
+    struct job *job = NULL;
+    const enum status st = ranks_begin(&ranks);
+
+    if (st != ST_OK)
+        return cli_exit(st);
+    log_hold(ranks_me(ranks) > 0);
+    (void)load_job(cli, &job);
+    const enum outcome outcome = stage_preflight(job, program_name, ranks);
+    job_destroy(job);
+    ranks_end(ranks, END_LIMIT_S, (int)outcome);
+    return (int)outcome;
+}
+
 /* One rank reads and prints; what it finds, all exit with. */
 static int cmd_check(const struct cli *cli)
 {
@@ -148,6 +165,8 @@ static int cmd_check(const struct cli *cli)
 
     if (cli_given(cli, "--get"))
         return print_option(cli, cli_value(cli, "--get"));
+    if (cli_given(cli, "--links"))
+        return check_links(cli);
     enum status st = ranks_begin(&ranks);
     if (st != ST_OK)
         return cli_exit(st);
@@ -515,6 +534,8 @@ static const struct cli_command commands[] = {
      cmd_check,
      {FLAG_SET,
       {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"},
+      {"--links", NULL,
+       "on the ranks there are, measure the links between them instead; reads no model"},
       {"--get", "OPTION",
        "print the value of this option, one that is a text, and nothing else: --get results"}},
      "read all that run would read, print layout, memory and the effective job, change nothing",

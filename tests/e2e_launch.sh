@@ -73,6 +73,16 @@ wrong "a role for one only" $? "rank 1 was started without --role"
 inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as cook) >"$dir/a.log" 2>&1
 wrong "no such role" $? "--role cook" "a role is coordinator, encoder, prefill or decode"
 
+# Links measured, nothing computed.
+inputs/launch.sh 4 "$epidote" check "$dir/a.cfg" --links >"$dir/out" 2>&1
+same "links of four ranks" $? 0
+check "a pair with memory in common" grep -qE '^prefill to decode +rank 1 .* 2 shm +[0-9]+\.[0-9]+ ' "$dir/out"
+inputs/launch.sh 4 "$epidote" check jobs/demo.cfg --links --set link=mpi >"$dir/out" 2>&1
+check "embeddings over mpi, bandwidth and time" grep -qE '^encoder to prefill +rank 1 .* 1 mpi +[0-9]+\.[0-9]+ +[0-9]+\.[0-9]+ ' "$dir/out"
+"$epidote" check "$dir/a.cfg" --links --set prompts="$dir/none.h5" >"$dir/out" 2>&1
+same "links of a job that is wrong" $? 2
+same "the path of the results alone" "$("$epidote" check "$dir/a.cfg" --get results)" "$dir/a.out.h5"
+
 # Relative paths in folders of their own: what two nodes with local disks are like.
 mkdir "$dir/one" "$dir/two"
 root=$PWD

@@ -130,6 +130,11 @@ enum status links_of_encoders(struct machine *machine, enum link_kind *out_kinds
 bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
 /* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */
 enum status links_open(struct machine *machine);
+/* links_probe - move n_bytes from a rank to another by `mpi`, twice.  Both call it.
+ *   out_s  out  how long the second time took; what the taking rank finds counts
+ * Returns ST_OK, ST_NOMEM, ST_COMM (it takes too long; logged). */
+enum status links_probe(struct world *world, const struct crew *crew, int from, int to,
+                        size_t n_bytes, double *out_s);
 /* links_measure - how fast a pair of each kind is.  Collective over all.  Returns ST_OK, ST_COMM.
  */
 enum status links_measure(struct machine *machine);

@@ -289,5 +289,10 @@ enum outcome stage_run(const struct job *job, const char *program, int role, str
  *   n_ranks  in  0 = the layout of the ranks there are; else of so many on this host
  * On rank 0 alone. */
 enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks);
+/* stage_preflight - which link each pair of stages would have and how fast it is, as a table on
+ * standard output; no model is read.
+ *   job  in  NULL: this rank could not load it (logged)
+ * Collective over all ranks.  Returns the outcome, the same on all. */
+enum outcome stage_preflight(const struct job *job, const char *program, struct ranks *ranks);
 
 #endif
