@@ -288,7 +288,7 @@ static enum status embed(struct vision *v)
 {
     const struct vision_config *c = &v->config;
     const struct vision_weights *w = v->weights;
-    const int elems = tower_patch_elems(c);
+    const int elems = vision_patch_elems(c);
     ptrdiff_t row = 0;
     enum status st = ST_OK;
 
@@ -461,6 +461,6 @@ double vision_flop(const struct vision_config *c, const struct vision_plan *plan
     const double projector =
         middle > 0 ? inner * middle + middle * c->D_out : inner * (double)c->D_out;
 
-    return 2 * (plan->n_patches * (double)tower_patch_elems(c) * D + pictures * c->L * layer +
+    return 2 * (plan->n_patches * (double)vision_patch_elems(c) * D + pictures * c->L * layer +
                 plan->n_rows * projector);
 }
