@@ -71,13 +71,18 @@ static enum status submit(struct engine *engine, struct step *step)
     for (int i = 0; i < step->n_seqs; i++) {
         const struct step_seq *seq = &step->seqs[i];
 
-        self->seqs[i] = (struct ops_seq){seq->blocks, seq->pos0, seq->n_tok, batch.T};
-        memcpy(self->tokens + batch.T, seq->tokens, (size_t)seq->n_tok * sizeof *self->tokens);
-        place_seq(self, seq, batch.T);
         if (seq->inputs != NULL)
             batch.inputs = self->inputs;
         if (seq->positions != NULL || seq->shift != 0)
             batch.positions = self->positions;
+    }
+    for (int i = 0; i < step->n_seqs; i++) {
+        const struct step_seq *seq = &step->seqs[i];
+
+        self->seqs[i] = (struct ops_seq){seq->blocks, seq->pos0, seq->n_tok, batch.T};
+        memcpy(self->tokens + batch.T, seq->tokens, (size_t)seq->n_tok * sizeof *self->tokens);
+        if (batch.inputs != NULL || batch.positions != NULL)
+            place_seq(self, seq, batch.T);
         batch.T += seq->n_tok;
         if (seq->sample) {
             self->sampled_seqs[batch.n_logit_rows] = i;

@@ -143,7 +143,7 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
     else
         crew_begin(ranks, NULL, job, &crew);
     TRY(session_open(job, &session), err);
-    TRY(crew_assign(&crew, prompts_info(session.prompts)->n_image_refs > 0), err);
+    TRY(crew_assign(&crew, session_has_images(&session)), err);
     TRY(links_check(&crew, job), err);
     TRY(machine_check(&session, &crew, &n_blocks), err);
     TRY(session_identify(&session), err);

@@ -333,3 +333,35 @@ enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
     st = ranks_share(crew->ranks, n_bytes, out_base, out_why);
     return st == ST_COMM ? st : crew_together(crew, st, "setting memory aside");
 }
+
+enum status crew_memory_make(struct crew *crew, const char *what, size_t n_bytes, bool shared,
+                             struct node_memory *out_memory)
+{
+    enum status st;
+    struct node_memory memory = {.n_bytes = n_bytes, .shared = shared};
+    struct row_error why;
+
+    TRY(crew_share(crew, shared ? n_bytes : 0, &memory.base, &why), err);
+    if (!shared && n_bytes > 0)
+        memory.base = pages_map(n_bytes);
+    else if (memory.base == NULL && n_bytes > 0)
+        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of %s: %s",
+                  ranks_info(crew->ranks, crew->me)->host, (double)n_bytes / 1048576, what,
+                  why.text);
+    TRY(crew_together(crew, memory.base != NULL || n_bytes == 0 ? ST_OK : ST_NOMEM,
+                      "setting memory aside"),
+        err);
+    *out_memory = memory;
+    return ST_OK;
+err:
+    crew_memory_end(&memory);
+    return st;
+}
+
+void crew_memory_end(struct node_memory *memory)
+{
+    if (memory->shared)
+        ranks_unshare(memory->base, memory->n_bytes);
+    else
+        pages_unmap(memory->base, memory->n_bytes);
+}

@@ -70,6 +70,20 @@ bool crew_pair(const struct plan_layout *layout, int prefill, int decode);
 enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
                        struct row_error *out_why);
 
+/* Memory of this rank alone, or of all ranks of its node.  All zero is a valid one of no bytes. */
+struct node_memory {
+    void *base; /* owned; NULL = no bytes */
+    size_t n_bytes;
+    bool shared;
+};
+/* crew_memory_make - zeroed.  What is to be shared and cannot be is an error.
+ *   what     in  goes into it, for messages
+ *   n_bytes  in  of this rank; shared: of its node, the same on all its ranks
+ * Collective over all.  Returns ST_OK, or what one failed with. */
+enum status crew_memory_make(struct crew *crew, const char *what, size_t n_bytes, bool shared,
+                             struct node_memory *out_memory);
+void crew_memory_end(struct node_memory *memory);
+
 /* crew_place - which of the ranks of its node that host a role a rank is, -1 = none; *out_n: how
  * many those are. */
 int crew_place(const struct crew *crew, enum role role, int rank, int *out_n);

@@ -93,6 +93,25 @@ bool links_staging(const struct crew *crew, const struct job *job, int prefill, 
     return false;
 }
 
+bool links_cross(const struct machine *machine, enum role from, enum role to)
+{
+    const struct crew *crew = machine->crew;
+    const struct plan_layout *layout = &crew->layout;
+
+    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
+        return false;
+    for (int i = 0; i < layout->n_stages[from]; i++) {
+        for (int j = 0; j < layout->n_stages[to]; j++) {
+            const int a = rank_of(crew, from, i), b = rank_of(crew, to, j);
+
+            if (a != b && crew_same_node(crew, a, crew->me) && crew_same_node(crew, b, crew->me) &&
+                (from != ROLE_PREFILL || crew_pair(layout, i, j)))
+                return true;
+        }
+    }
+    return false;
+}
+
 static void count_pair(struct machine_link *link, const struct crew *crew, struct ends ends,
                        const char *why)
 {

@@ -171,36 +171,16 @@ err:
 
 /* ---- KV blocks ------------------------------------------------------------------------------- */
 
-/* Whether prefill on one rank of this node writes into the blocks of another. */
-static bool node_crosses(const struct machine *machine)
-{
-    const struct crew *crew = machine->crew;
-    const struct plan_layout *layout = &crew->layout;
-
-    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
-        return false;
-    for (int i = 0; i < layout->n_stages[ROLE_PREFILL]; i++) {
-        for (int j = 0; j < layout->n_stages[ROLE_DECODE]; j++) {
-            const int from = plan_layout_rank(layout, ROLE_PREFILL, i);
-            const int to = plan_layout_rank(layout, ROLE_DECODE, j);
-
-            if (from != to && crew_same_node(crew, from, to) &&
-                crew_same_node(crew, from, crew->me) && crew_pair(layout, i, j))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* How many blocks this rank's space has, and which is its own first. */
-static enum status count_blocks(const struct machine *machine, int *out_n, int *out_first)
+static enum status count_blocks(const struct machine *machine, bool shared, int *out_n,
+                                int *out_first)
 {
     const struct crew *crew = machine->crew;
     int64_t n = 0;
 
     *out_first = 0;
     for (int r = 0; r < crew->n; r++) {
-        if (r != crew->me && (!machine->kv_shared || !crew_same_node(crew, r, crew->me)))
+        if (r != crew->me && (!shared || !crew_same_node(crew, r, crew->me)))
             continue;
         if (r == crew->me)
             *out_first = (int)n;
@@ -234,29 +214,18 @@ static enum status make_kv(struct machine *machine)
 {
     enum status st;
     struct crew *crew = machine->crew;
+    const struct kv_layout *layout = &machine->session->kv;
+    const bool shared = links_cross(machine, ROLE_PREFILL, ROLE_DECODE);
     int n_blocks = 0, first = 0;
-    struct row_error why;
 
-    machine->kv_shared = node_crosses(machine);
-    TRY(crew_together(crew, count_blocks(machine, &n_blocks, &first), "counting the KV blocks"),
+    TRY(crew_together(crew, count_blocks(machine, shared, &n_blocks, &first),
+                      "counting the KV blocks"),
         err);
-    machine->kv_bytes = (size_t)n_blocks * kv_block_bytes(&machine->session->kv);
-    void *memory;
-    TRY(crew_share(crew, machine->kv_shared ? machine->kv_bytes : 0, &memory, &why), err);
-    if (machine->kv_shared && memory == NULL) {
-        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of KV blocks: %s",
-                  ranks_info(crew->ranks, crew->me)->host, (double)machine->kv_bytes / 1048576,
-                  why.text);
-        machine->kv_bytes = 0;
-        st = ST_NOMEM;
-    } else if (!machine->kv_shared && machine->kv_bytes > 0) {
-        memory = pages_map(machine->kv_bytes);
-        st = memory != NULL ? ST_OK : ST_NOMEM;
-    }
-    machine->space = (struct kv_space){machine->session->kv, n_blocks, memory};
-    if (st == ST_OK)
-        st = make_pools(machine, first);
-    st = crew_together(crew, st, "setting the KV blocks aside");
+    TRY(crew_memory_make(crew, "KV blocks", (size_t)n_blocks * kv_block_bytes(layout), shared,
+                         &machine->kv),
+        err);
+    machine->space = (struct kv_space){*layout, n_blocks, machine->kv.base};
+    st = crew_together(crew, make_pools(machine, first), "setting the KV blocks aside");
 err:
     return st;
 }
@@ -497,10 +466,7 @@ void machine_destroy(struct machine *machine, bool in_order)
     vision_end(machine);
     kv_pool_destroy(machine->staging);
     kv_pool_destroy(machine->pool);
-    if (machine->kv_shared)
-        ranks_unshare(machine->space.base, machine->kv_bytes);
-    else
-        pages_unmap(machine->space.base, machine->kv_bytes);
+    crew_memory_end(&machine->kv);
     weights_destroy(machine->weights);
     if (machine->shared_weights != NULL)
         ranks_unshare(machine->shared_weights, machine->weights_bytes);

@@ -22,11 +22,9 @@ struct machine_vision {
     struct vision_weights *weights; /* of an encoder's rank */
     int max_patches;                /* of one step */
     int n_places;                   /* for embeddings, of each prefill stage */
-    bool shared;                    /* the prefill stages of this node have theirs in one memory */
-    void *memory;                   /* that, or this rank's own */
-    size_t memory_bytes;
-    struct embed_space *spaces; /* [prefill stages] owned; as this rank sees them */
-    float *cache;               /* [n_cached, D] of an encoder */
+    struct node_memory memory;      /* those of this rank, or of the node's prefill stages */
+    struct embed_space *spaces;     /* [prefill stages] owned; as this rank sees them */
+    float *cache;                   /* [n_cached, D] of an encoder */
     int n_cached;
     size_t cache_bytes;
     struct image_feed *feed;
@@ -65,9 +63,8 @@ struct machine {
         weights_bytes; /* set aside; stored weights are mapped_bytes of the model's files beside */
     size_t mapped_bytes;
     struct weights *weights;
-    struct kv_space space; /* N = 0: this rank has no blocks */
-    size_t kv_bytes;
-    bool kv_shared;
+    struct node_memory kv;
+    struct kv_space space;          /* N = 0: this rank has no blocks */
     struct kv_pool *pool, *staging; /* NULL = it has none */
     struct engine *engine;
     struct world *world;
@@ -126,6 +123,9 @@ enum status links_check(const struct crew *crew, const struct job *job);
  *   out_kinds  out  [encoders, prefill stages]
  * Local.  Returns ST_OK, ST_CONFIG (logged). */
 enum status links_of_encoders(struct machine *machine, enum link_kind *out_kinds);
+/* links_cross - whether a stage `from` on one rank of this node writes into the memory of a stage
+ * `to` on another.  Once the facts are known. */
+bool links_cross(const struct machine *machine, enum role from, enum role to);
 /* links_staging - whether prefill i sends rows of some decode stage by `mpi`. */
 bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
 /* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */

@@ -116,7 +116,7 @@ void report_start(const struct machine *machine, double load_s)
         log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
                  "%d threads",
                  load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored,
-                 mine->n_blocks, session->kv.P, mib(machine->kv_bytes), session->ops->name,
+                 mine->n_blocks, session->kv.P, mib(machine->kv.n_bytes), session->ops->name,
                  mine->n_threads);
         return;
     }

@@ -130,7 +130,7 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     st = leads(run) ? ST_OK : session_open(run->job, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
-    TRY(crew_assign(crew, prompts_info(run->session.prompts)->n_image_refs > 0), err);
+    TRY(crew_assign(crew, session_has_images(&run->session)), err);
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);

@@ -93,13 +93,17 @@ err:
     return st;
 }
 
+bool session_has_images(const struct session *session)
+{
+    return prompts_info(session->prompts)->n_image_refs > 0;
+}
+
 /* A model that is to see images must be able to. */
 static enum status resolve_vision(struct session *session)
 {
-    const struct prompts_info *prompts = prompts_info(session->prompts);
     const struct vision_config *vision = model_source_vision(session->source);
 
-    if (prompts->n_image_refs == 0 && vision == NULL)
+    if (!session_has_images(session) && vision == NULL)
         return ST_OK;
     if (vision == NULL) {
         log_error(
@@ -356,7 +360,7 @@ enum status session_look_at_images(struct session *session, const struct journal
     };
 
     *out_needs = needs;
-    if (session->vision == NULL || prompts_info(session->prompts)->n_image_refs == 0)
+    if (!session_has_images(session))
         return ST_OK;
     TRY(image_index_make(&args, &session->images), err);
     session->intake.vision.book = image_book_of(session->images);

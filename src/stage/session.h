@@ -35,6 +35,8 @@ struct session {
  * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
 enum status session_open(const struct job *job, struct session *session);
 void session_close(struct session *session);
+/* session_has_images - whether any row of the prompt file has one. */
+bool session_has_images(const struct session *session);
 /* session_print_sampling - append what rows are sampled with that say nothing, on one line. */
 enum status session_print_sampling(const struct session *session, struct buf *out);
 /* session_weights_bytes - memory that the weights take: *out_own set aside, shared by the ranks of
