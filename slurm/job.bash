@@ -35,14 +35,33 @@ n_done() {
     "$EPIDOTE" status "$1" 2>/dev/null | sed -n 's/^ *rows *[0-9]*: \([0-9]*\) done.*/\1/p'
 }
 
-# in_background COMMAND... - run it, and pass on to it what comes to this shell.  A shell that waits for a
-# foreground command would look at a signal only when that has ended.
+# over RESULTS BEFORE - the run has told how it ended: beside RESULTS stands something else than BEFORE, and not
+# that it runs.
+over() {
+    [ "$(cat "$1.status" 2>/dev/null)" != "$2" ] && ! grep -q '"outcome": 5' "$1.status"
+}
+
+# in_background RESULTS COMMAND... - run it, and pass on to it what comes to this shell.  A shell that waits for a
+# foreground command would look at a signal only when that has ended.  A launcher that is still there half a
+# minute after the run has told its end is ended: srun of heterogeneous steps hangs now and then.
 in_background() {
+    local results=$1 before pid looks=0
+    shift
+    before=$(cat "$results.status" 2>/dev/null)
     ("$@") &
-    local pid=$!
+    pid=$!
     trap 'kill -USR1 '$pid' 2>/dev/null' USR1
     trap 'kill -TERM '$pid' 2>/dev/null' TERM
-    while kill -0 $pid 2>/dev/null; do wait $pid; done
+    while kill -0 $pid 2>/dev/null; do
+        sleep 5 &
+        wait -n $pid $!
+        if over "$results" "$before"; then looks=$((looks + 1)); else looks=0; fi
+        [ $looks -lt 7 ] && continue
+        say "the run has ended, and $EPIDOTE_LAUNCHER does not: it is killed"
+        pkill -KILL -P $pid
+        kill -KILL $pid
+        wait $pid
+    done
     trap - USR1 TERM
 }
 
@@ -75,7 +94,7 @@ serve() {
     results=$("$EPIDOTE" check "$@" --get results) || exit 2
     before=$(n_done "$results")
     say "${SLURM_JOB_NUM_NODES:-1} nodes, $results, ${before:-0} rows done before"
-    in_background "${launch:-launch}" run "$@"
+    in_background "$results" "${launch:-launch}" run "$@"
     "$EPIDOTE" status "$results"
     outcome=$?
     case $outcome in

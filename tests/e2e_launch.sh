@@ -83,6 +83,15 @@ check "embeddings over mpi, bandwidth and time" grep -qE '^encoder to prefill +r
 same "links of a job that is wrong" $? 2
 same "the path of the results alone" "$("$epidote" check "$dir/a.cfg" --get results)" "$dir/a.out.h5"
 
+# Energy that Slurm accounts stands in the summary, also in the result file.
+mkdir "$dir/bin"
+printf '#!/bin/sh\n[ "$7" = 7.0 ] && echo 12345\n' >"$dir/bin/sstat" && chmod +x "$dir/bin/sstat"
+clear a
+PATH=$dir/bin:$PATH SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1 run a || fail "a job step of one"
+has "energy" "$dir/a.log" "slurm     job 7, partition unknown, requeued 0 times, 12345 J for this step"
+"$epidote" inspect "$dir/a.out.h5" >"$dir/out"
+has "energy in the results" "$dir/out" "12345 J for this step"
+
 # Relative paths in folders of their own: what two nodes with local disks are like.
 mkdir "$dir/one" "$dir/two"
 root=$PWD

@@ -218,6 +218,7 @@ struct result_meta {
     const char *identity; /* as journal_args */
     const char *numerics;
     uint64_t model_fingerprint, prompts_fingerprint, seed;
+    const char *summary; /* figures of the run that came to the end, as text; NULL = none */
 };
 
 /*
@@ -310,6 +311,9 @@ enum status io_start(const struct io_args *args, struct io **out_io);
 /* io_stop - what io_start made: write what is queued, sync the journal, end the thread.  Accepts
  * NULL.  Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *base);
+
+/* data_versions - "HDF5 1.10.8, libjpeg-turbo 2.1.5, libpng 1.6.39" into buf.  Returns buf. */
+char *data_versions(char *buf, size_t cap);
 
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */
 

@@ -11,6 +11,8 @@
 
 #include "data/column.h"
 #include "data/journal.h"
+#include "data/h5.h"
+#include "data/picture.h"
 #include "data/result_file.h"
 
 enum { MAX_ROWS = 1024 };
@@ -155,6 +157,12 @@ err:
     return st;
 }
 
+char *data_versions(char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s, %s, %s", h5_version(), picture_jpeg_version(), picture_png_version());
+    return buf;
+}
+
 /* ---- result file ---------------------------------------------------------------------------- */
 
 struct results_sums {
@@ -236,7 +244,11 @@ static enum status inspect_results(const char *path, struct buf *out)
     if (info->n_top > 0)
         TRY(buf_printf(out, "top logprobs   %d a token\n", info->n_top), err);
     TRY(buf_puts(out, "identity\n"), err);
-    st = put_indented(out, info->identity);
+    TRY(put_indented(out, info->identity), err);
+    if (info->summary[0] != '\0') {
+        TRY(buf_puts(out, "summary of the run that finished it\n"), err);
+        st = put_indented(out, info->summary);
+    }
 err:
     result_file_close(file);
     return st;

@@ -69,7 +69,7 @@ struct result_file_info {
     uint64_t rows_begin, rows_end, n_failed;
     bool has_id, has_logprobs, has_timing;
     int n_top;
-    const char *program, *job, *identity, *numerics; /* views; "" where the file does not say */
+    const char *program, *job, *identity, *numerics, *summary; /* views; "" where it does not say */
     uint64_t model_fingerprint, prompts_fingerprint, seed;
 };
 

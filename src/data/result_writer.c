@@ -373,6 +373,8 @@ static enum status put_attributes(const struct result_writer *writer)
     TRY(h5_attr_put_text(file, "numerics", meta->numerics), err);
     TRY(put_hex(file, "model_fingerprint", meta->model_fingerprint), err);
     TRY(put_hex(file, "prompts_fingerprint", meta->prompts_fingerprint), err);
+    if (meta->summary != NULL)
+        TRY(h5_attr_put_text(file, "summary", meta->summary), err);
     TRY(h5_attr_put_u64(file, "seed", meta->seed), err);
     TRY(h5_attr_put_u64(file, "n_rows", writer->n_rows), err);
     TRY(h5_attr_put_u64(file, "n_stop", writer->n_by_reason[FINISH_STOP]), err);

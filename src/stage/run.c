@@ -280,11 +280,28 @@ static enum status serve(struct run *run)
 
 /* ---- finish ---------------------------------------------------------------------------------- */
 
+/* The summary as text; NULL: no memory. */
+static char *summary_text(const struct run *run)
+{
+    char *text = NULL;
+    size_t n_bytes;
+    FILE *out = open_memstream(&text, &n_bytes);
+
+    if (out == NULL)
+        return NULL;
+    report_summary(&run->session, &run->crew, &run->figures, run->program, out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static enum status merge(void *arg)
 {
-    enum status st;
+    enum status st = ST_NOMEM;
     struct run *run = arg;
     const struct session *session = &run->session;
+    char *summary = summary_text(run);
     const struct result_meta meta = {
         .program = run->program,
         .job = (const char *)session->effective_job.data,
@@ -293,13 +310,16 @@ static enum status merge(void *arg)
         .model_fingerprint = session->model_fingerprint,
         .prompts_fingerprint = session->prompts_fingerprint,
         .seed = run->job->seed,
+        .summary = summary,
     };
     const double begin_s = clock_now_s();
 
+    if (summary == NULL)
+        goto err;
     TRY(journal_merge(run->journal, session->prompts, &meta), err);
-    run->figures.merge_s = clock_now_s() - begin_s;
-    report_summary(session, &run->crew, &run->figures);
+    printf("%smerge     %.2f s\n", summary, clock_now_s() - begin_s);
 err:
+    free(summary);
     return st;
 }
 

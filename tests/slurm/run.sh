@@ -125,6 +125,11 @@ test_plain() {
     finished plain
     has "links" "$log" "prefill to decode: link"
     has "outcome" "$log" "outcome   0, done"
+    "$EPIDOTE" inspect "$dir/plain.h5" >"$dir/inspect.log"
+    for line in "slurm     job $id, partition main" "prefill   " "decode    " "machine   2 nodes" "software  epidote"; do
+        has "the summary" "$log" "$line"
+        has "the summary in the results" "$dir/inspect.log" "  $line"
+    done
     same "nobody was aborted" "$(grep -c MPI_ABORT "$log")" 0
 }
 
