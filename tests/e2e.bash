@@ -16,6 +16,11 @@ fail() { # MESSAGE
     echo "FAILED: $*" >&2
 }
 
+fail_log() { # NAME MESSAGE - a job failed: also the end of its log
+    fail "$2"
+    tail -n 30 "$dir/$1.log" >&2
+}
+
 check() { # MESSAGE COMMAND... - the command succeeds
     local what=$1
     shift

@@ -34,14 +34,14 @@ answer window1; has "counting beyond the window" "$dir/answer" "262 263"
 
 for set in decode_batch=1 prefill_chunk_tok=333 kv_block_tok=64 threads=1; do
     clear a
-    run a --set "$set" || fail "run with $set"
+    run a --set "$set" || fail_log a "run with $set"
     same "$set" "$(digest "$dir/a.out.h5")" "$want"
 done
 clear a
-launch 3 a --set 'link="mpi"' || fail "3 ranks"
+launch 3 a --set 'link="mpi"' || fail_log a "3 ranks"
 same "3 ranks" "$(digest "$dir/a.out.h5")" "$want"
 clear a
-run a --set 'precision="stored"' || fail "weights as stored"
+run a --set 'precision="stored"' || fail_log a "weights as stored"
 grep -E '^(time|memory)' "$dir/a.log"
 same "weights as stored" "$(digest "$dir/a.out.h5")" "$want"
 end

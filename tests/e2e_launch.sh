@@ -57,7 +57,7 @@ wrong "two job files" $? "two different jobs" "rank 2 "
 as() { # ROLE - the rest of a command line
     echo "-n 1 $epidote run $dir/a.cfg --role $1"
 }
-run a || fail "the run on one rank"
+run a || fail_log a "the run on one rank"
 want=$(digest "$dir/a.out.h5")
 clear a
 inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as encoder) : $(as prefill) : $(as decode) : $(as decode) >"$dir/a.log" 2>&1

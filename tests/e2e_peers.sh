@@ -11,7 +11,7 @@ prompts rows 100
 job a "$dir/rows.h5" temperature=0.5 max_tokens=400 ignore_eos=true decode_batch=3 kv_memory_mib=16 \
     peer_timeout_s=$timeout_s.0 threads=1
 export OMPI_MCA_orte_tmpdir_base=$dir OMPI_MCA_btl_vader_backing_directory=$dir UCX_POSIX_DIR=$dir
-run a || fail "the run on one rank"
+run a || fail_log a "the run on one rank"
 want=$(digest "$dir/a.out.h5")
 # MPICH's launcher kills all others the moment that a rank has died, so none of them can say why.
 mpich=0
@@ -97,7 +97,7 @@ same "and its digest" "$(digest "$dir/a.out.h5")" "$want"
 awk 'BEGIN { for (i = 0; i < 40000; i++) printf "What is %d plus %d?\n", i % 97, i % 89 }' >"$dir/rows.txt"
 "$epidote" import --lines "$dir/rows.txt" "$dir/many.h5" 2>"$dir/import.log" || fail "import"
 job m "$dir/many.h5" max_tokens=1 decode_batch=64 kv_memory_mib=64 peer_timeout_s=$timeout_s.0
-run m || fail "many rows on one rank"
+run m || fail_log m "many rows on one rank"
 want=$(digest "$dir/m.out.h5")
 
 # in_merge RANK - rank RANK of 3 is stopped as soon as rank 0 has begun to write RESULTS.  If it is rank

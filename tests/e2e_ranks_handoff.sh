@@ -15,7 +15,7 @@ for link in shm mpi; do
     least=100
     for ((i = 0; i < 3; i++)); do
         clear a
-        launch 2 a --set "link=\"$link\"" || fail "link $link"
+        launch 2 a --set "link=\"$link\"" || fail_log a "link $link"
         got=$(sed -n 's/^hand-off .* exposed, \([0-9.]*\) % of prefill.*/\1/p' "$dir/a.log")
         echo "link $link: $(grep '^hand-off' "$dir/a.log")"
         least=$(awk -v a="$least" -v b="${got:-100}" 'BEGIN { print a < b ? a : b }')

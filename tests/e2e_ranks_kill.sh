@@ -17,11 +17,11 @@ export OMPI_MCA_orte_tmpdir_base=$dir OMPI_MCA_btl_vader_backing_directory=$dir 
 segments() { find /dev/shm -mindepth 1 2>/dev/null | grep -vE '/(vader_segment|ucx_|mpich|ompi|sm_segment|sem\.)' | sort; }
 segments >"$dir/shm.before"
 
-run a || fail "undisturbed run on one rank"
+run a || fail_log a "undisturbed run on one rank"
 want=$(digest "$dir/a.out.h5")
 clear a
 begin=$(date +%s%N)
-launch 3 a || fail "undisturbed run on 3 ranks"
+launch 3 a || fail_log a "undisturbed run on 3 ranks"
 took_ms=$((($(date +%s%N) - begin) / 1000000))
 same "digest of 3 ranks" "$(digest "$dir/a.out.h5")" "$want"
 echo "undisturbed on 3 ranks: $took_ms ms, $want; seed $seed"

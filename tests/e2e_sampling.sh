@@ -17,13 +17,13 @@ cat >"$dir/rows.jsonl" <<'Q'
 Q
 check "import" "$epidote" import "$dir/rows.jsonl" "$dir/rows.h5" 2>"$dir/import.log"
 job a "$dir/rows.h5" max_tokens=12 context=128 seed=5 logprobs=2
-run a --set temperature=0.8 --set top_p=0.9 --set top_k=50 --set repetition_penalty=1.1 || fail "written out"
+run a --set temperature=0.8 --set top_p=0.9 --set top_k=50 --set repetition_penalty=1.1 || fail_log a "written out"
 want=$(digest "$dir/a.out.h5")
 clear a
-run a || fail "greedy"
+run a || fail_log a "greedy"
 check "greedy differs" [ "$(digest "$dir/a.out.h5")" != "$want" ]
 clear a
-run a --set sampling=model || fail "the model's"
+run a --set sampling=model || fail_log a "the model's"
 same "the model's sampling" "$(digest "$dir/a.out.h5")" "$want"
 "$epidote" check "$dir/a.cfg" --set sampling=model >"$dir/log" 2>&1
 has "check" "$dir/log" "sampling  the model's: temperature 0.8, top_k 50, top_p 0.9, min_p 0, repetition_penalty 1.1"

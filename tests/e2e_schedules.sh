@@ -63,7 +63,7 @@ if [ "${E2E_COMBOS:-0}" = 0 ]; then
     : >"$dir/shards.jsonl"
     for to in $((n / 3)) $((n / 2)) "$n"; do
         clear a
-        run a --set "rows=$from:$to" || fail "rows $from:$to"
+        run a --set "rows=$from:$to" || fail_log a "rows $from:$to"
         answers >>"$dir/shards.jsonl"
         from=$to
     done

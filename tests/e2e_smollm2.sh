@@ -28,7 +28,7 @@ answer list; check "three fruits" grep -qiE 'apple|banana|orange|mango|strawberr
 
 for set in decode_batch=1 prefill_chunk_tok=7 kv_block_tok=32 threads=1 threads=3 order=longest; do
     clear a
-    run a --set "$set" || fail "run with $set"
+    run a --set "$set" || fail_log a "run with $set"
     same "$set" "$(digest "$dir/a.out.h5")" "$want"
 done
 

@@ -7,7 +7,7 @@ EPIDOTE_MODEL=tests/golden/kquant/kquant.gguf
 
 prompts rows 10
 job a "$dir/rows.h5" max_tokens=10 context=256 temperature=0.7 logprobs=3 seed=3
-run a || fail "run with bf16"
+run a || fail_log a "run with bf16"
 want=$(digest "$dir/a.out.h5")
 same "bf16 is not f32" "$(clear a; run a --set precision=f32; [ "$(digest "$dir/a.out.h5")" != "$want" ] && echo differs)" differs
 stored() { # WHAT COMMAND... - a run with stored weights

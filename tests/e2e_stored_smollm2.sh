@@ -9,12 +9,12 @@ check "import" "$epidote" import inputs/demo.jsonl "$dir/q.h5"
 job a "$dir/q.h5" chat=true max_tokens=24 context=1024 kv_memory_mib=64
 peak() { sed -n 's/^memory *\([0-9]*\) MiB.*/\1/p' "$dir/a.log"; }
 
-run a || fail "run with bf16"
+run a || fail_log a "run with bf16"
 want=$(digest "$dir/a.out.h5")
 packed=$(peak)
 weights=$(sed -n 's/.*loaded in .*: weights \([0-9]*\) MiB.*/\1/p' "$dir/a.log")
 clear a
-run a --set precision=stored || fail "run with stored"
+run a --set precision=stored || fail_log a "run with stored"
 same "digest of stored" "$(digest "$dir/a.out.h5")" "$want"
 stored=$(peak)
 grep -E '^(time|tokens|memory)' "$dir/a.log"
@@ -23,6 +23,6 @@ echo "peak resident: $packed MiB with $weights MiB of bf16 weights, $stored MiB 
 n_checks=$((n_checks + 1))
 [ $((stored - file * 11 / 10)) -le $((packed - weights)) ] || fail "stored weights take more than 1.1 times the file"
 clear a
-launch 3 a --set precision=stored || fail "three ranks with stored"
+launch 3 a --set precision=stored || fail_log a "three ranks with stored"
 same "digest of stored on three ranks" "$(digest "$dir/a.out.h5")" "$want"
 end

@@ -8,7 +8,7 @@ unset "${!SLURM_@}"
 awk 'BEGIN { for (i = 0; i < 900; i++) printf "What is %d plus %d?\n", i % 97, i % 89 }' >"$dir/rows.txt"
 "$epidote" import --lines "$dir/rows.txt" "$dir/rows.h5" 2>"$dir/import.log" || fail "import"
 job a "$dir/rows.h5" max_tokens=100 ignore_eos=true decode_batch=8 temperature=0.5 threads=1
-run a || fail "a run without a limit"
+run a || fail_log a "a run without a limit"
 want=$(digest "$dir/a.out.h5")
 
 # told KEY - a number of `epidote status`.
@@ -45,7 +45,7 @@ SLURM_JOB_END_TIME=$(($(date +%s) + 4)) run a --set time_margin_s=2
 outcome=$?
 in_order "a Slurm job's end"
 has "which it knew at the start" "$dir/a.log" "the time of this run ends in"
-run a || fail "the run after that"
+run a || fail_log a "the run after that"
 same "digest" "$(digest "$dir/a.out.h5")" "$want"
 
 # No time at all: nothing is begun, nothing is wrong.
@@ -77,6 +77,6 @@ done
 clear a
 launch 3 a --set time_limit_s=2.2 --set time_margin_s=0.3 --set decode_batch=400 --set kv_memory_mib=256
 same "rows are given up: outcome" $? 3
-launch 2 a || fail "the run after that"
+launch 2 a || fail_log a "the run after that"
 same "digest" "$(digest "$dir/a.out.h5")" "$want"
 end

@@ -6,7 +6,7 @@
 
 prompts rows 12
 job a "$dir/rows.h5" max_tokens=8 context=128 threads=2 temperature=0.8 logprobs=2
-run a || fail "run on one rank"
+run a || fail_log a "run on one rank"
 want=$(digest "$dir/a.out.h5")
 for link in shm mpi; do
     clear a

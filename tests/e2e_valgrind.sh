@@ -6,7 +6,7 @@
 
 prompts rows 8
 job a "$dir/rows.h5" max_tokens=6 context=128 threads=1 temperature=0.8 logprobs=2
-run a || fail "run on one rank"
+run a || fail_log a "run on one rank"
 want=$(digest "$dir/a.out.h5")
 
 supp=(--suppressions=tests/valgrind.supp)

@@ -51,7 +51,7 @@ struct job {
     int64_t kv_memory_mib;    /* 0 = sized by plan_kv_blocks */
     enum row_order order;
     double peer_timeout_s;
-    double progress_s; /* 0 = no progress lines */
+    double progress_s;                  /* 0 = no progress lines */
     double time_limit_s, time_margin_s; /* 0 = no limit of the job's own */
 };
 
