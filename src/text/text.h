@@ -132,9 +132,9 @@ const char *tokenizer_named(const struct tokenizer *tokenizer, enum token_name n
 /* tokenizer_find - id of a token by its text ("<|im_end|>"), -1 if there is none. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);
 
-/* A streaming detokeniser for one row: whole characters go to `text`; invalid bytes become U+FFFD as
- * the one-shot decoder would make them, and so does NUL, at which texts in HDF5 end.  All zero is a
- * valid start. */
+/* A streaming detokeniser for one row: whole characters go to `text`; invalid bytes become U+FFFD
+ * as the one-shot decoder would make them, and so does NUL, at which texts in HDF5 end.  All zero
+ * is a valid start. */
 struct detokenizer {
     uint8_t pending[4];
     int n_pending;
