@@ -252,6 +252,26 @@ def questions(scene):
     return out
 
 
+def absent_questions(scene):
+    """Questions that suppose an object which the scene does not show: each with every answer of the
+    right kind, so that who draws from them evenly learns that none is better than another."""
+    out = []
+    for kind, colour, shape, words in DESCRIPTIONS:
+        if any(colour in (None, o.colour) and shape in (None, o.shape) for o in scene):
+            continue
+        asked = [("position", f"Where is the {words}?", CORNERS.values())]
+        if kind == "shape":
+            asked.append(("colour", f"What colour is the {words}?", COLOURS))
+        if kind == "colour":
+            asked.append(("shape", f"What shape is the {words}?", SHAPES))
+        out += [
+            Question(("absent", name), text, answer)
+            for name, text, answers in asked
+            for answer in answers
+        ]
+    return out
+
+
 NUMBERS = "zero one two three four five six seven eight nine ten".split()
 FACTS = {
     "What colour is a ripe banana?": "yellow",

@@ -13,10 +13,15 @@ draws.  Four things make it cheap enough for two cores:
   * the last layer of the tower, which LLaVA does not use (vision_feature_layer -2), is not computed.
 
     python3 train_shapes_vlm.py [--out shapes-vlm] [--warm-steps 500] [--steps 2000]
-    python3 train_shapes_vlm.py --start DIR [--out shapes-vlm] [--steps 1000] [--round 1]
+    python3 train_shapes_vlm.py --start DIR [--out shapes-vlm] [--steps 1000] [--round 1] [--absent 0]
 
 The second line goes on with the model in DIR and asks more often what comes out wrong most.  What
-ships is the first line, then the second twice: round 1 and, with --steps 1500, round 2.
+ships is the first line, then the second three times: round 1; round 2 with --steps 1500; round 3 with
+--steps 500 --absent 1.
+
+--absent is how often, beside the weights below, a colour, a shape or a place is asked of an object that
+is not in the picture.  The answer to learn is one of the right kind, drawn at random: without it such
+a question often gets "no" or "0", which is never right, and shuffled pictures come out below chance.
 
 Runs as two processes of one thread each, and writes the model so far every 250 steps.  Needs torch,
 torchvision, transformers 5, tokenizers, safetensors, numpy, Pillow.  Seeded: every batch follows from
@@ -351,8 +356,8 @@ class Batches(torch.utils.data.Dataset):
 
     def asked(self, rnd, scene):
         """Questions about a scene without end: the class first, then its group, then the answer."""
-        menu = shapes.by_group(shapes.questions(scene))
-        names = list(menu)
+        menu = shapes.by_group(shapes.questions(scene) + shapes.absent_questions(scene))
+        names = [name for name in menu if name in self.weights]
         weights = [self.weights[name] for name in names]
         while True:
             name = rnd.choices(names, weights)[0]
@@ -536,8 +541,9 @@ def work(process, args):
     else:
         start = type(model).from_pretrained(args.start, dtype=torch.float32)
         model.load_state_dict(start.state_dict())
+        weights = LATER_WEIGHTS | {"absent": args.absent}
         batches = Batches(
-            tokenizer, SEED + 2 + args.round, args.steps or 1000, process, weights=LATER_WEIGHTS
+            tokenizer, SEED + 2 + args.round, args.steps or 1000, process, weights=weights
         )
         seconds = train_all(model, tokenizer, batches, args.out, 7e-4)
     if process == 0:
@@ -552,6 +558,9 @@ def main():
     parser.add_argument("--warm-steps", type=int, default=500)
     parser.add_argument("--steps", type=int, help="default 2000; with --start 1000")
     parser.add_argument("--round", type=int, default=1, help="of going on: other batches")
+    parser.add_argument(
+        "--absent", type=float, default=0, help="how often to ask of what is not there, with --start"
+    )
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
