@@ -160,11 +160,17 @@ $(out)/tests/fuzz/%: $(out)/tests/fuzz/%.o $(out)/libepidote.a
 $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 	$(LD_SAYS)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-# The kernels once more, compiled by the host's compiler for tests/emulator/ (no nvcc needed).
-emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(filter-out %/table.cu,$(wildcard kernels/*.cu))) $(out)/tests/emulator/emulator.o
+# The kernels once more, compiled by the host's compiler for tests/emulator/ (no nvcc needed): linked to their
+# test, and as a library that a test's binary finds beside itself and a script copies to the program's side.
+emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(wildcard kernels/*.cu)) \
+            $(patsubst %.cpp,$(out)/%.o,$(wildcard tests/emulator/*.cpp))
+emulated_lib := $(out)/tests/libepidote_cuda.so
 CXXFLAGS_ALL := -std=c++17 $(CFLAGS) -Wall -Wextra -Wno-unknown-pragmas $(if $(SAN),,-Werror) -ffp-contract=off \
-                -fno-strict-aliasing -fno-exceptions -fno-rtti -DK_EMULATED $(san_flags)
+                -fno-strict-aliasing -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden -DK_EMULATED $(san_flags)
 $(out)/tests/unit_kernels: $(emulated)
+$(out)/tests/unit_engine_cuda: | $(emulated_lib)
+$(emulated_lib): $(emulated)
+	$(LD_SAYS)$(CXX) $(LDFLAGS) -shared $^ -o $@
 $(out)/emulated/%.o: kernels/%.cu $(out)/flags
 	@mkdir -p $(@D)
 	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@
@@ -235,7 +241,7 @@ deps-tools:
 
 test: deps
 	@$(again) test-fast
-test-fast: $(tests) $(out)/epidote
+test-fast: $(tests) $(emulated_lib) $(out)/epidote
 	@$(run_tests) --set fast $(TESTS)
 test-slow: deps
 	@$(again) test-slow-run

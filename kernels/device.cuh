@@ -21,6 +21,8 @@
 #else
 #include <cuda_runtime.h>
 
+#define K_NUMERICS "" /* before the name of a device's numerics */
+
 /* kernel <<<grid, block, shared bytes, stream>>> (arguments); the value is cudaGetLastError(). */
 #define K_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
     (kernel<<<(grid), (block), (shared_bytes), (cudaStream_t)(stream)>>>(__VA_ARGS__),             \

@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { K_ABI = 1 };                       /* changes with the meaning of anything below */
+enum { K_ABI = 2 };                       /* changes with the meaning of anything below */
 #define K_LIBRARY "libepidote_cuda.so"    /* its name */
 #define K_TABLE_NAME "epidote_cuda_table" /* its only symbol */
 
@@ -25,8 +25,9 @@ enum { K_MIN_MAJOR = 8, K_MIN_MINOR = 0 };
 
 struct k_device {
     char name[128];
-    int major, minor; /* compute capability */
-    int n_processors; /* streaming multiprocessors */
+    char numerics[32]; /* devices of one name give the same bits: "sm90/1" */
+    int major, minor;  /* compute capability */
+    int n_processors;  /* streaming multiprocessors */
     uint64_t memory_bytes;
 };
 
@@ -54,7 +55,7 @@ struct k_embed_args {
     float scale;
 };
 
-/* k_rmsnorm - x [T, D] f32 / sqrt(mean(x^2) + eps) * w [D] f32.
+/* k_rmsnorm - x [T, D] f32 / sqrt(mean(x^2) + eps) * w [D] f32; x itself where w is NULL.
  *   out    [T, D] bf16   NULL: not wanted        out_f32 [T, D] f32   likewise; may be x
  *   add    [T, D] f32    NULL, or first x += add * add_scale (the product rounded before it is
  *                        added), and x is written
@@ -187,8 +188,32 @@ struct k_table {
     int (*device_count)(int *out_n);
     int (*device_facts)(int device, struct k_device *out_facts);
 
-    /* start - what launchers need once, for the current device, before the first of them. */
-    int (*start)(void);
+    /* start - the calling thread computes on this device from now on; and what launchers need once
+     * for it.  Before anything below. */
+    int (*start)(int device);
+
+    /* Memory of the device and, pinned, of the host: at least 256-byte aligned, not cleared.  For
+     * the start and the end: all of it may wait for the device.  free_bytes - of the device. */
+    int (*free_bytes)(size_t *out_n_bytes);
+    int (*alloc)(void **out, size_t n_bytes);
+    int (*release)(void *memory);
+    int (*alloc_pinned)(void **out, size_t n_bytes);
+    int (*release_pinned)(void *memory);
+
+    /* copy - enqueue on stream, between memory of the device and pinned memory or within one of
+     * them; the bytes are read when the stream gets there. */
+    int (*copy)(void *stream, void *to, const void *from, size_t n_bytes);
+
+    /* What is enqueued on a stream is done in order.  An event stands for all that its stream had
+     * to do when it was recorded: event_query asks whether that is done, event_wait waits for it.
+     * Both also give what went wrong before on the device. */
+    int (*stream_create)(void **out_stream);
+    int (*stream_destroy)(void *stream);
+    int (*event_create)(void **out_event);
+    int (*event_destroy)(void *event);
+    int (*event_record)(void *event, void *stream);
+    int (*event_query)(void *event, int *out_done);
+    int (*event_wait)(void *event);
 
     /* The launchers, as above. */
     int (*embed)(void *stream, const struct k_embed_args *args);

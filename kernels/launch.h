@@ -1,5 +1,5 @@
 /*
- * launch.h - the launchers that table.cu puts into the table; kernels.h has their contracts.
+ * launch.h - the functions that table.cu puts into the table; kernels.h has their contracts.
  */
 #ifndef EPIDOTE_KERNELS_LAUNCH_H
 #define EPIDOTE_KERNELS_LAUNCH_H
@@ -9,6 +9,20 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+int k_free_bytes(size_t *out_n_bytes);
+int k_alloc(void **out, size_t n_bytes);
+int k_release(void *memory);
+int k_alloc_pinned(void **out, size_t n_bytes);
+int k_release_pinned(void *memory);
+int k_copy(void *stream, void *to, const void *from, size_t n_bytes);
+int k_stream_create(void **out_stream);
+int k_stream_destroy(void *stream);
+int k_event_create(void **out_event);
+int k_event_destroy(void *event);
+int k_event_record(void *event, void *stream);
+int k_event_query(void *event, int *out_done);
+int k_event_wait(void *event);
 
 int k_embed(void *stream, const struct k_embed_args *args);
 int k_rmsnorm(void *stream, const struct k_rmsnorm_args *args);

@@ -9,6 +9,8 @@
 #include "kernels/device.cuh"
 #include "kernels/launch.h"
 
+enum { K_NUMERICS_VERSION = 1 }; /* changes with the order of any sum */
+
 static const char *error_text(int error)
 {
     return cudaGetErrorString((cudaError_t)error);
@@ -34,6 +36,8 @@ static int device_facts(int device, struct k_device *out_facts)
     if (error != cudaSuccess)
         return error;
     snprintf(out_facts->name, sizeof out_facts->name, "%.127s", properties.name);
+    snprintf(out_facts->numerics, sizeof out_facts->numerics, K_NUMERICS "sm%d%d/%d",
+             properties.major, properties.minor, K_NUMERICS_VERSION);
     out_facts->major = properties.major;
     out_facts->minor = properties.minor;
     out_facts->n_processors = properties.multiProcessorCount;
@@ -41,9 +45,11 @@ static int device_facts(int device, struct k_device *out_facts)
     return 0;
 }
 
-static int start(void)
+static int start(int device)
 {
-    return k_matmul_start();
+    const cudaError_t error = cudaSetDevice(device);
+
+    return error != cudaSuccess ? error : k_matmul_start();
 }
 
 extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
@@ -56,6 +62,19 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         device_count,
         device_facts,
         start,
+        k_free_bytes,
+        k_alloc,
+        k_release,
+        k_alloc_pinned,
+        k_release_pinned,
+        k_copy,
+        k_stream_create,
+        k_stream_destroy,
+        k_event_create,
+        k_event_destroy,
+        k_event_record,
+        k_event_query,
+        k_event_wait,
         k_embed,
         k_rmsnorm,
         k_rmsnorm_heads,

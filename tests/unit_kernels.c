@@ -62,6 +62,9 @@ static void rmsnorms(void)
             out_alone, NULL, alone, adds ? y + (T - 1) * D : NULL, w, 1, D, 1e-5f, args.add_scale};
         CHECK_INT(k_rmsnorm(NULL, &args), 0);
         CHECK(memcmp(out_alone, out + (T - 1) * D, (size_t)D * 2) == 0);
+        args = (struct k_rmsnorm_args){out, NULL, mine, NULL, NULL, T, D, 1e-5f, 0.0f};
+        CHECK_INT(k_rmsnorm(NULL, &args), 0); /* without w: only rounded */
+        CHECK_INT(n_unrounded(out, mine, n), 0);
         free(x), free(y), free(w), free(mine), free(normed), free(out_f32), free(alone);
         free(out), free(out_alone);
     }

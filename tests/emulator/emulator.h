@@ -10,6 +10,11 @@
  *   a barrier or warp function that not all threads come to ends the program, with a word why
  *   the matrix instruction is PTX's text, not index.h
  *
+ * runtime.cpp has what the files call of the CUDA runtime, for one made-up device, "emulated", of
+ * EMULATED_BYTES: its memory is NaN until it is written, and an event is never done when it is
+ * asked for the first time.  All is done at once, though, so too early a look at what a stream has
+ * not got to yet does not show.
+ *
  * What it cannot show: that the hardware does what the manual says, and how fast.
  */
 #ifndef EPIDOTE_TESTS_EMULATOR_H
@@ -42,7 +47,50 @@ struct alignas(16) float4 {
 struct alignas(8) float2 {
     float x, y;
 };
-enum { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+
+/* ---- the runtime (runtime.cpp); names, numbers and meaning as in CUDA's headers ---------------- */
+
+#define K_NUMERICS "emulated-"
+#define EMULATED_BYTES ((size_t)1 << 30)
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNotReady = 600
+};
+enum { cudaMemcpyDefault = 4, cudaStreamNonBlocking = 1 };
+enum { cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
+typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_event *cudaEvent_t;
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+    size_t totalGlobalMem;
+};
+
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaRuntimeGetVersion(int *out);
+cudaError_t cudaDriverGetVersion(int *out);
+cudaError_t cudaGetDeviceCount(int *out);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaMemGetInfo(size_t *out_free, size_t *out_all);
+cudaError_t cudaMalloc(void **out, size_t n_bytes);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **out, size_t n_bytes);
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, int kind, cudaStream_t);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+/* ---- threads and blocks (emulator.cpp) --------------------------------------------------------- */
 
 /* Of the thread that runs. */
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
