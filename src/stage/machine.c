@@ -53,7 +53,7 @@ enum status machine_size(const struct session *session, const struct crew *crew,
         .block_bytes = kv_block_bytes(&session->kv),
         .table_bytes =
             (size_t)session->kv.P * decoder_position_bytes(model_source_config(session->source)),
-        .available_bytes = node->available_bytes,
+        .available_bytes = session->cuda != NULL ? session->cuda_free_bytes : node->available_bytes,
         .weights_bytes = (shares ? own / (size_t)n_sharing : own) + mapped / (size_t)n_sharing,
         .n_sharing = n_sharing,
         .n_pools = (decode >= 0) + stages,
@@ -122,8 +122,12 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
                                                         : ranks_threads(crew->ranks, &crew->layout);
 
         st = threads_create(n_threads, &machine->threads);
+        if (st == ST_OK && session->cuda != NULL)
+            st = weights_cuda_create(
+                &(struct weights_cuda_args){session->source, machine->threads, session->cuda},
+                &machine->weights_cuda);
         /* Packing is everybody's where it is for all; else an encoder alone needs none. */
-        if (st == ST_OK && (machine->shared_weights != NULL || decodes(machine)))
+        else if (st == ST_OK && (machine->shared_weights != NULL || decodes(machine)))
             st = weights_create(
                 &(struct weights_args){
                     .source = session->source,
@@ -230,6 +234,18 @@ err:
     return st;
 }
 
+/* Blocks of this rank alone. */
+static enum status make_kv_memory(const struct machine *machine, void **out_memory)
+{
+    const struct ops_cuda *cuda = machine->session->cuda;
+
+    if (cuda != NULL)
+        return ops_cuda_alloc(cuda, machine->kv_bytes, "KV blocks",
+                              "lower kv_memory_mib, decode_batch or context", out_memory);
+    *out_memory = pages_map(machine->kv_bytes);
+    return *out_memory != NULL ? ST_OK : ST_NOMEM;
+}
+
 static enum status make_kv(struct machine *machine)
 {
     enum status st;
@@ -241,7 +257,7 @@ static enum status make_kv(struct machine *machine)
     TRY(crew_together(crew, count_blocks(machine, &n_blocks, &first), "counting the KV blocks"),
         err);
     machine->kv_bytes = (size_t)n_blocks * kv_block_bytes(&machine->session->kv);
-    void *memory;
+    void *memory = NULL;
     TRY(crew_share(crew, machine->kv_shared ? machine->kv_bytes : 0, &memory, &why), err);
     if (machine->kv_shared && memory == NULL) {
         log_error("%s: the ranks share their weights, but cannot share %.0f MiB of KV blocks: %s",
@@ -250,8 +266,7 @@ static enum status make_kv(struct machine *machine)
         machine->kv_bytes = 0;
         st = ST_NOMEM;
     } else if (!machine->kv_shared && machine->kv_bytes > 0) {
-        memory = pages_map(machine->kv_bytes);
-        st = memory != NULL ? ST_OK : ST_NOMEM;
+        st = make_kv_memory(machine, &memory);
     }
     machine->space = (struct kv_space){machine->session->kv, n_blocks, memory};
     if (st == ST_OK)
@@ -263,12 +278,31 @@ err:
 
 /* ---- engine, world, links, stages ------------------------------------------------------------ */
 
+static enum status make_engine_cuda(struct machine *machine)
+{
+    const struct session *session = machine->session;
+    const struct engine_cuda_args args = {
+        .config = model_source_config(session->source),
+        .weights = machine->weights_cuda,
+        .cuda = session->cuda,
+        .threads = machine->threads,
+        .space = machine->space,
+        .max_tok = machine->sizes.max_tok,
+        .max_seqs = machine->sizes.max_seqs,
+        .context = session->context,
+    };
+
+    return engine_cuda_create(&args, &machine->engine);
+}
+
 static enum status make_engine(struct machine *machine)
 {
     const struct session *session = machine->session;
 
     if (!computes(machine))
         return ST_OK;
+    if (session->cuda != NULL)
+        return make_engine_cuda(machine);
     const struct engine_cpu_args args = {
         .config = model_source_config(session->source),
         .weights = decodes(machine) ? machine->weights : NULL,
@@ -496,8 +530,11 @@ void machine_destroy(struct machine *machine, bool in_order)
     kv_pool_destroy(machine->pool);
     if (machine->kv_shared)
         ranks_unshare(machine->space.base, machine->kv_bytes);
+    else if (machine->session->cuda != NULL)
+        ops_cuda_free(machine->session->cuda, machine->space.base);
     else
         pages_unmap(machine->space.base, machine->kv_bytes);
+    weights_cuda_destroy(machine->weights_cuda);
     weights_destroy(machine->weights);
     if (machine->shared_weights != NULL)
         ranks_unshare(machine->shared_weights, machine->weights_bytes);

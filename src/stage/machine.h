@@ -65,7 +65,8 @@ struct machine {
         weights_bytes; /* set aside; stored weights are mapped_bytes of the model's files beside */
     size_t mapped_bytes;
     struct weights *weights;
-    struct kv_space space; /* N = 0: this rank has no blocks */
+    struct weights_cuda *weights_cuda; /* instead, where a GPU computes */
+    struct kv_space space;             /* N = 0: this rank has no blocks */
     size_t kv_bytes;
     bool kv_shared;
     struct kv_pool *pool, *staging; /* NULL = it has none */

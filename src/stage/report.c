@@ -116,7 +116,7 @@ void report_start(const struct machine *machine, double load_s)
         log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
                  "%d threads",
                  load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored,
-                 mine->n_blocks, session->kv.P, mib(machine->kv_bytes), session->ops->name,
+                 mine->n_blocks, session->kv.P, mib(machine->kv_bytes), session->unit,
                  mine->n_threads);
         return;
     }
@@ -126,7 +126,7 @@ void report_start(const struct machine *machine, double load_s)
     warn_of_copies(machine);
     log_info("loaded in %.2f s: weights %.0f MiB%s, KV blocks of %d tokens and %.1f KiB; %s",
              load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored, session->kv.P,
-             (double)kv_block_bytes(&session->kv) / 1024, session->ops->name);
+             (double)kv_block_bytes(&session->kv) / 1024, session->unit);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -223,7 +223,6 @@ void report_summary(const struct session *session, const struct crew *crew,
 
 void report_layout(const struct session *session, const struct crew *crew)
 {
-    const struct ops *ops = session->ops;
     char stages[64];
 
     if (crew->n == 1) {
@@ -232,14 +231,15 @@ void report_layout(const struct session *session, const struct crew *crew)
                crew->layout.n_stages[ROLE_ENCODER] > 0 ? "encoder, " : "",
                session->job->threads > 0 ? session->job->threads
                                          : ranks_threads(crew->ranks, &crew->layout),
-               ops->name, ops->numerics);
+               session->unit, session->numerics);
         return;
     }
     printf("layout    %d ranks%s: ", crew->n, crew->supposed ? " on one node, as an example" : "");
     if (crew->layout.n_stages[ROLE_ENCODER] > 0)
         printf("%d encoder, ", crew->layout.n_stages[ROLE_ENCODER]);
     printf("%d prefill, %d decode; link %s; %s, %s\n", crew->layout.n_stages[ROLE_PREFILL],
-           crew->layout.n_stages[ROLE_DECODE], session->job->link, ops->name, ops->numerics);
+           crew->layout.n_stages[ROLE_DECODE], session->job->link, session->unit,
+           session->numerics);
     for (int r = 0; r < crew->n; r++)
         printf("          rank %d%s%s: %s\n", r, crew->supposed ? "" : " on ",
                crew->supposed ? "" : ranks_info(crew->ranks, r)->host,
