@@ -194,7 +194,7 @@ cuda:
 endif
 
 $(cuda_lib): $(cuda_objs)
-	$(NV_SAYS)$(NVCC) -shared -cudart shared $^ -Xlinker -rpath,'$$ORIGIN:$(patsubst %/bin/nvcc,%/lib64,$(NVCC))' -o $@
+	$(NV_SAYS)$(NVCC) -shared -cudart shared $^ -lcublasLt -Xlinker -rpath,'$$ORIGIN:$(patsubst %/bin/nvcc,%/lib64,$(NVCC))' -o $@
 
 $(cuda_objs): $(out)/%.o: %.cu $(out)/nvflags
 	@mkdir -p $(@D)

@@ -308,6 +308,16 @@ K_FN int64_t k_mm_partial(int T, int N, int split, int t, int n)
     return ((int64_t)split * T + t) * N + n;
 }
 
+/* ---- matmul of prompts ------------------------------------------------------------------------ */
+
+/* Rows of a chunk: part of the numerics, and a power of two.  The emulator has few, for its time.
+ */
+#if defined(K_EMULATED)
+enum { K_PREFILL_ROWS = 32 };
+#else
+enum { K_PREFILL_ROWS = 2048 };
+#endif
+
 /* ---- logits ----------------------------------------------------------------------------------- */
 
 enum { K_LOGITS_CHUNK = 1024, K_LOGITS_THREADS = 256, K_LOGITS_LANES = 32 };

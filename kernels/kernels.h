@@ -4,7 +4,8 @@
  * The program finds the table with dlopen (src/ops/cuda.c), so that it needs no CUDA itself.  Both
  * sides are of one build: `abi` and `n_bytes` tell them apart if they are not.
  *
- * Every function returns 0 or a cudaError_t, which error_text explains.
+ * Every function that returns int returns 0, a cudaError_t or an enum k_error, which error_text
+ * explains.
  */
 #ifndef EPIDOTE_KERNELS_H
 #define EPIDOTE_KERNELS_H
@@ -20,12 +21,18 @@ enum { K_ABI = 2 };                       /* changes with the meaning of anythin
 #define K_LIBRARY "libepidote_cuda.so"    /* its name */
 #define K_TABLE_NAME "epidote_cuda_table" /* its only symbol */
 
+enum k_error {
+    K_ERROR_LT = 100000,   /* and a cublasStatus_t */
+    K_ERROR_ROWS = 200000, /* a library's matmul gives a row other bits at another place */
+    K_ERROR_ALGORITHM      /* a library has no algorithm that may be used */
+};
+
 /* The least that the kernels run on (bf16 mma.sync and cp.async came with it). */
 enum { K_MIN_MAJOR = 8, K_MIN_MINOR = 0 };
 
 struct k_device {
     char name[128];
-    char numerics[32]; /* devices of one name give the same bits: "sm90/1" */
+    char numerics[32]; /* devices of one name give the same bits: "sm90-lt130000/1" */
     int major, minor;  /* compute capability */
     int n_processors;  /* streaming multiprocessors */
     uint64_t memory_bytes;
@@ -145,6 +152,23 @@ struct k_matmul_args {
     int ldx, ldo, T, N, n_in, add;
 };
 
+/* k_matmul_prefill - out [T, N] f32 = x [T, n_in] bf16 W^T + bias, for prompts: a library's matmul,
+ * over chunks of prefill_rows rows whatever T is, by the one algorithm of its plan.
+ *   plan     of prefill_plan_create, for this N and n_in
+ *   x, out   have room for T rounded up to whole chunks: rows from T on are read, whatever they
+ *            hold, and written
+ *   w        [N, n_in] bf16       bias   [N] f32, or NULL; added to the whole sum
+ * Limits: T at most 65535; w, x and out 64-byte aligned.  Traffic, of each chunk: N * n_in * 2 +
+ * prefill_rows * (n_in * 2 + N * 4).  The sum of an output is not split; its order is the
+ * library's, the same for each row: that is tested when a plan is made. */
+struct k_matmul_prefill_args {
+    const void *plan;
+    float *out;
+    const uint16_t *x, *w;
+    const float *bias;
+    int T;
+};
+
 /* k_logits - of every row of logits [T, V] f32 (in place: scaled, then capped, where that is not
  * 0): its maximum, the lowest id that has it, and the logarithm of the sum of exp(x - max).
  *   out_max, out_logsum [T] f32   out_id [T] i32   work f32: k_logits_work_floats() of them
@@ -215,6 +239,13 @@ struct k_table {
     int (*event_query)(void *event, int *out_done);
     int (*event_wait)(void *event);
 
+    /* prefill_plan_create - choose how such a matmul is done, and test that a row's bits do not
+     * depend on its place, with w [N, n_in] bf16.  n_in is a multiple of 8.  Takes memory of the
+     * device meanwhile, prefill_rows * (n_in * 2 + N * 8) bytes, and waits for it. */
+    int prefill_rows; /* rows of a chunk */
+    int (*prefill_plan_create)(const uint16_t *w, int N, int n_in, void **out_plan);
+    void (*prefill_plan_destroy)(void *plan); /* accepts NULL */
+
     /* The launchers, as above. */
     int (*embed)(void *stream, const struct k_embed_args *args);
     int (*rmsnorm)(void *stream, const struct k_rmsnorm_args *args);
@@ -223,6 +254,7 @@ struct k_table {
     int (*gated)(void *stream, const struct k_gated_args *args);
     int (*attention)(void *stream, const struct k_attention_args *args);
     int (*matmul)(void *stream, const struct k_matmul_args *args);
+    int (*matmul_prefill)(void *stream, const struct k_matmul_prefill_args *args);
     int (*logits)(void *stream, const struct k_logits_args *args);
     int (*kv_copy)(void *stream, const struct k_kv_copy_args *args);
     int64_t (*attention_work_floats)(int B, int H, int E, int max_pos);

@@ -37,6 +37,13 @@ int64_t k_matmul_work_floats(int T, int N, int n_in);
 /* k_matmul_start - ask for its shared memory, which is more than a kernel has without asking. */
 int k_matmul_start(void);
 
+int k_prefill_plan_create(const uint16_t *w, int N, int n_in, void **out_plan);
+void k_prefill_plan_destroy(void *plan);
+int k_matmul_prefill(void *stream, const struct k_matmul_prefill_args *args);
+/* k_prefill_error_text - of an enum k_error.  k_prefill_version - of the library. */
+const char *k_prefill_error_text(int error);
+int k_prefill_version(void);
+
 int k_logits(void *stream, const struct k_logits_args *args);
 int64_t k_logits_work_floats(int T, int V);
 int k_kv_copy(void *stream, const struct k_kv_copy_args *args);

@@ -13,7 +13,8 @@ enum { K_NUMERICS_VERSION = 1 }; /* changes with the order of any sum */
 
 static const char *error_text(int error)
 {
-    return cudaGetErrorString((cudaError_t)error);
+    return error >= K_ERROR_LT ? k_prefill_error_text(error)
+                               : cudaGetErrorString((cudaError_t)error);
 }
 
 static int versions(int *out_runtime, int *out_driver)
@@ -36,8 +37,8 @@ static int device_facts(int device, struct k_device *out_facts)
     if (error != cudaSuccess)
         return error;
     snprintf(out_facts->name, sizeof out_facts->name, "%.127s", properties.name);
-    snprintf(out_facts->numerics, sizeof out_facts->numerics, K_NUMERICS "sm%d%d/%d",
-             properties.major, properties.minor, K_NUMERICS_VERSION);
+    snprintf(out_facts->numerics, sizeof out_facts->numerics, K_NUMERICS "sm%d%d-lt%d/%d",
+             properties.major, properties.minor, k_prefill_version(), K_NUMERICS_VERSION);
     out_facts->major = properties.major;
     out_facts->minor = properties.minor;
     out_facts->n_processors = properties.multiProcessorCount;
@@ -75,6 +76,9 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_event_record,
         k_event_query,
         k_event_wait,
+        K_PREFILL_ROWS,
+        k_prefill_plan_create,
+        k_prefill_plan_destroy,
         k_embed,
         k_rmsnorm,
         k_rmsnorm_heads,
@@ -82,6 +86,7 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_gated,
         k_attention,
         k_matmul,
+        k_matmul_prefill,
         k_logits,
         k_kv_copy,
         k_attention_work_floats,

@@ -312,6 +312,50 @@ static void multiplies(int T, int N, int n_in, bool bias, bool add)
     free(x), free(w), free(b), free(was), free(out), free(again), free(want), free(work);
 }
 
+/* As the above, of prompts: any T, rows that lie beyond it NaN; a row's bits are those of the same
+ * row in another place of another chunk. */
+static void multiplies_prompts(int T, int N, int n_in, bool bias)
+{
+    const int chunk = epidote_cuda_table()->prefill_rows;
+    const size_t room = (size_t)((T + chunk - 1) / chunk * chunk);
+    uint16_t *x = nan_bf16(room * (size_t)n_in), *w = random_bf16((size_t)(N * n_in));
+    float *out = poisoned(room * (size_t)N), *b = test_floats((size_t)N);
+    float *want = malloc((size_t)(T * N) * sizeof *want);
+    void *plan = NULL;
+
+    for (int i = 0; i < T * n_in; i++)
+        x[i] = bf16_from_f32(test_normal());
+    for (int t = 0; t < T; t++)
+        for (int n = 0; n < N; n++) {
+            double sum = bias ? (double)b[n] : 0.0;
+
+            for (int k = 0; k < n_in; k++)
+                sum +=
+                    (double)f32_from_bf16(x[t * n_in + k]) * (double)f32_from_bf16(w[n * n_in + k]);
+            want[t * N + n] = (float)sum;
+        }
+    CHECK_INT(k_prefill_plan_create(w, N, n_in, &plan), 0);
+    struct k_matmul_prefill_args args = {plan, out, x, w, bias ? b : NULL, T};
+    CHECK_INT(k_matmul_prefill(NULL, &args), 0);
+    CHECK_NEAR(out, want, (size_t)(T * N), 1e-12);
+    memcpy(want, out + (T - 1) * N, (size_t)N * sizeof *want);
+    memmove(x, x + (T - 1) * n_in, (size_t)n_in * sizeof *x);
+    args.T = 1;
+    CHECK_INT(k_matmul_prefill(NULL, &args), 0);
+    CHECK_INT(test_n_differ(out, want, (size_t)N), 0);
+    k_prefill_plan_destroy(plan);
+    free(x), free(w), free(out), free(b), free(want);
+}
+
+static void matmuls_of_prompts(void)
+{
+    const int chunk = epidote_cuda_table()->prefill_rows;
+    const int tokens[] = {1, 2, chunk - 1, chunk, chunk + 1, 3 * chunk + 5};
+
+    for (int i = 0; i < 6; i++)
+        multiplies_prompts(tokens[i], test_between(1, 70), 8 * test_between(1, 40), i % 2);
+}
+
 static void matmuls(void)
 {
     static const int tokens[] = {1, 7, 8, 9, 16, 17, 33, 64};
@@ -464,6 +508,7 @@ int main(void)
     ropes();
     attentions();
     matmuls();
+    matmuls_of_prompts();
     logits();
     copies();
     limits();

@@ -29,7 +29,7 @@ static enum status submit(struct engine *engine, struct step *step)
     self->next_layer = 0;
     self->begun_s = clock_now_s();
     batch_lay_out(&self->batch, step);
-    return decoder_cuda_submit(self->decoder, &self->batch.work);
+    return decoder_cuda_submit(self->decoder, &self->batch.work, step->of_prompts);
 }
 
 static enum status poll(struct engine *engine, enum engine_event *out_event, int *out_layer)

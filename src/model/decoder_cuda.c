@@ -10,8 +10,10 @@
  * biases, windows, factors and caps are where decoder.c has them.  The residual stream is float32,
  * what a matmul reads bf16.
  *
- * Prompts and answers go through the same kernels yet: matmuls 64 rows at a time, a token of a
- * prompt as if it were the only new one of its sequence.  Right, and slow for prompts.
+ * Matmuls of prompts are a library's, over fixed chunks, those of answers and the head the decode
+ * kernel, 64 rows at a time: which of them, the phase says, never the number of rows, so that a
+ * position's bits do not depend on the schedule.  A token of a prompt attends as if it were the
+ * only new one of its sequence yet: right, and slow.
  *
  * engine_cuda.c calls this.  Nothing here waits for the device once it is created.
  */
@@ -24,6 +26,9 @@
 enum { MATMUL_ROWS = 64, ATTEND_ROWS = 64 }; /* most of one launch */
 enum { ALIGN_BYTES = 256 };                  /* of each array */
 static const char REMEDY[] = "lower prefill_chunk_tok, decode_batch, context or kv_memory_mib";
+
+/* Matrices of a layer: they have the same shape in every one. */
+enum { MATRIX_QKV, MATRIX_O, MATRIX_GATE_UP, MATRIX_DOWN, N_MATRICES };
 
 /* What a step brings, int32, in one piece of memory: where each array begins. */
 struct step_arrays {
@@ -41,7 +46,10 @@ struct decoder_cuda {
     int max_T, max_B, max_logit_rows, context;
     float embed_scale, residual_scale;
 
+    void *plans[N_MATRICES]; /* owned: how prompts are multiplied */
+
     struct decoder_batch batch; /* of the pass; its arrays are gone */
+    bool of_prompts;            /* the pass */
     int ld_tables;              /* of the pass: of its longest sequence */
     struct step_arrays host, device;
     bool y_waits; /* y is still to be added to x */
@@ -153,10 +161,12 @@ static size_t work_bytes(const struct decoder_cuda *d)
     return n * sizeof(float);
 }
 
+/* Arrays of tokens have room for whole chunks: T is max_T, rounded up. */
 static size_t cut_memory(struct decoder_cuda *d, uint8_t *base)
 {
     const struct model_config *c = &d->config;
-    const size_t T = (size_t)d->max_T, R = (size_t)d->max_logit_rows;
+    const size_t chunk = (size_t)d->cuda->kernels->prefill_rows;
+    const size_t T = ((size_t)d->max_T + chunk - 1) / chunk * chunk, R = (size_t)d->max_logit_rows;
     const size_t D = (size_t)c->D, F = (size_t)c->F, V = (size_t)c->V, E = (size_t)c->E;
     const size_t heads = (size_t)c->H * E, context = (size_t)d->context;
     const struct cut cuts[] = {
@@ -254,6 +264,30 @@ err:
     return st;
 }
 
+static enum status make_plans(struct decoder_cuda *d)
+{
+    enum status st = ST_OK;
+    const struct layer_cuda *w = &d->weights->layers[0];
+    const struct matrix_cuda *matrices[N_MATRICES] = {
+        [MATRIX_QKV] = &w->qkv,
+        [MATRIX_O] = &w->o,
+        [MATRIX_GATE_UP] = &w->gate_up,
+        [MATRIX_DOWN] = &w->down,
+    };
+
+    for (int i = 0; i < N_MATRICES; i++) {
+        const struct matrix_cuda *m = matrices[i];
+
+        TRY(ops_cuda_check(
+                d->cuda,
+                d->cuda->kernels->prefill_plan_create(m->data, m->n_out, m->n_in, &d->plans[i]),
+                "planning the matmul of prompts (N %d, inputs %d)", m->n_out, m->n_in),
+            err);
+    }
+err:
+    return st;
+}
+
 /* A factor of the configuration, where 0 stands for none. */
 static float factor(double value)
 {
@@ -289,6 +323,7 @@ enum status decoder_cuda_create(const struct decoder_cuda_args *args,
     TRY(make_event(d, &d->end_event), err);
     for (int l = 0; l < d->config.L; l++)
         TRY(make_event(d, &d->kv_events[l]), err);
+    TRY(make_plans(d), err);
     TRY(make_memory(d), err);
     *out_decoder = d;
     return ST_OK;
@@ -311,6 +346,8 @@ void decoder_cuda_destroy(struct decoder_cuda *d)
     for (int l = 0; d->kv_events != NULL && l < d->config.L; l++)
         if (d->kv_events[l] != NULL)
             (void)k->event_destroy(d->kv_events[l]);
+    for (int i = 0; i < N_MATRICES; i++)
+        k->prefill_plan_destroy(d->plans[i]);
     if (d->stream != NULL)
         (void)k->stream_destroy(d->stream);
     ops_cuda_free(d->cuda, d->memory);
@@ -321,9 +358,9 @@ void decoder_cuda_destroy(struct decoder_cuda *d)
 
 /* ---- a layer ------------------------------------------------------------------------------- */
 
-/* out [T, n_out] = x [T, n_in] W^T + bias, if there is one. */
-static enum status multiply(const struct decoder_cuda *d, float *out, const uint16_t *x, int T,
-                            const struct matrix_cuda *w, const float *bias)
+/* out [T, n_out] = x [T, n_in] W^T + bias, if there is one: for answers and the head. */
+static enum status multiply_few(const struct decoder_cuda *d, float *out, const uint16_t *x, int T,
+                                const struct matrix_cuda *w, const float *bias)
 {
     enum status st = ST_OK;
 
@@ -348,6 +385,25 @@ static enum status multiply(const struct decoder_cuda *d, float *out, const uint
     }
 err:
     return st;
+}
+
+/* The same of a layer's matrix, as the phase has it. */
+static enum status multiply(const struct decoder_cuda *d, float *out, const uint16_t *x,
+                            const struct matrix_cuda *w, const float *bias, int matrix)
+{
+    const struct k_matmul_prefill_args args = {
+        .plan = d->plans[matrix],
+        .out = out,
+        .x = x,
+        .w = w->data,
+        .bias = bias,
+        .T = d->batch.T,
+    };
+
+    if (!d->of_prompts)
+        return multiply_few(d, out, x, args.T, w, bias);
+    return ops_cuda_check(d->cuda, d->cuda->kernels->matmul_prefill(d->stream, &args),
+                          "matmul_prefill (T %d, N %d, inputs %d)", args.T, w->n_out, w->n_in);
 }
 
 static enum status normalise(const struct decoder_cuda *d, const struct k_rmsnorm_args *args)
@@ -434,7 +490,7 @@ static enum status layer_kv(struct decoder_cuda *d, const struct layer_cuda *w, 
     };
 
     TRY(read_x(d, w->attn_norm), err);
-    TRY(multiply(d, d->qkv, d->normed, d->batch.T, &w->qkv, w->qkv_bias), err);
+    TRY(multiply(d, d->qkv, d->normed, &w->qkv, w->qkv_bias, MATRIX_QKV), err);
     if (c->qk_norm != QK_NORM_NONE) {
         TRY(norm_heads(d, d->qkv, w->q_norm, c->H), err);
         TRY(norm_heads(d, d->qkv + c->H * c->E, w->k_norm, c->K), err);
@@ -514,7 +570,7 @@ static enum status layer_attend(struct decoder_cuda *d, const struct layer_cuda 
     enum status st;
 
     TRY(attend_all(d, traits, kv), err);
-    TRY(multiply(d, d->y, d->attn, d->batch.T, &w->o, w->o_bias), err);
+    TRY(multiply(d, d->y, d->attn, &w->o, w->o_bias, MATRIX_O), err);
     st = leave_y(d, w->attn_post_norm);
 err:
     return st;
@@ -532,11 +588,11 @@ static enum status layer_ffn(struct decoder_cuda *d, const struct layer_cuda *w)
     };
 
     TRY(read_x(d, w->ffn_norm), err);
-    TRY(multiply(d, d->gate_up, d->normed, d->batch.T, &w->gate_up, NULL), err);
+    TRY(multiply(d, d->gate_up, d->normed, &w->gate_up, NULL, MATRIX_GATE_UP), err);
     TRY(ops_cuda_check(d->cuda, d->cuda->kernels->gated(d->stream, &args), "gated (T %d, F %d)",
                        args.T, args.F),
         err);
-    TRY(multiply(d, d->y, d->hidden, d->batch.T, &w->down, NULL), err);
+    TRY(multiply(d, d->y, d->hidden, &w->down, NULL, MATRIX_DOWN), err);
     st = leave_y(d, w->ffn_post_norm);
 err:
     return st;
@@ -648,7 +704,7 @@ static enum status end(struct decoder_cuda *d)
     if (R > 0) {
         TRY(read_x(d, d->weights->final_norm), err);
         TRY(gather(d), err);
-        TRY(multiply(d, d->logits, d->wanted, R, &d->weights->head, NULL), err);
+        TRY(multiply_few(d, d->logits, d->wanted, R, &d->weights->head, NULL), err);
         TRY(ops_cuda_check(d->cuda, d->cuda->kernels->logits(d->stream, &args),
                            "logits (T %d, V %d)", args.T, args.V),
             err);
@@ -661,16 +717,19 @@ err:
     return st;
 }
 
-enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_batch *batch)
+enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_batch *batch,
+                                bool of_prompts)
 {
     enum status st;
 
     assert(batch->T > 0 && batch->T <= d->max_T && batch->B > 0 && batch->B <= d->max_B);
     assert(batch->n_logit_rows >= 0 && batch->n_logit_rows <= d->max_logit_rows);
     assert(batch->inputs == NULL && batch->positions == NULL);
+    assert(of_prompts || batch->T == batch->B);
     TRY(bring(d, batch), err);
     d->batch =
         (struct decoder_batch){.T = batch->T, .B = batch->B, .n_logit_rows = batch->n_logit_rows};
+    d->of_prompts = of_prompts;
     TRY(embed(d), err);
     for (int l = 0; l < d->config.L; l++)
         TRY(layer(d, l), err);

@@ -499,10 +499,13 @@ enum status decoder_cuda_create(const struct decoder_cuda_args *args,
                                 struct decoder_cuda **out_decoder);
 /* decoder_cuda_destroy - waits for what the device is doing.  Accepts NULL. */
 void decoder_cuda_destroy(struct decoder_cuda *decoder);
-/* decoder_cuda_submit - enqueue a whole forward pass; the one before is done.  The batch has
- * neither inputs nor positions; its arrays are copied.  Does not wait for the device. Returns
- * ST_OK, ST_IO (a launch failed; logged with kernel and shape). */
-enum status decoder_cuda_submit(struct decoder_cuda *decoder, const struct decoder_batch *batch);
+/* decoder_cuda_submit - enqueue a whole forward pass; the one before is done.
+ *   batch       in  has neither inputs nor positions; its arrays are copied
+ *   of_prompts  in  by the kernels for prompts; else each sequence has one token, of an answer
+ * Does not wait for the device.
+ * Returns ST_OK, ST_IO (a launch failed; logged with kernel and shape). */
+enum status decoder_cuda_submit(struct decoder_cuda *decoder, const struct decoder_batch *batch,
+                                bool of_prompts);
 /* decoder_cuda_layer_done - whether the keys and values of a layer are in their blocks;
  * decoder_cuda_done - whether the pass has ended.  Neither waits.  Return ST_OK, ST_IO. */
 enum status decoder_cuda_layer_done(struct decoder_cuda *decoder, int layer, bool *out_done);

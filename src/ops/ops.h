@@ -217,7 +217,7 @@ struct ops_cuda {
     char device[192];              /* the first that can be used: name, architecture, memory */
     char why[1024];                /* what is missing, and the remedy */
     int index;                     /* of the device */
-    char numerics[32];             /* of its results: "sm90/1" */
+    char numerics[32];             /* of its results: "sm90-lt130000/1" */
     const struct k_table *kernels; /* static; NULL if anything is missing */
 };
 /* ops_cuda_look - whether library, driver and a device are there; if not, out_found->why says what

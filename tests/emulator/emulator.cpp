@@ -28,6 +28,7 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 extern "C" void emulator_switch(void **save_sp, void *sp);
 asm(".text\n"
     ".globl emulator_switch\n"
+    ".hidden emulator_switch\n"
     "emulator_switch:\n"
     "  push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
     "  mov %rsp, (%rdi)\n"
