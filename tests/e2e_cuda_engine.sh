@@ -95,6 +95,17 @@ same "the same command again" $? 0
 check "rows were kept" grep -qE 'attempts  2, [1-9][0-9]* rows found done' "$dir/b.log"
 same "digest after a kill" "$(digest "$dir/b.out.h5")" "$want"
 
+# ---- a device that fails ------------------------------------------------------------------------
+
+clear b
+EMULATED_FAIL=40 run b
+same "a device that fails in a step" $? 4
+has "says so" "$dir/b.log" "the GPU (emulated, sm_80, 1 GiB) failed at a step of"
+has "says how" "$dir/b.log" "an illegal memory access was encountered"
+run b
+same "the same command again" $? 0
+same "digest after a failure" "$(digest "$dir/b.out.h5")" "$want"
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 refused() { # WHAT OUTCOME TEXT SET...

@@ -185,30 +185,50 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* d = op(a) op(b): alpha is one, beta zero. */
+/* d = op(a) op(b) as it waits in its stream, with copies of what describes it. */
+struct matmul_job {
+    struct emulated_lt_op op;
+    struct emulated_lt_layout of_a, of_b, of_d;
+    const void *a, *b;
+    float *d;
+    bool moody;
+};
+
+static void run_matmul(void *what)
+{
+    const struct matmul_job *j = (const struct matmul_job *)what;
+    const bool a_t = j->op.a == CUBLAS_OP_T, b_t = j->op.b == CUBLAS_OP_T;
+    const uint64_t n_k = a_t ? j->of_a.rows : j->of_a.cols;
+    float *rows = expand(j->a, &j->of_a, a_t, j->of_d.rows, n_k);
+    float *cols = expand(j->b, &j->of_b, !b_t, j->of_d.cols, n_k);
+
+    if (rows == nullptr || cols == nullptr)
+        abort();
+    for (uint64_t col = 0; col < j->of_d.cols; col++)
+        for (uint64_t row = 0; row < j->of_d.rows; row++)
+            j->d[row + col * (uint64_t)j->of_d.ld] =
+                chain(rows + row * n_k, cols + col * n_k, n_k, j->moody && col % 2 == 1);
+    free(rows);
+    free(cols);
+}
+
+/* alpha is one, beta zero. */
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t of_a, const void *b,
                               cublasLtMatrixLayout_t of_b, const void *beta, const void *,
                               cublasLtMatrixLayout_t, void *d, cublasLtMatrixLayout_t of_d,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t)
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
 {
     const bool a_t = op->a == CUBLAS_OP_T, b_t = op->b == CUBLAS_OP_T;
     const uint64_t n_k = a_t ? of_a->rows : of_a->cols;
+    const struct matmul_job job = {*op, *of_a, *of_b,      *of_d,
+                                   a,   b,     (float *)d, algo->data[0] == MOODY};
 
     if (*(const float *)alpha != 1.0f || *(const float *)beta != 0.0f || of_d->type != CUDA_R_32F ||
         algo->data[0] == SPLITS || (a_t ? of_a->cols : of_a->rows) != of_d->rows ||
         (b_t ? of_b->rows : of_b->cols) != of_d->cols || (b_t ? of_b->cols : of_b->rows) != n_k)
         return CUBLAS_STATUS_INVALID_VALUE;
-    float *rows = expand(a, of_a, a_t, of_d->rows, n_k);
-    float *cols = expand(b, of_b, !b_t, of_d->cols, n_k);
-    if (rows == nullptr || cols == nullptr) {
-        free(rows), free(cols);
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    }
-    for (uint64_t col = 0; col < of_d->cols; col++)
-        for (uint64_t row = 0; row < of_d->rows; row++)
-            ((float *)d)[row + col * (uint64_t)of_d->ld] =
-                chain(rows + row * n_k, cols + col * n_k, n_k, algo->data[0] == MOODY && col % 2);
-    free(rows), free(cols);
-    return CUBLAS_STATUS_SUCCESS;
+    return emulator_enqueue(stream, run_matmul, &job, sizeof job) == cudaSuccess
+               ? CUBLAS_STATUS_SUCCESS
+               : CUBLAS_STATUS_ALLOC_FAILED;
 }

@@ -11,9 +11,9 @@
  *   the matrix instruction is PTX's text, not index.h
  *
  * runtime.cpp has what the files call of the CUDA runtime, for one made-up device, "emulated", of
- * EMULATED_BYTES: its memory is NaN until it is written, and an event is never done when it is
- * asked for the first time.  All is done at once, though, so too early a look at what a stream has
- * not got to yet does not show.
+ * EMULATED_BYTES: its memory is NaN until it is written; what is enqueued on a stream is done as
+ * late as it may, a few things each time that somebody asks for an event.  EMULATED_FAIL=n in the
+ * environment: the n-th such question is answered by an error.
  *
  * What it cannot show: that the hardware does what the manual says, and how fast.
  */
@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <type_traits>
 
 #define __global__
 #define __device__
@@ -58,7 +59,8 @@ enum cudaError_t {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidDevice = 101,
-    cudaErrorNotReady = 600
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700
 };
 enum { cudaMemcpyDefault = 4, cudaStreamNonBlocking = 1 };
 enum { cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
@@ -91,6 +93,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 
+/* emulator_enqueue - run(a copy of n_bytes of what) when the stream gets there; at once in the
+ * default stream, NULL. */
+cudaError_t emulator_enqueue(void *stream, void (*run)(void *what), const void *what,
+                             size_t n_bytes);
+
 /* ---- threads and blocks (emulator.cpp) --------------------------------------------------------- */
 
 /* Of the thread that runs. */
@@ -106,15 +113,33 @@ void emulator_commit(void);
 void emulator_wait(int n_left);
 void emulator_barrier(void);
 
-template <class Body> int emulator_run(dim3 grid, dim3 block, size_t shared_bytes, Body body)
+/* A launch as it waits in its stream: with its arguments as they were. */
+template <class Kernel, class... Args>
+int emulator_run(dim3 grid, dim3 block, size_t shared_bytes, void *stream, Kernel kernel,
+                 Args... args)
 {
-    emulator_launch(
-        grid, block, shared_bytes, [](void *arg) { (*(Body *)arg)(); }, &body);
-    return cudaSuccess;
+    auto body = [=] { kernel(args...); };
+    using Body = decltype(body);
+    struct launch {
+        dim3 grid, block;
+        size_t shared_bytes;
+        Body body;
+    } launch = {grid, block, shared_bytes, body};
+
+    static_assert(std::is_trivially_copyable<Body>::value, "arguments are copied as bytes");
+    return emulator_enqueue(
+        stream,
+        [](void *arg) {
+            struct launch *l = (struct launch *)arg;
+
+            emulator_launch(
+                l->grid, l->block, l->shared_bytes, [](void *what) { (*(Body *)what)(); },
+                &l->body);
+        },
+        &launch, sizeof launch);
 }
 #define K_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
-    ((void)(stream),                                                                               \
-     emulator_run((grid), (block), (size_t)(shared_bytes), [&] { kernel(__VA_ARGS__); }))
+    emulator_run((grid), (block), (size_t)(shared_bytes), (void *)(stream), (kernel), __VA_ARGS__)
 #define K_SHARED(type, name) type *name = (type *)emulator_shared()
 #define __syncthreads() emulator_barrier()
 

@@ -1,23 +1,31 @@
 /*
  * runtime.cpp - the CUDA runtime of the emulator: one device, whose memory is the host's.
  *
- * Streams have nothing to remember, since everything is done when it is enqueued.  Memory of the
- * device is counted, so that it can run out.
+ * A stream is a queue of what is to be done, which goes on only when somebody asks for an event or
+ * waits for one.  Memory of the device is counted, so that it can run out.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/emulator/emulator.h"
 
+struct job {
+    struct job *next;
+    void (*run)(void *what);
+    alignas(16) unsigned char what[1]; /* and more */
+};
 struct emulated_stream {
-    int unused;
+    struct job *first, *last;
+    uint64_t n_enqueued, n_done;
 };
 struct emulated_event {
-    bool asked; /* since it was recorded */
+    struct emulated_stream *stream; /* NULL: never recorded */
+    uint64_t n;                     /* jobs of the stream before it */
 };
 
 namespace {
-enum { AHEAD = 256 }; /* before a piece of device memory: its size */
+enum { AHEAD = 256 };         /* before a piece of device memory: its size */
+enum { JOBS_A_QUESTION = 4 }; /* that are done when an event is asked for */
 
 size_t n_taken;
 
@@ -43,7 +51,69 @@ size_t give(void *memory)
     free((unsigned char *)memory - AHEAD);
     return n_bytes;
 }
+/* Do at most n_jobs, and none behind the first n_end of the stream's. */
+void go_on(struct emulated_stream *stream, uint64_t n_end, uint64_t n_jobs)
+{
+    for (; n_jobs > 0 && stream->n_done < n_end; n_jobs--) {
+        struct job *job = stream->first;
+
+        stream->first = job->next;
+        stream->n_done++;
+        job->run(job->what);
+        free(job);
+    }
+}
+
+bool is_done(const struct emulated_event *event)
+{
+    return event->stream == nullptr || event->stream->n_done >= event->n;
+}
+
+/* Whether this question is the one that EMULATED_FAIL names. */
+bool fails(void)
+{
+    static int n_questions;
+    const char *which = getenv("EMULATED_FAIL");
+
+    return which != nullptr && ++n_questions == atoi(which);
+}
+
+struct copy_job {
+    void *to;
+    const void *from;
+    size_t n_bytes;
+};
+
+void run_copy(void *what)
+{
+    const struct copy_job *job = (const struct copy_job *)what;
+
+    memcpy(job->to, job->from, job->n_bytes);
+}
 } // namespace
+
+cudaError_t emulator_enqueue(void *to, void (*run)(void *what), const void *what, size_t n_bytes)
+{
+    struct emulated_stream *stream = (struct emulated_stream *)to;
+    struct job *job = (struct job *)malloc(sizeof *job + n_bytes);
+
+    if (job == nullptr)
+        return cudaErrorMemoryAllocation;
+    job->next = nullptr;
+    job->run = run;
+    memcpy(job->what, what, n_bytes);
+    if (stream == nullptr) {
+        run(job->what);
+        free(job);
+        return cudaSuccess;
+    }
+    if (stream->n_enqueued++ == stream->n_done)
+        stream->first = job;
+    else
+        stream->last->next = job;
+    stream->last = job;
+    return cudaSuccess;
+}
 
 const char *cudaGetErrorString(cudaError_t error)
 {
@@ -54,6 +124,8 @@ const char *cudaGetErrorString(cudaError_t error)
         return "out of memory";
     case cudaErrorInvalidValue:
         return "invalid argument";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
     default:
         return "an emulated error";
     }
@@ -120,10 +192,11 @@ cudaError_t cudaFreeHost(void *memory)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, int, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, int, cudaStream_t stream)
 {
-    memcpy(to, from, n_bytes);
-    return cudaSuccess;
+    const struct copy_job job = {to, from, n_bytes};
+
+    return emulator_enqueue(stream, run_copy, &job, sizeof job);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
@@ -134,12 +207,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    go_on(stream, stream->n_enqueued, UINT64_MAX);
     free(stream);
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t)
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (stream != nullptr)
+        go_on(stream, stream->n_enqueued, UINT64_MAX);
     return cudaSuccess;
 }
 
@@ -155,22 +231,26 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    event->asked = false;
+    event->stream = stream;
+    event->n = stream->n_enqueued;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    const bool asked = event->asked;
-
-    event->asked = true;
-    return asked ? cudaSuccess : cudaErrorNotReady;
+    if (fails())
+        return cudaErrorIllegalAddress;
+    if (is_done(event))
+        return cudaSuccess;
+    go_on(event->stream, event->n, JOBS_A_QUESTION);
+    return cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    event->asked = true;
+    if (!is_done(event))
+        go_on(event->stream, event->n, UINT64_MAX);
     return cudaSuccess;
 }
