@@ -39,12 +39,12 @@ struct k_device {
 };
 
 /*
- * What the launchers share.  Pointers are to device memory, 16-byte aligned; rows of what is read
- * or written 16 bytes at a time are a multiple of that apart (said where it is so).  bf16 is
- * uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher enqueues on
- * it and returns at once: it never waits and never allocates, so it may be captured in a graph.
- * What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was enqueued; what
- * the ids and positions in device memory say is not looked at.
+ * What the launchers share.  Pointers are to device memory, 16-byte aligned (of i32: 4); rows of
+ * what is read or written 16 bytes at a time are a multiple of that apart (said where it is so).
+ * bf16 is uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher
+ * enqueues on it and returns at once: it never waits and never allocates, so it may be captured in
+ * a graph. What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was
+ * enqueued; what the ids and positions in device memory say is not looked at.
  *
  * A row's bits depend on the row alone: not on T, B, its place, the other rows, or where its blocks
  * lie.  "Traffic" is bytes read and written, each once.

@@ -72,7 +72,10 @@ int k_event_query(void *event, int *out_done)
     const cudaError_t error = cudaEventQuery((cudaEvent_t)event);
 
     *out_done = error == cudaSuccess;
-    return error == cudaErrorNotReady ? cudaSuccess : error;
+    if (error != cudaErrorNotReady)
+        return error;
+    (void)cudaGetLastError(); /* or the next launch would take it for its own */
+    return cudaSuccess;
 }
 
 int k_event_wait(void *event)

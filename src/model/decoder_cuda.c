@@ -2,9 +2,11 @@
  * decoder_cuda.c - one forward pass of a decoder on a GPU: the flow of decoder.c as launches on one
  * stream.
  *
- *   pinned ═ tokens, positions, tables ═► ─ embed ─► x ─┬─ norm ─ qkv ─ rope, KV ─ attention ─ o ─►
- * y ├─ x += y, norm ─ gate, up ─ act * ─ down ─► y └─ ... L times x += y, norm ─ wanted rows ─ head
- * ─► logits, figures ═► pinned
+ *   pinned ═ tokens, positions, tables ═► device
+ *   x = embed;  L times:
+ *     x ─ norm ─ qkv ─ rope, KV blocks ─ attention ─ o ─► y
+ *     x + y ─► x ─ norm ─ gate, up ─ act * ─ down ─► y       (and the next layer adds that)
+ *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ═► pinned
  *
  * What a block adds is left in y; whoever reads x next adds it, in the same launch (read_x). Norms,
  * biases, windows, factors and caps are where decoder.c has them.  The residual stream is float32,
@@ -15,346 +17,13 @@
  * position's bits do not depend on the schedule.  A token of a prompt attends as if it were the
  * only new one of its sequence yet: right, and slow.
  *
- * engine_cuda.c calls this.  Nothing here waits for the device once it is created.
+ * engine_cuda.c calls this.  Nothing here waits for the device, unless the driver has no room for
+ * so many launches.
  */
 #include <assert.h>
 #include <math.h>
 
-#include "model/rope.h"
-#include "model/weights_cuda.h"
-
-enum { MATMUL_ROWS = 64, ATTEND_ROWS = 64 }; /* most of one launch */
-enum { ALIGN_BYTES = 256 };                  /* of each array */
-static const char REMEDY[] = "lower prefill_chunk_tok, decode_batch, context or kv_memory_mib";
-
-/* Matrices of a layer: they have the same shape in every one. */
-enum { MATRIX_QKV, MATRIX_O, MATRIX_GATE_UP, MATRIX_DOWN, N_MATRICES };
-
-/* What a step brings, int32, in one piece of memory: where each array begins. */
-struct step_arrays {
-    int32_t *tokens, *pos; /* [T] */
-    int32_t *seq;          /* [T] row of tables */
-    int32_t *rows;         /* [n_logit_rows] whose logits are wanted */
-    int32_t *tables;       /* [B, ld_tables] */
-};
-
-struct decoder_cuda {
-    struct model_config config;
-    const struct weights_cuda *weights; /* borrowed, as cuda */
-    const struct ops_cuda *cuda;
-    struct kv_space space;
-    int max_T, max_B, max_logit_rows, context;
-    float embed_scale, residual_scale;
-
-    void *plans[N_MATRICES]; /* owned: how prompts are multiplied */
-
-    struct decoder_batch batch; /* of the pass; its arrays are gone */
-    bool of_prompts;            /* the pass */
-    int ld_tables;              /* of the pass: of its longest sequence */
-    struct step_arrays host, device;
-    bool y_waits; /* y is still to be added to x */
-
-    void *stream;
-    void **kv_events; /* [L] owned: a layer's KV is there */
-    void *end_event;
-
-    uint8_t *memory;                             /* owned, of the device; the arrays lie here: */
-    uint8_t *arrays;                             /* what a step brings */
-    float *rope, *rope_window;                   /* [context, E] as in struct decoder */
-    float *x, *y;                                /* [max_T, D] */
-    float *qkv;                                  /* [max_T, (H + 2K) * E] */
-    float *gate_up;                              /* [max_T, 2F] */
-    float *logits, *max, *logsum;                /* [max_logit_rows], of V */
-    float *work;                                 /* scratch of launchers */
-    int32_t *best;                               /* [max_logit_rows] */
-    uint16_t *normed;                            /* [max_T, D] */
-    uint16_t *q, *attn;                          /* [max_T, H * E] */
-    uint16_t *hidden;                            /* [max_T, F] */
-    uint16_t *wanted;                            /* [max_logit_rows, D] */
-    uint8_t *pinned;                             /* owned; the host's: */
-    uint8_t *host_arrays;                        /* what a step brings */
-    float *host_logits, *host_max, *host_logsum; /* [max_logit_rows], of V */
-};
-
-enum status decoder_cuda_check(const struct model_config *config, struct row_error *why)
-{
-    const char *lacks = config->X > 0                ? "mixtures of experts"
-                        : config->D % 8 != 0         ? "widths that are no multiple of 8"
-                        : config->F % 8 != 0         ? "ffn widths that are no multiple of 8"
-                        : config->E % 16 != 0        ? "head sizes that are no multiple of 16"
-                        : config->E > 256            ? "heads larger than 256"
-                        : config->H / config->K > 16 ? "more than 16 query heads a KV head"
-                                                     : NULL;
-
-    if (lacks == NULL)
-        return ST_OK;
-    (void)row_error_set(why, "%s", lacks);
-    return ST_UNSUPPORTED;
-}
-
-/* ---- memory -------------------------------------------------------------------------------- */
-
-/* A piece of memory, to be cut. */
-struct cut {
-    void *array; /* address of a pointer */
-    size_t n_bytes;
-};
-
-/* Set the pointers from base on, or only count.  Returns the bytes needed. */
-static size_t cut(uint8_t *base, const struct cut *cuts, size_t n)
-{
-    size_t n_bytes = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        void *at = base != NULL ? base + n_bytes : NULL;
-
-        memcpy(cuts[i].array, &at, sizeof at);
-        n_bytes += (cuts[i].n_bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-    }
-    return n_bytes;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-static int longest_table(const struct decoder_cuda *d)
-{
-    return (d->context + d->space.layout.P - 1) / d->space.layout.P;
-}
-
-/* Place the arrays of a step of T tokens, R wanted rows and n ids of blocks.  Returns the bytes. */
-static size_t place_arrays(uint8_t *base, size_t T, size_t R, size_t n, struct step_arrays *out)
-{
-    const struct cut cuts[] = {
-        {&out->tokens, T * sizeof(int32_t)}, {&out->pos, T * sizeof(int32_t)},
-        {&out->seq, T * sizeof(int32_t)},    {&out->rows, R * sizeof(int32_t)},
-        {&out->tables, n * sizeof(int32_t)},
-    };
-
-    return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
-}
-
-static size_t arrays_bytes(const struct decoder_cuda *d)
-{
-    struct step_arrays unused;
-
-    return place_arrays(NULL, (size_t)d->max_T, (size_t)d->max_logit_rows,
-                        (size_t)d->max_B * (size_t)longest_table(d), &unused);
-}
-
-/* The most that any launcher wants. */
-static size_t work_bytes(const struct decoder_cuda *d)
-{
-    const struct model_config *c = &d->config;
-    const struct k_table *k = d->cuda->kernels;
-    const struct layer_cuda *w = &d->weights->layers[0];
-    const struct matrix_cuda *matrices[] = {&w->qkv, &w->o, &w->gate_up, &w->down,
-                                            &d->weights->head};
-    size_t n = (size_t)k->attention_work_floats(ATTEND_ROWS, c->H, c->E, d->context - 1);
-
-    n = larger(n, (size_t)k->logits_work_floats(d->max_logit_rows, c->V));
-    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++)
-        n = larger(
-            n, (size_t)k->matmul_work_floats(MATMUL_ROWS, matrices[i]->n_out, matrices[i]->n_in));
-    return n * sizeof(float);
-}
-
-/* Arrays of tokens have room for whole chunks: T is max_T, rounded up. */
-static size_t cut_memory(struct decoder_cuda *d, uint8_t *base)
-{
-    const struct model_config *c = &d->config;
-    const size_t chunk = (size_t)d->cuda->kernels->prefill_rows;
-    const size_t T = ((size_t)d->max_T + chunk - 1) / chunk * chunk, R = (size_t)d->max_logit_rows;
-    const size_t D = (size_t)c->D, F = (size_t)c->F, V = (size_t)c->V, E = (size_t)c->E;
-    const size_t heads = (size_t)c->H * E, context = (size_t)d->context;
-    const struct cut cuts[] = {
-        {&d->arrays, arrays_bytes(d)},
-        {&d->rope, context * E * sizeof(float)},
-        {&d->rope_window, c->rope_window.base > 0 ? context * E * sizeof(float) : 0},
-        {&d->x, T * D * sizeof(float)},
-        {&d->y, T * D * sizeof(float)},
-        {&d->qkv, T * (size_t)(c->H + 2 * c->K) * E * sizeof(float)},
-        {&d->gate_up, T * 2 * F * sizeof(float)},
-        {&d->logits, R * V * sizeof(float)},
-        {&d->max, R * sizeof(float)},
-        {&d->logsum, R * sizeof(float)},
-        {&d->work, work_bytes(d)},
-        {&d->best, R * sizeof(int32_t)},
-        {&d->normed, T * D * sizeof(uint16_t)},
-        {&d->q, T * heads * sizeof(uint16_t)},
-        {&d->attn, T * heads * sizeof(uint16_t)},
-        {&d->hidden, T * F * sizeof(uint16_t)},
-        {&d->wanted, R * D * sizeof(uint16_t)},
-    };
-
-    return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
-}
-
-static size_t cut_pinned(struct decoder_cuda *d, uint8_t *base)
-{
-    const size_t R = (size_t)d->max_logit_rows;
-    const struct cut cuts[] = {
-        {&d->host_arrays, arrays_bytes(d)},
-        {&d->host_logits, R * (size_t)d->config.V * sizeof(float)},
-        {&d->host_max, R * sizeof(float)},
-        {&d->host_logsum, R * sizeof(float)},
-    };
-
-    return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
-}
-
-/* ---- create, destroy ----------------------------------------------------------------------- */
-
-static enum status make_event(const struct decoder_cuda *d, void **out_event)
-{
-    return ops_cuda_check(d->cuda, d->cuda->kernels->event_create(out_event), "making an event");
-}
-
-static enum status record(const struct decoder_cuda *d, void *event)
-{
-    return ops_cuda_check(d->cuda, d->cuda->kernels->event_record(event, d->stream),
-                          "recording an event");
-}
-
-static enum status copy(const struct decoder_cuda *d, void *to, const void *from, size_t n_bytes)
-{
-    return ops_cuda_check(d->cuda, d->cuda->kernels->copy(d->stream, to, from, n_bytes),
-                          "copying %zu bytes", n_bytes);
-}
-
-/* Fill a table of angles and wait for it: pinned memory of its own, for the start only. */
-static enum status upload_rope(const struct decoder_cuda *d, float *to,
-                               const struct model_rope *rope)
-{
-    enum status st;
-    const size_t n_bytes = (size_t)d->context * (size_t)d->config.E * sizeof(float);
-    void *table = NULL;
-
-    TRY(ops_cuda_alloc_pinned(d->cuda, n_bytes, "a table of angles", "lower context", &table), err);
-    rope_table_fill(table, d->context, d->config.E, rope);
-    TRY(copy(d, to, table, n_bytes), err);
-    TRY(record(d, d->end_event), err);
-    st = ops_cuda_check(d->cuda, d->cuda->kernels->event_wait(d->end_event), "uploading angles");
-err:
-    ops_cuda_free_pinned(d->cuda, table);
-    return st;
-}
-
-static enum status make_memory(struct decoder_cuda *d)
-{
-    enum status st;
-    void *memory;
-
-    TRY(ops_cuda_alloc(d->cuda, cut_memory(d, NULL), "the arrays of a step", REMEDY, &memory), err);
-    d->memory = memory;
-    (void)cut_memory(d, d->memory);
-    TRY(ops_cuda_alloc_pinned(d->cuda, cut_pinned(d, NULL), "a step's tokens and logits", REMEDY,
-                              &memory),
-        err);
-    d->pinned = memory;
-    (void)cut_pinned(d, d->pinned);
-    TRY(upload_rope(d, d->rope, &d->config.rope), err);
-    if (d->config.rope_window.base > 0)
-        TRY(upload_rope(d, d->rope_window, &d->config.rope_window), err);
-    else
-        d->rope_window = d->rope;
-err:
-    return st;
-}
-
-static enum status make_plans(struct decoder_cuda *d)
-{
-    enum status st = ST_OK;
-    const struct layer_cuda *w = &d->weights->layers[0];
-    const struct matrix_cuda *matrices[N_MATRICES] = {
-        [MATRIX_QKV] = &w->qkv,
-        [MATRIX_O] = &w->o,
-        [MATRIX_GATE_UP] = &w->gate_up,
-        [MATRIX_DOWN] = &w->down,
-    };
-
-    for (int i = 0; i < N_MATRICES; i++) {
-        const struct matrix_cuda *m = matrices[i];
-
-        TRY(ops_cuda_check(
-                d->cuda,
-                d->cuda->kernels->prefill_plan_create(m->data, m->n_out, m->n_in, &d->plans[i]),
-                "planning the matmul of prompts (N %d, inputs %d)", m->n_out, m->n_in),
-            err);
-    }
-err:
-    return st;
-}
-
-/* A factor of the configuration, where 0 stands for none. */
-static float factor(double value)
-{
-    return value != 0 ? (float)value : 1.0f;
-}
-
-enum status decoder_cuda_create(const struct decoder_cuda_args *args,
-                                struct decoder_cuda **out_decoder)
-{
-    enum status st = ST_NOMEM;
-    struct decoder_cuda *d = host_zalloc(sizeof *d);
-
-    assert(args->max_T > 0 && args->max_B > 0 && args->context > 0 && args->max_logit_rows > 0);
-    if (d == NULL)
-        return ST_NOMEM;
-    d->config = *args->config;
-    d->weights = args->weights;
-    d->cuda = args->cuda;
-    d->space = args->space;
-    d->max_T = args->max_T;
-    d->max_B = args->max_B;
-    d->max_logit_rows = args->max_logit_rows;
-    d->context = args->context;
-    d->embed_scale = factor(d->config.embed_scale);
-    if (d->config.embed_scale_rounded)
-        d->embed_scale = f32_from_bf16(bf16_from_f32(d->embed_scale));
-    d->residual_scale = factor(d->config.residual_scale);
-    d->kv_events = host_zalloc((size_t)d->config.L * sizeof *d->kv_events);
-    if (d->kv_events == NULL)
-        goto err;
-    TRY(ops_cuda_check(d->cuda, d->cuda->kernels->stream_create(&d->stream), "making a stream"),
-        err);
-    TRY(make_event(d, &d->end_event), err);
-    for (int l = 0; l < d->config.L; l++)
-        TRY(make_event(d, &d->kv_events[l]), err);
-    TRY(make_plans(d), err);
-    TRY(make_memory(d), err);
-    *out_decoder = d;
-    return ST_OK;
-err:
-    decoder_cuda_destroy(d);
-    return st;
-}
-
-void decoder_cuda_destroy(struct decoder_cuda *d)
-{
-    if (d == NULL)
-        return;
-    const struct k_table *k = d->cuda->kernels;
-
-    if (d->end_event != NULL) {
-        if (record(d, d->end_event) == ST_OK)
-            (void)k->event_wait(d->end_event);
-        (void)k->event_destroy(d->end_event);
-    }
-    for (int l = 0; d->kv_events != NULL && l < d->config.L; l++)
-        if (d->kv_events[l] != NULL)
-            (void)k->event_destroy(d->kv_events[l]);
-    for (int i = 0; i < N_MATRICES; i++)
-        k->prefill_plan_destroy(d->plans[i]);
-    if (d->stream != NULL)
-        (void)k->stream_destroy(d->stream);
-    ops_cuda_free(d->cuda, d->memory);
-    ops_cuda_free_pinned(d->cuda, d->pinned);
-    host_free(d->kv_events);
-    host_free(d);
-}
+#include "model/decoder_cuda.h"
 
 /* ---- a layer ------------------------------------------------------------------------------- */
 
@@ -606,7 +275,7 @@ static enum status layer(struct decoder_cuda *d, int l)
     const unsigned traits = d->config.layers[l];
 
     TRY(layer_kv(d, w, traits, &kv), err);
-    TRY(record(d, d->kv_events[l]), err);
+    TRY(decoder_cuda_record(d, d->kv_events[l]), err);
     TRY(layer_attend(d, w, traits, &kv), err);
     st = layer_ffn(d, w);
 err:
@@ -631,8 +300,8 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
     d->ld_tables = longest;
     const size_t T = (size_t)batch->T, R = (size_t)batch->n_logit_rows;
     const size_t n_ids = (size_t)batch->B * (size_t)longest;
-    const size_t n_bytes = place_arrays(d->host_arrays, T, R, n_ids, &d->host);
-    (void)place_arrays(d->arrays, T, R, n_ids, &d->device);
+    const size_t n_bytes = decoder_cuda_place(d->host_arrays, T, R, n_ids, &d->host);
+    (void)decoder_cuda_place(d->arrays, T, R, n_ids, &d->device);
 
     memcpy(d->host.tokens, batch->tokens, T * sizeof *d->host.tokens);
     memcpy(d->host.rows, batch->logit_rows, R * sizeof *d->host.rows);
@@ -648,7 +317,7 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
         for (int i = 0; i < longest; i++)
             table[i] = i < n ? seq->blocks[i] : -1;
     }
-    return copy(d, d->arrays, d->host_arrays, n_bytes);
+    return decoder_cuda_copy(d, d->arrays, d->host_arrays, n_bytes);
 }
 
 static enum status embed(struct decoder_cuda *d)
@@ -708,11 +377,11 @@ static enum status end(struct decoder_cuda *d)
         TRY(ops_cuda_check(d->cuda, d->cuda->kernels->logits(d->stream, &args),
                            "logits (T %d, V %d)", args.T, args.V),
             err);
-        TRY(copy(d, d->host_logits, d->logits, row_bytes * (size_t)c->V), err);
-        TRY(copy(d, d->host_max, d->max, row_bytes), err);
-        TRY(copy(d, d->host_logsum, d->logsum, row_bytes), err);
+        TRY(decoder_cuda_copy(d, d->host_logits, d->logits, row_bytes * (size_t)c->V), err);
+        TRY(decoder_cuda_copy(d, d->host_max, d->max, row_bytes), err);
+        TRY(decoder_cuda_copy(d, d->host_logsum, d->logsum, row_bytes), err);
     }
-    st = record(d, d->end_event);
+    st = decoder_cuda_record(d, d->end_event);
 err:
     return st;
 }

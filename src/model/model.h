@@ -465,7 +465,7 @@ enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_sp
 enum status decoder_end(struct decoder *decoder, const float **out_logits, const float **out_max,
                         const float **out_logsum);
 
-/* ---- on a GPU (weights_cuda.c decoder_cuda.c) ------------------------------------------------ */
+/* ---- on a GPU (weights_cuda.c decoder_cuda.c decoder_cuda_setup.c) --------------------------- */
 
 /* decoder_cuda_check - whether the kernels can compute such a model.
  * Pure.  Returns ST_OK, ST_UNSUPPORTED (why names what they lack). */

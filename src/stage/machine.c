@@ -122,12 +122,14 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
                                                         : ranks_threads(crew->ranks, &crew->layout);
 
         st = threads_create(n_threads, &machine->threads);
+        /* Packing is everybody's where it is for all; else an encoder alone needs none. */
+        const bool packs = machine->shared_weights != NULL || decodes(machine);
+
         if (st == ST_OK && session->cuda != NULL)
             st = weights_cuda_create(
                 &(struct weights_cuda_args){session->source, machine->threads, session->cuda},
                 &machine->weights_cuda);
-        /* Packing is everybody's where it is for all; else an encoder alone needs none. */
-        else if (st == ST_OK && (machine->shared_weights != NULL || decodes(machine)))
+        else if (st == ST_OK && packs)
             st = weights_create(
                 &(struct weights_args){
                     .source = session->source,

@@ -73,6 +73,7 @@ struct cudaDeviceProp {
 };
 
 const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError(void); /* of any call since the last time; a launch asks, too */
 cudaError_t cudaRuntimeGetVersion(int *out);
 cudaError_t cudaDriverGetVersion(int *out);
 cudaError_t cudaGetDeviceCount(int *out);
@@ -127,7 +128,7 @@ int emulator_run(dim3 grid, dim3 block, size_t shared_bytes, void *stream, Kerne
     } launch = {grid, block, shared_bytes, body};
 
     static_assert(std::is_trivially_copyable<Body>::value, "arguments are copied as bytes");
-    return emulator_enqueue(
+    (void)emulator_enqueue(
         stream,
         [](void *arg) {
             struct launch *l = (struct launch *)arg;
@@ -137,6 +138,7 @@ int emulator_run(dim3 grid, dim3 block, size_t shared_bytes, void *stream, Kerne
                 &l->body);
         },
         &launch, sizeof launch);
+    return cudaGetLastError();
 }
 #define K_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
     emulator_run((grid), (block), (size_t)(shared_bytes), (void *)(stream), (kernel), __VA_ARGS__)

@@ -28,6 +28,15 @@ enum { AHEAD = 256 };         /* before a piece of device memory: its size */
 enum { JOBS_A_QUESTION = 4 }; /* that are done when an event is asked for */
 
 size_t n_taken;
+cudaError_t last_error;
+
+/* What a call returns is remembered, if it is no success. */
+cudaError_t tell(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        last_error = error;
+    return error;
+}
 
 void *take(size_t n_bytes)
 {
@@ -98,7 +107,7 @@ cudaError_t emulator_enqueue(void *to, void (*run)(void *what), const void *what
     struct job *job = (struct job *)malloc(sizeof *job + n_bytes);
 
     if (job == nullptr)
-        return cudaErrorMemoryAllocation;
+        return tell(cudaErrorMemoryAllocation);
     job->next = nullptr;
     job->run = run;
     memcpy(job->what, what, n_bytes);
@@ -131,6 +140,14 @@ const char *cudaGetErrorString(cudaError_t error)
     }
 }
 
+cudaError_t cudaGetLastError(void)
+{
+    const cudaError_t error = last_error;
+
+    last_error = cudaSuccess;
+    return error;
+}
+
 cudaError_t cudaRuntimeGetVersion(int *out)
 {
     *out = 13000;
@@ -152,12 +169,12 @@ cudaError_t cudaGetDeviceCount(int *out)
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
 {
     *out = cudaDeviceProp{"emulated", 8, 0, 1, EMULATED_BYTES};
-    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return tell(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return tell(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaMemGetInfo(size_t *out_free, size_t *out_all)
@@ -171,7 +188,7 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes)
 {
     *out = n_bytes <= EMULATED_BYTES - n_taken ? take(n_bytes) : nullptr;
     n_taken += *out != nullptr ? n_bytes : 0;
-    return *out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+    return tell(*out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFree(void *memory)
@@ -183,7 +200,7 @@ cudaError_t cudaFree(void *memory)
 cudaError_t cudaMallocHost(void **out, size_t n_bytes)
 {
     *out = take(n_bytes);
-    return *out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+    return tell(*out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFreeHost(void *memory)
@@ -202,7 +219,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, int, cud
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
     *out = (cudaStream_t)calloc(1, sizeof **out);
-    return *out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+    return tell(*out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -222,7 +239,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
     *out = (cudaEvent_t)calloc(1, sizeof **out);
-    return *out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+    return tell(*out != nullptr ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
@@ -241,11 +258,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     if (fails())
-        return cudaErrorIllegalAddress;
+        return tell(cudaErrorIllegalAddress);
     if (is_done(event))
         return cudaSuccess;
     go_on(event->stream, event->n, JOBS_A_QUESTION);
-    return cudaErrorNotReady;
+    return tell(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
