@@ -43,7 +43,7 @@ struct k_device {
  * what is read or written 16 bytes at a time are a multiple of that apart (said where it is so).
  * bf16 is uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher
  * enqueues on it and returns at once: it never waits and never allocates, so it may be captured in
- * a graph. What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was
+ * a graph.  What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was
  * enqueued; what the ids and positions in device memory say is not looked at.
  *
  * A row's bits depend on the row alone: not on T, B, its place, the other rows, or where its blocks
