@@ -8,7 +8,7 @@
  *   shared memory     is NaN when a block begins
  *   k_copy_16         makes its 16 bytes NaN at once and copies them when they are waited for
  *   a barrier or warp function that not all threads come to ends the program, with a word why
- *   the matrix instruction is PTX's text, not index.h
+ *   the matrix instructions are PTX's text, not index.h
  *
  * What it cannot show: that the hardware does what the manual says, and how fast.
  */
@@ -94,6 +94,8 @@ template <int N_LEFT> void k_copy_wait(void)
 
 void k_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
            uint32_t b1);
+
+void k_load_transposed(uint32_t out[4], const void *row);
 
 static inline float k_from_bits(uint32_t bits)
 {
