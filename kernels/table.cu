@@ -43,7 +43,9 @@ static int device_facts(int device, struct k_device *out_facts)
 
 static int start(void)
 {
-    return k_matmul_start();
+    const int error = k_matmul_start();
+
+    return error != cudaSuccess ? error : k_prefill_start();
 }
 
 extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
@@ -68,6 +70,7 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_attention_work_floats,
         k_matmul_work_floats,
         k_logits_work_floats,
+        k_prefill,
     };
 
     return &table;
