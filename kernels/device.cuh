@@ -63,6 +63,28 @@ __device__ inline void k_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, 
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* k_load_transposed - four 8 x 8 matrices of bf16 in shared memory: a lane says where row lane % 8
+ * of matrix lane / 8 is (16 bytes, aligned), and gets of each matrix rows 2 (lane % 4) and the next
+ * of column lane / 4, as a word: registers of B of the matrix instruction. */
+__device__ inline void k_load_transposed(uint32_t out[4], const void *row)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+/* k_word - two floats rounded to bf16, `low` the one that comes first in memory. */
+__device__ inline uint32_t k_word(float low, float high)
+{
+    uint32_t word;
+
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+
 __device__ inline float k_from_bits(uint32_t bits)
 {
     return __uint_as_float(bits);
@@ -102,10 +124,12 @@ __device__ inline uint16_t k_bf16(float x)
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-__device__ inline uint32_t k_word(float low, float high)
+#if defined(K_EMULATED)
+static inline uint32_t k_word(float low, float high)
 {
     return (uint32_t)k_bf16(high) << 16 | k_bf16(low);
 }
+#endif
 
 /* ---- exp, tanh: the steps of src/ops/cpu/exp_body.h --------------------------------------------- */
 

@@ -197,6 +197,33 @@ struct k_kv_copy_args {
     int64_t block_elems, layer_elems;
 };
 
+/* k_prefill - of the new tokens of B sequences, over their KV, which has these already.
+ *   out     [T, H, E] bf16
+ *   q       [T, H, E] bf16
+ *   kv      [N][2][K][P*E] bf16   one layer's pool, as ops.h has it
+ *   tables  [B, ld_tables] i32    block ids in token order
+ *   pos0, n_tok, row0 [B] i32     sequence b has n_tok[b] tokens at positions pos0[b] .., in rows
+ *                                 row0[b] .. of out and q
+ *   T                             rows in all
+ *   max_tok                       no n_tok is above it; it says how many blocks are launched
+ *   scale, softcap, window        as in struct ops_attention
+ * Limits: E a multiple of 16, at most 256; H / K whole; H and B at most 65535; P 16, 32 or 64;
+ * 1 <= max_tok <= T.
+ * Traffic: T * H * E * 4, and for each tile of 64 queries of a head E * 4 of every position seen.
+ * Products of bf16 on the tensor cores; so the weights of the values, exp(score - max), are rounded
+ * to bf16, and it is these that are summed.  Queries and keys are cut at multiples of 64, tiles of
+ * keys come in ascending order, each weighed by the maximum so far.  The bits of a token depend on
+ * its position and what it sees, not on the chunk that it comes in.  A position that none of a
+ * tile's queries sees is not read as a value, and its key changes nothing; one that only some see
+ * weighs 0 for the others, which is as good as nothing unless the value is infinite or NaN. */
+struct k_prefill_args {
+    uint16_t *out;
+    const uint16_t *q, *kv;
+    const int32_t *tables, *pos0, *n_tok, *row0;
+    int ld_tables, B, T, H, K, E, P, max_tok, window;
+    float scale, softcap;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -260,6 +287,7 @@ struct k_table {
     int64_t (*attention_work_floats)(int B, int H, int E, int max_pos);
     int64_t (*matmul_work_floats)(int T, int N, int n_in);
     int64_t (*logits_work_floats)(int T, int V);
+    int (*prefill)(void *stream, const struct k_prefill_args *args);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

@@ -48,6 +48,10 @@ int k_logits(void *stream, const struct k_logits_args *args);
 int64_t k_logits_work_floats(int T, int V);
 int k_kv_copy(void *stream, const struct k_kv_copy_args *args);
 
+int k_prefill(void *stream, const struct k_prefill_args *args);
+/* k_prefill_start - ask for its shared memory, as above. */
+int k_prefill_start(void);
+
 #ifdef __cplusplus
 }
 #endif

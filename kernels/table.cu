@@ -48,9 +48,10 @@ static int device_facts(int device, struct k_device *out_facts)
 
 static int start(int device)
 {
-    const cudaError_t error = cudaSetDevice(device);
+    int error = cudaSetDevice(device);
 
-    return error != cudaSuccess ? error : k_matmul_start();
+    error = error != cudaSuccess ? error : k_matmul_start();
+    return error != cudaSuccess ? error : k_prefill_start();
 }
 
 extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
@@ -92,6 +93,7 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_attention_work_floats,
         k_matmul_work_floats,
         k_logits_work_floats,
+        k_prefill,
     };
 
     return &table;

@@ -308,7 +308,27 @@ void emulator_wait(int n_left)
     f->n_copies = n;
 }
 
-/* ---- the matrix instruction --------------------------------------------------------------------- */
+/* ---- the matrix instructions -------------------------------------------------------------------- */
+
+/* As the PTX ISA has ldmatrix ("Matrix load instruction"): threads 8 i .. 8 i + 7 have the
+ * addresses of the rows of matrix i.  Of a matrix a thread gets elements 2 (lane % 4) and the next
+ * of row lane / 4; .trans: of column lane / 4. */
+void k_load_transposed(uint32_t out[4], const void *row)
+{
+    if ((uintptr_t)row % 16 != 0 || (const unsigned char *)row < shared ||
+        (const unsigned char *)row + 16 > shared + SHARED_BYTES)
+        wrong("a row of a matrix that is not 16 aligned bytes of shared memory");
+    const unsigned char *all = emulator_meet(row, 16);
+    const unsigned lane = running % 32, column = lane / 4, first = lane % 4 * 2;
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint16_t two[2];
+
+        for (unsigned k = 0; k < 2; k++)
+            memcpy(&two[k], all + (8 * i + first + k) * 64 + column * 2, sizeof two[k]);
+        out[i] = (uint32_t)two[1] << 16 | two[0];
+    }
+}
 
 /* Element i of what a lane has brought: of A, then of B. */
 static double half_of(const unsigned char *brought, int i)

@@ -8,7 +8,7 @@
  *   shared memory     is NaN when a block begins
  *   k_copy_16         makes its 16 bytes NaN at once and copies them when they are waited for
  *   a barrier or warp function that not all threads come to ends the program, with a word why
- *   the matrix instruction is PTX's text, not index.h
+ *   the matrix instructions are PTX's text, not index.h
  *
  * runtime.cpp has what the files call of the CUDA runtime, for one made-up device, "emulated", of
  * EMULATED_BYTES: its memory is NaN until it is written; what is enqueued on a stream is done as
@@ -170,6 +170,8 @@ template <int N_LEFT> void k_copy_wait(void)
 
 void k_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
            uint32_t b1);
+
+void k_load_transposed(uint32_t out[4], const void *row);
 
 static inline float k_from_bits(uint32_t bits)
 {
