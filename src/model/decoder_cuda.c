@@ -12,10 +12,10 @@
  * biases, windows, factors and caps are where decoder.c has them.  The residual stream is float32,
  * what a matmul reads bf16.
  *
- * Matmuls of prompts are a library's, over fixed chunks, those of answers and the head the decode
- * kernel, 64 rows at a time: which of them, the phase says, never the number of rows, so that a
- * position's bits do not depend on the schedule.  A token of a prompt attends as if it were the
- * only new one of its sequence yet: right, and slow.
+ * Prompts and answers have kernels of their own for attention and for the matmuls of layers: those
+ * of prompts are a library's, over fixed chunks, those of answers, and the head, the decode
+ * kernel's, 64 rows at a time.  The phase says which, never the number of rows, so that a
+ * position's bits do not depend on the schedule.
  *
  * engine_cuda.c calls this.  Nothing here waits for the device, unless the driver has no room for
  * so many launches.
@@ -171,62 +171,74 @@ err:
     return st;
 }
 
-/* Rows t .. t + n - 1 attend, each as the newest of its sequence: row i has table i * ld_tables. */
-static enum status attend(const struct decoder_cuda *d, unsigned traits, const struct ops_kv *kv,
-                          int t, int n, const int32_t *tables, int ld_tables)
+static float attn_scale(const struct model_config *c)
+{
+    return (float)(c->attn_scale > 0 ? c->attn_scale : 1.0 / sqrt((double)c->E));
+}
+
+static enum status attend_prompts(const struct decoder_cuda *d, int window, const struct ops_kv *kv)
+{
+    const struct model_config *c = &d->config;
+    struct k_prefill_args args = {
+        .out = d->attn,
+        .q = d->q,
+        .kv = kv->base,
+        .tables = d->device.tables,
+        .pos0 = d->device.pos0,
+        .n_tok = d->device.n_tok,
+        .row0 = d->device.row0,
+        .ld_tables = d->ld_tables,
+        .B = d->batch.B,
+        .T = d->batch.T,
+        .H = c->H,
+        .K = c->K,
+        .E = c->E,
+        .P = kv->P,
+        .window = window,
+        .scale = attn_scale(c),
+        .softcap = (float)c->attn_softcap,
+    };
+
+    for (int b = 0; b < args.B; b++)
+        args.max_tok = d->host.n_tok[b] > args.max_tok ? d->host.n_tok[b] : args.max_tok;
+    return ops_cuda_check(d->cuda, d->cuda->kernels->prefill(d->stream, &args),
+                          "prefill (B %d, T %d, H %d, K %d, E %d, P %d, up to %d tokens)", args.B,
+                          args.T, args.H, args.K, args.E, args.P, args.max_tok);
+}
+
+/* Row t is the one new token of sequence t. */
+static enum status attend_answers(const struct decoder_cuda *d, int window, const struct ops_kv *kv)
 {
     enum status st = ST_OK;
     const struct model_config *c = &d->config;
-    const int HE = c->H * c->E, end = t + n;
+    const size_t HE = (size_t)c->H * (size_t)c->E;
+    const int B = d->batch.B;
 
-    for (; t < end; t += ATTEND_ROWS) {
+    for (int b = 0; b < B; b += ATTEND_ROWS) {
         struct k_attention_args args = {
-            .out = d->attn + (size_t)t * (size_t)HE,
-            .q = d->q + (size_t)t * (size_t)HE,
+            .out = d->attn + (size_t)b * HE,
+            .q = d->q + (size_t)b * HE,
             .kv = kv->base,
-            .pos = d->device.pos + t,
-            .tables = tables,
+            .pos = d->device.pos + b,
+            .tables = d->device.tables + (ptrdiff_t)b * d->ld_tables,
             .work = d->work,
-            .ld_tables = ld_tables,
-            .B = end - t < ATTEND_ROWS ? end - t : ATTEND_ROWS,
+            .ld_tables = d->ld_tables,
+            .B = B - b < ATTEND_ROWS ? B - b : ATTEND_ROWS,
             .H = c->H,
             .K = c->K,
             .E = c->E,
             .P = kv->P,
-            .window = (traits & LAYER_WINDOW) != 0 ? c->window : 0,
-            .scale = (float)(c->attn_scale > 0 ? c->attn_scale : 1.0 / sqrt((double)c->E)),
+            .window = window,
+            .scale = attn_scale(c),
             .softcap = (float)c->attn_softcap,
         };
 
         for (int i = 0; i < args.B; i++)
-            if (d->host.pos[t + i] > args.max_pos)
-                args.max_pos = d->host.pos[t + i];
+            if (d->host.pos[b + i] > args.max_pos)
+                args.max_pos = d->host.pos[b + i];
         TRY(ops_cuda_check(d->cuda, d->cuda->kernels->attention(d->stream, &args),
                            "attention (B %d, H %d, K %d, E %d, P %d, positions to %d)", args.B,
                            args.H, args.K, args.E, args.P, args.max_pos),
-            err);
-        tables += (ptrdiff_t)args.B * ld_tables;
-    }
-err:
-    return st;
-}
-
-/* Answers: one launch for all.  Prompts: one a sequence, whose tokens all have its table. */
-static enum status attend_all(const struct decoder_cuda *d, unsigned traits,
-                              const struct ops_kv *kv)
-{
-    enum status st = ST_OK;
-    const struct decoder_batch *batch = &d->batch;
-
-    if (batch->T == batch->B)
-        return attend(d, traits, kv, 0, batch->T, d->device.tables, d->ld_tables);
-    for (int b = 0, t = 0; b < batch->B; b++) {
-        const int first = t;
-
-        while (t < batch->T && d->host.seq[t] == b)
-            t++;
-        TRY(attend(d, traits, kv, first, t - first, d->device.tables + (ptrdiff_t)b * d->ld_tables,
-                   0),
             err);
     }
 err:
@@ -237,8 +249,9 @@ static enum status layer_attend(struct decoder_cuda *d, const struct layer_cuda 
                                 const struct ops_kv *kv)
 {
     enum status st;
+    const int window = (traits & LAYER_WINDOW) != 0 ? d->config.window : 0;
 
-    TRY(attend_all(d, traits, kv), err);
+    TRY(d->of_prompts ? attend_prompts(d, window, kv) : attend_answers(d, window, kv), err);
     TRY(multiply(d, d->y, d->attn, &w->o, w->o_bias, MATRIX_O), err);
     st = leave_y(d, w->attn_post_norm);
 err:
@@ -298,10 +311,10 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
         longest = n > longest ? n : longest;
     }
     d->ld_tables = longest;
-    const size_t T = (size_t)batch->T, R = (size_t)batch->n_logit_rows;
-    const size_t n_ids = (size_t)batch->B * (size_t)longest;
-    const size_t n_bytes = decoder_cuda_place(d->host_arrays, T, R, n_ids, &d->host);
-    (void)decoder_cuda_place(d->arrays, T, R, n_ids, &d->device);
+    const size_t T = (size_t)batch->T, B = (size_t)batch->B, R = (size_t)batch->n_logit_rows;
+    const size_t n_ids = B * (size_t)longest;
+    const size_t n_bytes = decoder_cuda_place(d->host_arrays, T, B, R, n_ids, &d->host);
+    (void)decoder_cuda_place(d->arrays, T, B, R, n_ids, &d->device);
 
     memcpy(d->host.tokens, batch->tokens, T * sizeof *d->host.tokens);
     memcpy(d->host.rows, batch->logit_rows, R * sizeof *d->host.rows);
@@ -314,6 +327,9 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
             d->host.pos[seq->row0 + i] = seq->pos0 + i;
             d->host.seq[seq->row0 + i] = b;
         }
+        d->host.pos0[b] = seq->pos0;
+        d->host.n_tok[b] = seq->n_tok;
+        d->host.row0[b] = seq->row0;
         for (int i = 0; i < longest; i++)
             table[i] = i < n ? seq->blocks[i] : -1;
     }

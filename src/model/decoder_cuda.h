@@ -9,17 +9,18 @@
 
 #include "model/weights_cuda.h"
 
-enum { MATMUL_ROWS = 64, ATTEND_ROWS = 64 }; /* most of one launch, but for matmuls of prompts */
+enum { MATMUL_ROWS = 64, ATTEND_ROWS = 64 }; /* most of one launch, of answers */
 
 /* Matrices of a layer: they have the same shape in every one. */
 enum { MATRIX_QKV, MATRIX_O, MATRIX_GATE_UP, MATRIX_DOWN, N_MATRICES };
 
 /* What a step brings, int32, in one piece of memory: where each array begins. */
 struct step_arrays {
-    int32_t *tokens, *pos; /* [T] */
-    int32_t *seq;          /* [T] row of tables */
-    int32_t *rows;         /* [n_logit_rows] whose logits are wanted */
-    int32_t *tables;       /* [B, ld_tables] */
+    int32_t *tokens, *pos;        /* [T] */
+    int32_t *seq;                 /* [T] row of tables */
+    int32_t *pos0, *n_tok, *row0; /* [B] as in struct ops_seq */
+    int32_t *rows;                /* [n_logit_rows] whose logits are wanted */
+    int32_t *tables;              /* [B, ld_tables] */
 };
 
 struct decoder_cuda {
@@ -60,9 +61,10 @@ struct decoder_cuda {
     float *host_logits, *host_max, *host_logsum; /* [max_logit_rows], of V */
 };
 
-/* decoder_cuda_place - where the arrays of a step of T tokens, R wanted rows and n ids of blocks
- * lie in memory that begins at base; NULL: nowhere.  Returns the bytes. */
-size_t decoder_cuda_place(uint8_t *base, size_t T, size_t R, size_t n, struct step_arrays *out);
+/* decoder_cuda_place - where the arrays of a step of T tokens of B sequences, R wanted rows and n
+ * ids of blocks lie in memory that begins at base; NULL: nowhere.  Returns the bytes. */
+size_t decoder_cuda_place(uint8_t *base, size_t T, size_t B, size_t R, size_t n,
+                          struct step_arrays *out);
 /* decoder_cuda_copy, decoder_cuda_record - enqueue.  Return ST_OK, ST_IO (logged). */
 enum status decoder_cuda_copy(const struct decoder_cuda *d, void *to, const void *from,
                               size_t n_bytes);

@@ -61,12 +61,14 @@ static int longest_table(const struct decoder_cuda *d)
     return (d->context + d->space.layout.P - 1) / d->space.layout.P;
 }
 
-size_t decoder_cuda_place(uint8_t *base, size_t T, size_t R, size_t n, struct step_arrays *out)
+size_t decoder_cuda_place(uint8_t *base, size_t T, size_t B, size_t R, size_t n,
+                          struct step_arrays *out)
 {
     const struct cut cuts[] = {
         {&out->tokens, T * sizeof(int32_t)}, {&out->pos, T * sizeof(int32_t)},
-        {&out->seq, T * sizeof(int32_t)},    {&out->rows, R * sizeof(int32_t)},
-        {&out->tables, n * sizeof(int32_t)},
+        {&out->seq, T * sizeof(int32_t)},    {&out->pos0, B * sizeof(int32_t)},
+        {&out->n_tok, B * sizeof(int32_t)},  {&out->row0, B * sizeof(int32_t)},
+        {&out->rows, R * sizeof(int32_t)},   {&out->tables, n * sizeof(int32_t)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
@@ -76,7 +78,7 @@ static size_t arrays_bytes(const struct decoder_cuda *d)
 {
     struct step_arrays unused;
 
-    return decoder_cuda_place(NULL, (size_t)d->max_T, (size_t)d->max_logit_rows,
+    return decoder_cuda_place(NULL, (size_t)d->max_T, (size_t)d->max_B, (size_t)d->max_logit_rows,
                               (size_t)d->max_B * (size_t)longest_table(d), &unused);
 }
 
