@@ -252,6 +252,13 @@ test-real: deps model model-files
 test-real-run: $(tests) $(out)/epidote
 	@$(run_tests) --set smollm2 $(TESTS)
 
+# The batch scripts on Slurm daemons that are started for it on this host.
+test-slurm:
+	@.ci/deps.sh build slurm
+	@$(again) test-slurm-run
+test-slurm-run: $(out)/epidote
+	@EPIDOTE=$(CURDIR)/$(out)/epidote tests/slurm/run.sh $(TESTS)
+
 # Ids of 100,000 strings a family, and of the folders that transformers saves, against transformers.
 oracle-there:
 	@[ -x '$(ORACLE)/bin/python' ] || { echo "make: test-oracle needs a Python environment with transformers 5, tokenizers and gguf:" \
@@ -296,7 +303,7 @@ fuzz-run: $(fuzzers)
 
 # Stages in order, each run whatever became of those before; tests/sum.sh prints the sum at the end.
 # Kernels are compiled where there is an nvcc (half a minute).
-ci_stages := test lint $(if $(cuda_lacks),,cuda-report) sanitize tsan mpich fuzz test-slow
+ci_stages := test lint $(if $(cuda_lacks),,cuda-report) sanitize tsan mpich fuzz test-slurm test-slow
 ci:
 	@tests/stages.sh $(filter-out $(DONE),$(ci_stages))
 
@@ -351,8 +358,9 @@ help:
 	@echo 'make demo         a small vision-language model that ships here answers questions about pictures; no network'
 	@echo 'make demo-llm     fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
-	@echo 'make ci           test, lint, cuda-report (if nvcc is there), sanitize, tsan, mpich, fuzz (10 s a target), slow tests; DONE="test" leaves one out'
+	@echo 'make ci           test, lint, cuda-report (if nvcc is there), sanitize, tsan, mpich, fuzz (10 s a target), slurm, slow tests; DONE="test" leaves one out'
 	@echo 'make test-slow    the slow tests        make test-real    the tests on real models (fetches 420 MB)'
+	@echo 'make test-slurm   the scripts of slurm/ on real Slurm daemons on this host (TESTS="walltime cancel")'
 	@echo 'make test-oracle ORACLE=DIR      ids of 100,000 strings a family against transformers in that environment; N= FAMILIES='
 	@echo 'make lint         layer law, house words, clang-format, cppcheck, clang-tidy        make format'
 	@echo 'make asan ubsan tsan      the tests under a sanitizer; make sanitize: asan and ubsan in one'
@@ -366,7 +374,7 @@ help:
 	@echo 'settings          BUILD=$(BUILD) SAN=$(SAN) CC=$(CC) MPICC=$(MPICC) JOBS=$(JOBS) -> $(out)'
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run \
-        oracle-there test-oracle test-oracle-run lint asan \
+        test-slurm test-slurm-run oracle-there test-oracle test-oracle-run lint asan \
         sanitize ubsan tsan mpich fuzz fuzz-run cuda cuda-report ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

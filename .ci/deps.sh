@@ -5,6 +5,7 @@
 #   .ci/deps.sh LIST ...      build    compiler and libraries: make, make demo, make test
 #                             mpich    a second MPI, for make mpich
 #                             tools    clang, clang-format, clang-tidy, cppcheck, fuzzer runtime
+#                             slurm    its daemons, for make test-slurm
 #                             python   python3 with pip: only to fetch models, for make demo-llm and tests
 #
 # Prints nothing when all is there.  Exit status 1: something is missing and could not be installed.
@@ -12,6 +13,11 @@ set -u
 
 have() {
     command -v "$1" >/dev/null 2>&1
+}
+
+# daemon COMMAND - as have, where PATH of a user does not look, too.
+daemon() {
+    PATH=$PATH:/usr/sbin:/sbin have "$1"
 }
 
 # lib HOME PKG ... - whether HOME is set or pkg-config knows one of the names.
@@ -108,12 +114,18 @@ look() {
             need clang-tidy llvm have clang-tidy
             need cppcheck cppcheck have cppcheck
             ;;
+        slurm)
+            need slurm-wlm slurm daemon slurmctld
+            need slurm-wlm slurm daemon slurmd
+            need slurm-wlm slurm have srun
+            need munge munge daemon munged
+            ;;
         python)
             need python3 python have python3
             need python3-pip python pip_works
             ;;
         *)
-            echo "deps.sh: no list $list (build, mpich, tools, python)" >&2
+            echo "deps.sh: no list $list (build, mpich, tools, slurm, python)" >&2
             exit 2
             ;;
         esac

@@ -5,6 +5,7 @@
  * text/, the command line in cli/.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -61,18 +62,37 @@ static void say_outcome(const struct ranks *ranks, enum outcome outcome)
         log_warn("standard output: %s", strerror(errno));
 }
 
+/* The role that --role names, -1 = not given.  Returns whether it is right; if not, it is logged.
+ */
+static bool asked_role(const struct cli *cli, int *out_role)
+{
+    const char *name = cli_value(cli, "--role");
+
+    *out_role = -1;
+    for (int role = 0; name != NULL && role < ROLE_WATCH; role++)
+        if (strcmp(name, role_name((enum role)role)) == 0)
+            *out_role = role;
+    if (name == NULL || *out_role >= 0)
+        return true;
+    log_error("run: --role %s: a role is coordinator, encoder, prefill or decode", name);
+    return false;
+}
+
 static int cmd_run(const struct cli *cli)
 {
+    int role;
     struct ranks *ranks;
     struct job *job = NULL;
     bool in_order;
-    const enum status st = ranks_begin(&ranks);
 
+    signal(SIGUSR1, SIG_IGN); /* until the run can heed it */
+    const enum status st = ranks_begin(&ranks);
     if (st != ST_OK)
         return refuse_launch(cli, st);
     log_hold(ranks_me(ranks) > 0); /* what is wrong with the job, one tells */
-    (void)load_job(cli, &job);
-    const enum outcome outcome = stage_run(job, program_name, ranks, &in_order);
+    if (asked_role(cli, &role))
+        (void)load_job(cli, &job);
+    const enum outcome outcome = stage_run(job, program_name, role, ranks, &in_order);
     job_destroy(job);
     say_outcome(ranks, outcome);
     if (!in_order)
@@ -98,14 +118,56 @@ static int asked_number(const struct cli *cli, const char *flag, const char *wha
     return -1;
 }
 
+/* The value of an option that is a text, for scripts; a batch script is no launch, so no MPI. */
+static int print_option(const struct cli *cli, const char *option)
+{
+    struct job *job = NULL;
+    struct buf text = {0}, value = {0};
+    enum status st;
+    const enum outcome outcome = load_job(cli, &job);
+
+    if (outcome != OUTCOME_DONE)
+        return outcome;
+    TRY(job_print(job, &text), err);
+    TRY(buf_put(&text, "", 1), err);
+    TRY(job_text_get((const char *)text.data, "check --get", option, &value), err);
+    printf("%s\n", (const char *)value.data);
+err:
+    buf_free(&text);
+    buf_free(&value);
+    job_destroy(job);
+    return cli_exit(st);
+}
+
+/* On all ranks: the links between them. */
+static int check_links(const struct cli *cli)
+{
+    struct ranks *ranks;
+    struct job *job = NULL;
+    const enum status st = ranks_begin(&ranks);
+
+    if (st != ST_OK)
+        return cli_exit(st);
+    log_hold(ranks_me(ranks) > 0);
+    (void)load_job(cli, &job);
+    const enum outcome outcome = stage_preflight(job, program_name, ranks);
+    job_destroy(job);
+    ranks_end(ranks, END_LIMIT_S, (int)outcome);
+    return (int)outcome;
+}
+
 /* One rank reads and prints; what it finds, all exit with. */
 static int cmd_check(const struct cli *cli)
 {
     struct ranks *ranks;
     struct job *job = NULL;
     enum outcome outcome = OUTCOME_DONE;
-    enum status st = ranks_begin(&ranks);
 
+    if (cli_given(cli, "--get"))
+        return print_option(cli, cli_value(cli, "--get"));
+    if (cli_given(cli, "--links"))
+        return check_links(cli);
+    enum status st = ranks_begin(&ranks);
     if (st != ST_OK)
         return cli_exit(st);
     if (ranks_me(ranks) == 0) {
@@ -232,6 +294,22 @@ static int cmd_export(const struct cli *cli)
         return OUTCOME_JOB;
     }
     return cli_exit(data_export(cli->args[0], cli->n_args > 1 ? cli->args[1] : "-", partial));
+}
+
+static int cmd_merge(const struct cli *cli)
+{
+    struct join_counts counts;
+
+    for (int i = 1; i < cli->n_args; i++)
+        if (!cli_readable(cli->args[i]))
+            return OUTCOME_JOB;
+    const enum status st = data_join(cli->args[0], cli->args + 1, cli->n_args - 1, &counts);
+    if (st != ST_OK)
+        return cli_exit(st);
+    printf("%s: rows %llu:%llu of %d parts, %llu of them failed\n", cli->args[0],
+           (unsigned long long)counts.rows_begin, (unsigned long long)counts.rows_end,
+           cli->n_args - 1, (unsigned long long)counts.n_failed);
+    return counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
 }
 
 /* The path of the prompt file that a result file was made of, into out, NUL-terminated. */
@@ -440,7 +518,11 @@ static const struct cli_command commands[] = {
      1,
      1,
      cmd_run,
-     {FLAG_SET},
+     {FLAG_SET,
+      {"--role", "ROLE",
+       "what this rank is for: coordinator, encoder, prefill or decode; given to all ranks, in "
+       "this "
+       "order, it stands for `groups`"}},
      "serve the rows of a job",
      "One process, or as many as mpirun or srun start: the ranks divide the work among them.  The "
      "same command continues a run that was broken off, on any number of ranks.  `epidote help "
@@ -451,7 +533,11 @@ static const struct cli_command commands[] = {
      1,
      cmd_check,
      {FLAG_SET,
-      {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"}},
+      {"--ranks", "N", "the layout of N ranks on this host instead of the ranks there are"},
+      {"--links", NULL,
+       "on the ranks there are, measure the links between them instead; reads no model"},
+      {"--get", "OPTION",
+       "print the value of this option, one that is a text, and nothing else: --get results"}},
      "read all that run would read, print layout, memory and the effective job, change nothing",
      NULL},
     {"status",
@@ -497,6 +583,16 @@ static const struct cli_command commands[] = {
        "without ids"}},
      "write a result file as JSON lines",
      "OUT is a file or -, standard output, which is the default."},
+    {"merge",
+     "OUT RESULTS...",
+     2,
+     CLI_MAX_ARGS,
+     cmd_merge,
+     {{NULL, NULL, NULL}},
+     "join the result files of parts of a prompt file",
+     "The parts are of one job with other `rows`, such as \"1/8\" to \"8/8\", and follow one "
+     "another without a gap.  OUT has the digest of a run that did all rows.  An OUT that holds "
+     "just that already is left as it is."},
     {"report",
      "RESULTS",
      1,

@@ -250,6 +250,7 @@ struct cell_args {
     const struct intake *intake;                 /* borrowed */
     struct io *io;                               /* borrowed */
     int64_t max_errors;
+    struct run_end end;
     double peer_timeout_s, max_delay_s;
     uint64_t seed;
 
@@ -500,7 +501,8 @@ static inline void cell_coordinator(struct cell *cell)
                                            .block_tok = args->kv.P,
                                            .pools = pools,
                                            .embed_places = args->embed_places,
-                                           .max_errors = args->max_errors};
+                                           .max_errors = args->max_errors,
+                                           .end = args->end};
     CELL_OK(coordinator_create(&stage, &cell->coordinator));
     free(pools);
     rank->stages[rank->n_stages++] = cell->coordinator;

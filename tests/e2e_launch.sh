@@ -53,6 +53,45 @@ job b "$dir/rows.h5" max_tokens=4 seed=4
 inputs/launch.sh 2 "$epidote" run "$dir/a.cfg" : -n 1 "$epidote" run "$dir/b.cfg" >"$dir/a.log" 2>&1
 wrong "two job files" $? "two different jobs" "rank 2 "
 
+# Ranks that are started for a role each.
+as() { # ROLE - the rest of a command line
+    echo "-n 1 $epidote run $dir/a.cfg --role $1"
+}
+run a || fail "the run on one rank"
+want=$(digest "$dir/a.out.h5")
+clear a
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as encoder) : $(as prefill) : $(as decode) : $(as decode) >"$dir/a.log" 2>&1
+same "five ranks with roles" $? 0
+same "their digest" "$(digest "$dir/a.out.h5")" "$want"
+has "they are the groups; without images an encoder computes prompts" "$dir/a.log" "prefill/1"
+has "and the last two decode" "$dir/a.log" "decode/1"
+clear a
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role prefill : $(as coordinator) : $(as decode) >"$dir/a.log" 2>&1
+wrong "roles out of order" $? "rank 0 was started as prefill" "has to be the coordinator"
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : -n 2 "$epidote" run "$dir/a.cfg" >"$dir/a.log" 2>&1
+wrong "a role for one only" $? "rank 1 was started without --role"
+inputs/launch.sh 1 "$epidote" run "$dir/a.cfg" --role coordinator : $(as cook) >"$dir/a.log" 2>&1
+wrong "no such role" $? "--role cook" "a role is coordinator, encoder, prefill or decode"
+
+# Links measured, nothing computed.
+inputs/launch.sh 4 "$epidote" check "$dir/a.cfg" --links >"$dir/out" 2>&1
+same "links of four ranks" $? 0
+check "a pair with memory in common" grep -qE '^prefill to decode +rank 1 .* 2 shm +[0-9]+\.[0-9]+ ' "$dir/out"
+inputs/launch.sh 4 "$epidote" check jobs/demo.cfg --links --set link=mpi >"$dir/out" 2>&1
+check "embeddings over mpi, bandwidth and time" grep -qE '^encoder to prefill +rank 1 .* 1 mpi +[0-9]+\.[0-9]+ +[0-9]+\.[0-9]+ ' "$dir/out"
+"$epidote" check "$dir/a.cfg" --links --set prompts="$dir/none.h5" >"$dir/out" 2>&1
+same "links of a job that is wrong" $? 2
+same "the path of the results alone" "$("$epidote" check "$dir/a.cfg" --get results)" "$dir/a.out.h5"
+
+# Energy that Slurm accounts stands in the summary, also in the result file.
+mkdir "$dir/bin"
+printf '#!/bin/sh\n[ "$7" = 7.0 ] && echo 12345\n' >"$dir/bin/sstat" && chmod +x "$dir/bin/sstat"
+clear a
+PATH=$dir/bin:$PATH SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1 run a || fail "a job step of one"
+has "energy" "$dir/a.log" "slurm     job 7, partition unknown, requeued 0 times, 12345 J for this step"
+"$epidote" inspect "$dir/a.out.h5" >"$dir/out"
+has "energy in the results" "$dir/out" "12345 J for this step"
+
 # Relative paths in folders of their own: what two nodes with local disks are like.
 mkdir "$dir/one" "$dir/two"
 root=$PWD

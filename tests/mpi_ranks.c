@@ -173,6 +173,9 @@ static void sharing(struct ranks *ranks)
         ranks_unshare(base, n_bytes);
     }
     void *none = &why;
+    CHECK(ranks_share(ranks, 0, &none, &why) == ST_OK); /* none is wanted */
+    CHECK(none == NULL);
+    CHECK_STR(why.text, "");
     CHECK(ranks_share(ranks, (size_t)1 << 60, &none, &why) == ST_OK);
     CHECK(none == NULL);
     CHECK_HAS(why.text, "1152921504606846976 bytes");

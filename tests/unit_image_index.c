@@ -3,7 +3,7 @@
  * unit_image_index.c - which images are the same, how large they are, when each is used next;
  * against a plain look at all rows.
  */
-#include "images_test.h"
+#include "prompts_test.h"
 
 static char path[] = "/tmp/epidote-index-XXXXXX";
 
@@ -37,11 +37,11 @@ static void write_file(void)
     }
     offsets[N_ROWS] = n;
     refs[offsets[7]] = 99; /* a bad row */
-    const hid_t f = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    put_prompts(f, N_ROWS);
+    const hid_t f = begin_file(path);
+    put_texts(f, "prompt", N_ROWS);
     put_encoded(f, names, N_IMAGES);
-    put_ints64(f, "image_ref/values", (hsize_t)n, refs);
-    put_ints64(f, "image_ref/offsets", N_ROWS + 1, offsets);
+    put_ints(f, "image_ref/values", (hsize_t)n, refs);
+    put_ints(f, "image_ref/offsets", N_ROWS + 1, offsets);
     H5Fclose(f);
 }
 
@@ -131,9 +131,9 @@ static void without_images(void)
     struct prompts *prompts = NULL;
     struct image_index *index = NULL;
     struct image_index_counts counts;
-    const hid_t f = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t f = begin_file(path);
 
-    put_prompts(f, 3);
+    put_texts(f, "prompt", 3);
     H5Fclose(f);
     CHECK(prompts_open(path, &prompts) == ST_OK);
     const struct image_index_args args = {.prompts = prompts, .rows_begin = 0, .rows_end = 3};

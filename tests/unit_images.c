@@ -6,28 +6,20 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#include "images_test.h"
+#include "prompts_test.h"
 
 static char dir[] = "/tmp/epidote-images-XXXXXX";
 static char path[128], in_path[128];
 
 static const int64_t counting[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
-static hid_t begin_file(void)
-{
-    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-
-    CHECK(file >= 0);
-    return file;
-}
-
 /* Three rows that use images 2; none; 0 and 2. */
 static void put_refs(hid_t f)
 {
     static const int64_t refs[3] = {2, 0, 2}, offsets[4] = {0, 1, 1, 3};
 
-    put_ints64(f, "image_ref/values", 3, refs);
-    put_ints64(f, "image_ref/offsets", 4, offsets);
+    put_ints(f, "image_ref/values", 3, refs);
+    put_ints(f, "image_ref/offsets", 4, offsets);
 }
 
 enum { N_PIXELS = 3 * 4 * 5 * 3 };
@@ -75,13 +67,13 @@ static void pixels_and_files_are_read(void)
     for (int i = 0; i < N_PIXELS; i++)
         pixels[i] = (uint8_t)(i * 7);
     for (int changed = 0; changed < 2; changed++) {
-        hid_t f = begin_file();
+        hid_t f = begin_file(path);
 
         pixels[N_PIXELS - 1] ^= (uint8_t)changed;
-        put_prompts(f, 3);
+        put_texts(f, "prompt", 3);
         put_refs(f);
         put_pixels(f, pixels);
-        put_ints64(f, "answer", 3, counting); /* a column that is not ours */
+        put_ints(f, "answer", 3, counting); /* a column that is not ours */
         H5Fclose(f);
         CHECK(prompts_open(path, &prompts) == ST_OK);
         check_refs(prompts);
@@ -92,8 +84,8 @@ static void pixels_and_files_are_read(void)
         host_free(picture.rgb);
         prompts_close(prompts);
     }
-    hid_t f = begin_file();
-    put_prompts(f, 3);
+    hid_t f = begin_file(path);
+    put_texts(f, "prompt", 3);
     put_refs(f);
     put_encoded(f, names, 3);
     H5Fclose(f);
@@ -130,11 +122,11 @@ static void numbers_out_of_range_are_bad_rows(void)
     struct prompts *prompts = NULL;
     struct arena *arena = NULL;
     struct prompt_row rows[5];
-    const hid_t f = begin_file();
+    const hid_t f = begin_file(path);
 
-    put_prompts(f, 5);
+    put_texts(f, "prompt", 5);
     put_dataset(f, "image_ref/values", H5T_NATIVE_DOUBLE, 1, &n, refs);
-    put_ints64(f, "image_ref/offsets", 6, counting);
+    put_ints(f, "image_ref/offsets", 6, counting);
     put_pixels(f, NULL);
     H5Fclose(f);
     CHECK(prompts_open(path, &prompts) == ST_OK);
@@ -162,13 +154,13 @@ static void no_images(hid_t f)
 static void refs_of_other_length(hid_t f)
 {
     put_pixels(f, NULL);
-    put_ints64(f, "image_ref/values", 3, counting);
-    put_ints64(f, "image_ref/offsets", 3, counting);
+    put_ints(f, "image_ref/values", 3, counting);
+    put_ints(f, "image_ref/offsets", 3, counting);
 }
 static void refs_flat(hid_t f)
 {
     put_pixels(f, NULL);
-    put_ints64(f, "image_ref", 3, counting);
+    put_ints(f, "image_ref", 3, counting);
 }
 static void both_kinds(hid_t f)
 {
@@ -181,12 +173,12 @@ static void both_kinds(hid_t f)
 static void neither_kind(hid_t f)
 {
     put_refs(f);
-    put_ints64(f, "images/other", 3, counting);
+    put_ints(f, "images/other", 3, counting);
 }
 static void images_flat(hid_t f)
 {
     put_refs(f);
-    put_ints64(f, "images", 3, counting);
+    put_ints(f, "images", 3, counting);
 }
 static void pixels_wide(hid_t f)
 {
@@ -212,8 +204,8 @@ static void pixels_grey(hid_t f)
 static void bytes_wide(hid_t f)
 {
     put_refs(f);
-    put_ints64(f, "images/encoded/values", 3, counting);
-    put_ints64(f, "images/encoded/offsets", 4, counting);
+    put_ints(f, "images/encoded/values", 3, counting);
+    put_ints(f, "images/encoded/offsets", 4, counting);
 }
 static void bytes_past_end(hid_t f)
 {
@@ -221,7 +213,7 @@ static void bytes_past_end(hid_t f)
 
     put_refs(f);
     put_dataset(f, "images/encoded/values", H5T_NATIVE_UINT8, 1, &n, NULL);
-    put_ints64(f, "images/encoded/offsets", 4, counting);
+    put_ints(f, "images/encoded/offsets", 4, counting);
 }
 
 static void bad_files_are_refused(void)
@@ -246,9 +238,9 @@ static void bad_files_are_refused(void)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct prompts *prompts = NULL;
-        const hid_t f = begin_file();
+        const hid_t f = begin_file(path);
 
-        put_prompts(f, 3);
+        put_texts(f, "prompt", 3);
         cases[i].make(f);
         H5Fclose(f);
         CHECK_INT(prompts_open(path, &prompts), ST_FORMAT);
@@ -270,11 +262,11 @@ static void empty_and_huge_pixels_are_bad_images(void)
         struct picture picture;
         struct row_error err = {.text = ""};
         uint64_t fingerprint;
-        const hid_t f = begin_file(), space = H5Screate_simple(4, dims[i], NULL);
+        const hid_t f = begin_file(path), space = H5Screate_simple(4, dims[i], NULL);
         const hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE), lcpl = H5Pcreate(H5P_LINK_CREATE);
         const hsize_t chunk[4] = {1, 16, 16, 3};
 
-        put_prompts(f, 3);
+        put_texts(f, "prompt", 3);
         put_refs(f);
         H5Pset_create_intermediate_group(lcpl, 1);
         if (i == 1) /* of which nothing is ever written */
@@ -318,9 +310,9 @@ static void rows_and_images_are_read_at_the_same_time(void)
     struct prompt_row rows[3];
     pthread_t thread;
     void *n_bad = NULL;
-    const hid_t f = begin_file();
+    const hid_t f = begin_file(path);
 
-    put_prompts(f, 3);
+    put_texts(f, "prompt", 3);
     put_refs(f);
     put_encoded(f, names, 3);
     H5Fclose(f);

@@ -1,10 +1,10 @@
 /* TEST */
 /* The I/O thread: every row once, in order, within bounds; results kept; errors told; no races. */
-#include <hdf5.h>
 #include <signal.h>
 #include <sys/resource.h>
 
 #include "journal_test.h"
+#include "prompts_test.h"
 
 static char prompts_path[320];
 
@@ -12,7 +12,6 @@ static char prompts_path[320];
 static struct prompts *make_prompts(uint64_t n_rows, const size_t n_extra[4])
 {
     struct prompts *prompts = NULL;
-    const hsize_t dims[1] = {n_rows};
     char **texts = calloc(n_rows + 1, sizeof *texts);
 
     snprintf(prompts_path, sizeof prompts_path, "%s/p.h5", test_dir);
@@ -24,17 +23,8 @@ static struct prompts *make_prompts(uint64_t n_rows, const size_t n_extra[4])
         memset(texts[i] + n, 'a' + (int)(i % 26), n_extra[i % 4]);
         texts[i][(size_t)n + n_extra[i % 4]] = '\0';
     }
-    const hid_t file = H5Fcreate(prompts_path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, dims, NULL);
-    H5Tset_size(type, H5T_VARIABLE);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    const hid_t set =
-        H5Dcreate2(file, "prompt", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    CHECK(set >= 0 &&
-          (n_rows == 0 || H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) >= 0));
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Tclose(type);
+    const hid_t file = begin_file(prompts_path);
+    put_strings(file, "prompt", n_rows, (const char *const *)texts);
     H5Fclose(file);
     for (uint64_t i = 0; i < n_rows; i++)
         free(texts[i]);

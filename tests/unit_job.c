@@ -44,7 +44,7 @@ static void defaults(void)
     CHECK_STR(job->prompts, "p");
     CHECK_STR(job->results, "r");
     CHECK_HAS(job->path, "job.cfg");
-    CHECK(job->rows_begin == 0 && job->rows_end == UINT64_MAX);
+    CHECK(job->rows_begin == 0 && job->rows_end == UINT64_MAX && job->n_shards == 0);
     CHECK(!job->retry_errors && job->max_errors == -1);
     CHECK(job->n_encoder == -1 && job->n_prefill == -1 && job->n_decode == -1);
     CHECK_INT(job->context, 0);
@@ -181,6 +181,12 @@ static void bad_files(void)
         {"rows = \"1 :5\";", {"rows must be"}},
         {"rows = \"1:99999999999999999999\";", {"rows must be"}},
         {"rows = 5;", {"rows must be", "not 5"}},
+        {"rows = \"0/3\";", {"rows must be", "not \"0/3\""}},
+        {"rows = \"4/3\";", {"rows must be", "\"i/n\" (part i of n, from 1)"}},
+        {"rows = \"1/\";", {"rows must be"}},
+        {"rows = \"/1\";", {"rows must be"}},
+        {"rows = \"1/2x\";", {"rows must be"}},
+        {"rows = \"1/4294967296\";", {"rows must be"}},
         {"stop = \"\";", {"stop must be a text or a list of at most 64 texts, none empty", "\"\""}},
         {"stop = [\"a\", \"\"];", {"stop must be", "none empty", "not \"\""}},
         {"stop = (\"a\", 5);", {"stop must be", "not 5"}},
@@ -312,6 +318,7 @@ static void printed_jobs_read_back(void)
          "system_prompt = \"two\\nlines \\\"and\\\" // @include\"; groups = { decode = 2; };"},
         {"rows = \":18446744073709551614\"; peer_timeout_s = 3.0000000000000004; chat = true;\n"
          "system_prompt = \"\"; precision = \"f32\"; kv_block_tok = 32; progress = 1e-300;"},
+        {"rows = \"2/7\"; time_limit_s = 3600;"},
     };
 
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
@@ -328,6 +335,7 @@ static void printed_jobs_read_back(void)
         CHECK(job_identity(again, &second_id) == ST_OK);
         CHECK_STR(text_of(&first_id), text_of(&second_id));
         CHECK(job->rows_begin == again->rows_begin && job->rows_end == again->rows_end);
+        CHECK(job->n_shards == again->n_shards);
         CHECK(job->seed == again->seed && job->top_p == again->top_p);
         CHECK(job->peer_timeout_s == again->peer_timeout_s && job->progress_s == again->progress_s);
         CHECK_INT(job->max_errors, again->max_errors);

@@ -426,7 +426,7 @@ static void make_results(struct prompts *prompts)
     uint64_t digest;
 
     CHECK(result_writer_create(&args, &writer) == ST_OK);
-    CHECK(result_writer_append(writer, some_rows, 2) == ST_OK);
+    CHECK(result_writer_append(writer, some_rows, NULL, 2) == ST_OK);
     CHECK(result_writer_finish(writer, &digest) == ST_OK);
     result_writer_close(writer);
     CHECK(result_file_verify(results_path, 3, 5, digest) == ST_OK);

@@ -282,6 +282,81 @@ static void prompt_routes(void)
     CHECK_INT(plan_route_prompt(queues, 1, -1), 0);
 }
 
+/* A row that is begun takes a quarter more than the slowest of the latest 256, or of those in
+ * flight. */
+static void paces(void)
+{
+    struct plan_pace pace = {.n_rows = 0};
+
+    CHECK(plan_pace_need_s(&pace, 0) == 0);
+    CHECK(plan_pace_need_s(&pace, 8) == 10);
+    plan_pace_add(&pace, 40);
+    plan_pace_add(&pace, 4);
+    CHECK(plan_pace_need_s(&pace, 8) == 50);
+    CHECK(plan_pace_need_s(&pace, 80) == 100);
+    for (int i = 0; i < PLAN_PACE_ROWS - 2; i++)
+        plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 50);
+    plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 5);
+    plan_pace_add(&pace, 2);
+    CHECK(plan_pace_need_s(&pace, 0) == 2.5);
+}
+
+/* Parts follow one another, hold every row, and differ by one row at most. */
+static void shards(void)
+{
+    int wrong = 0;
+
+    for (uint64_t n_rows = 0; n_rows < 100; n_rows++) {
+        for (uint64_t n = 1; n < 40; n++) {
+            for (uint64_t i = 0; i < n; i++) {
+                const uint64_t size = plan_shard(n_rows, i + 1, n) - plan_shard(n_rows, i, n);
+
+                wrong += size != n_rows / n && size != n_rows / n + 1;
+            }
+            wrong += plan_shard(n_rows, 0, n) != 0 || plan_shard(n_rows, n, n) != n_rows;
+        }
+    }
+    CHECK_INT(wrong, 0);
+    CHECK(plan_shard(UINT64_MAX, UINT32_MAX, UINT32_MAX) == UINT64_MAX);
+}
+
+/* Roles that ranks were started for: coordinator, encoders, prefill, decode. */
+static void roles(void)
+{
+    enum { C = ROLE_COORDINATOR, E = ROLE_ENCODER, P = ROLE_PREFILL, D = ROLE_DECODE };
+    static const struct {
+        int roles[6], n;
+        const char *wrong; /* part of the message; NULL: fine */
+        int asked[3];      /* encoder, prefill, decode */
+    } cases[] = {
+        {{C, P, D}, 3, NULL, {0, 1, 1}},
+        {{C, E, E, P, D, D}, 6, NULL, {2, 1, 2}},
+        {{-1, -1, -1}, 3, NULL, {7, 8, 9}}, /* as they were */
+        {{C, P, -1}, 3, "rank 2 was started without --role", {0}},
+        {{P, C, D}, 3, "rank 0 was started as prefill", {0}},
+        {{C, C, P, D}, 4, "rank 1 was started as coordinator", {0}},
+        {{C, D, P}, 3, "rank 2 was started as prefill", {0}},
+        {{C, P, E, D}, 4, "rank 2 was started as encoder", {0}},
+        {{C, D, D}, 3, "no rank was started as prefill", {0}},
+        {{C, E, P}, 3, "no rank was started as decode", {0}},
+        {{C}, 1, "no rank was started as prefill", {0}},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int asked[ROLE_COUNT] = {[E] = 7, [P] = 8, [D] = 9};
+        struct row_error err = {""};
+        const enum status st = plan_roles(cases[i].roles, cases[i].n, asked, &err);
+
+        CHECK_INT(st, cases[i].wrong == NULL ? ST_OK : ST_ROW);
+        if (cases[i].wrong != NULL)
+            CHECK_HAS(err.text, cases[i].wrong);
+        for (int k = 0; cases[i].wrong == NULL && k < 3; k++)
+            CHECK_INT(asked[E + k], cases[i].asked[k]);
+    }
+}
+
 int main(void)
 {
     needs();
@@ -292,5 +367,8 @@ int main(void)
     layouts_with_encoders();
     rooms();
     prompt_routes();
+    paces();
+    shards();
+    roles();
     TEST_END();
 }

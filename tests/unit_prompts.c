@@ -5,12 +5,10 @@
  * tests/golden/prompts holds files that h5py wrote (make_prompt_files.py); bad files are made here.
  */
 #include <fcntl.h>
-#include <hdf5.h>
 #include <math.h>
 #include <sys/file.h>
 
-#include "data/data.h"
-#include "test.h"
+#include "prompts_test.h"
 
 static char dir[] = "/tmp/epidote-prompts-XXXXXX";
 static char path[128]; /* the file that a test works on */
@@ -179,48 +177,6 @@ static void bad_texts_are_bad_rows(void)
 
 /* ---- files made here ------------------------------------------------------------------------ */
 
-static hid_t begin_file(void)
-{
-    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-
-    CHECK(file >= 0);
-    return file;
-}
-
-static void put(hid_t file, const char *name, hid_t type, int n_dims, const hsize_t *dims,
-                const void *data)
-{
-    const hid_t space = n_dims == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(n_dims, dims, NULL);
-    const hid_t lcpl = H5Pcreate(H5P_LINK_CREATE);
-
-    H5Pset_create_intermediate_group(lcpl, 1);
-    const hid_t dataset = H5Dcreate2(file, name, type, space, lcpl, H5P_DEFAULT, H5P_DEFAULT);
-    CHECK(dataset >= 0);
-    if (data != NULL)
-        CHECK(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    H5Dclose(dataset);
-    H5Pclose(lcpl);
-    H5Sclose(space);
-}
-
-/* n copies of "text". */
-static void put_texts(hid_t file, const char *name, hsize_t n)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1);
-    const char *texts[64];
-
-    for (int i = 0; i < 64; i++)
-        texts[i] = "text";
-    H5Tset_size(type, H5T_VARIABLE);
-    put(file, name, type, 1, &n, n > 0 ? texts : NULL);
-    H5Tclose(type);
-}
-
-static void put_ints(hid_t file, const char *name, hsize_t n, const int64_t *values)
-{
-    put(file, name, H5T_NATIVE_INT64, 1, &n, n > 0 ? values : NULL);
-}
-
 static void put_schema(hid_t file, const char *text)
 {
     const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
@@ -291,7 +247,7 @@ static void offsets_float(hid_t f)
     const hsize_t n = 3;
 
     put_ints(f, "prompt_tokens/values", 8, counting);
-    put(f, "prompt_tokens/offsets", H5T_NATIVE_DOUBLE, 1, &n, offsets);
+    put_dataset(f, "prompt_tokens/offsets", H5T_NATIVE_DOUBLE, 1, &n, offsets);
 }
 static void tokens_flat(hid_t f)
 {
@@ -306,7 +262,7 @@ static void prompt_scalar(hid_t f)
     const hid_t type = H5Tcopy(H5T_C_S1);
 
     H5Tset_size(type, 5);
-    put(f, "prompt", type, 0, NULL, "hello");
+    put_dataset(f, "prompt", type, 0, NULL, "hello");
     H5Tclose(type);
 }
 static void prompt_square(hid_t f)
@@ -314,7 +270,7 @@ static void prompt_square(hid_t f)
     const hsize_t dims[2] = {2, 2};
     const hid_t type = H5Tcopy(H5T_C_S1);
 
-    put(f, "prompt", type, 2, dims, "abcd");
+    put_dataset(f, "prompt", type, 2, dims, "abcd");
     H5Tclose(type);
 }
 static void prompt_group(hid_t f)
@@ -385,7 +341,7 @@ static void bad_files_are_refused(void)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct prompts *prompts = NULL;
-        const hid_t file = begin_file();
+        const hid_t file = begin_file(path);
 
         cases[i].make(file);
         H5Fclose(file);
@@ -450,13 +406,13 @@ static void files_that_are_not_hdf5(void)
 static void texts_of_no_width(void)
 {
     static const uint8_t of_seven[] = {0x13, 0, 0, 0, 7, 0, 0, 0}; /* class string, 7 bytes wide */
-    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1);
+    const hid_t file = begin_file(path), type = H5Tcopy(H5T_C_S1);
     const hsize_t n = 2;
     struct prompts *prompts = NULL;
     struct buf bytes = {0};
 
     H5Tset_size(type, 7);
-    put(file, "prompt", type, 1, &n, "abcdef\0ghijkl");
+    put_dataset(file, "prompt", type, 1, &n, "abcdef\0ghijkl");
     H5Tclose(type);
     H5Fclose(file);
     CHECK(file_read(path, 1 << 20, &bytes) == ST_OK);
@@ -475,7 +431,7 @@ static void zero_rows_are_a_file(void)
 {
     struct loaded got;
     uint64_t fingerprint = 0;
-    const hid_t file = begin_file();
+    const hid_t file = begin_file(path);
 
     put_texts(file, "prompt", 0);
     put_texts(file, "id", 0);
@@ -493,12 +449,12 @@ static void rows_with_none_or_several_prompts(void)
 {
     struct loaded got;
     static const int64_t offsets[] = {0, 1, 1};
-    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1);
+    const hid_t file = begin_file(path), type = H5Tcopy(H5T_C_S1);
     const hsize_t n = 2;
 
     H5Tset_size(type, 2);
     put_texts(file, "prompt", 2);
-    put(file, "messages", type, 1, &n, "[]\0\0");
+    put_dataset(file, "messages", type, 1, &n, "[]\0\0");
     put_ints(file, "prompt_tokens/values", 1, counting);
     put_ints(file, "prompt_tokens/offsets", 3, offsets);
     H5Tclose(type);
@@ -515,7 +471,7 @@ static void rows_with_none_or_several_prompts(void)
 static void settings_out_of_range(void)
 {
     enum { N = 6 };
-    const hid_t file = begin_file();
+    const hid_t file = begin_file(path);
     const hsize_t n = N;
     const int64_t max_tokens[N] = {1, -2, 1, 1, 1, 1}, top_k[N] = {-1, 1, -5, 1, 1, 1};
     const uint64_t unsigned_max[N] = {1, 1, 1, UINT64_MAX, 1, 1};
@@ -527,9 +483,9 @@ static void settings_out_of_range(void)
     put_texts(file, "prompt", N);
     put_ints(file, "max_tokens", N, max_tokens);
     put_ints(file, "top_k", N, top_k);
-    put(file, "seed", H5T_NATIVE_UINT64, 1, &n, unsigned_max);
-    put(file, "temperature", H5T_NATIVE_FLOAT, 1, &n, temperature);
-    put(file, "top_p", H5T_NATIVE_FLOAT, 1, &n, top_p);
+    put_dataset(file, "seed", H5T_NATIVE_UINT64, 1, &n, unsigned_max);
+    put_dataset(file, "temperature", H5T_NATIVE_FLOAT, 1, &n, temperature);
+    put_dataset(file, "top_p", H5T_NATIVE_FLOAT, 1, &n, top_p);
     H5Fclose(file);
     CHECK(load(path, &got));
     for (uint64_t i = 0; i < N; i++) {
@@ -544,9 +500,9 @@ static void settings_out_of_range(void)
     unload(&got);
     unlink(path);
 
-    const hid_t big = begin_file();
+    const hid_t big = begin_file(path);
     put_texts(big, "prompt", N);
-    put(big, "max_tokens", H5T_NATIVE_UINT64, 1, &n, unsigned_max);
+    put_dataset(big, "max_tokens", H5T_NATIVE_UINT64, 1, &n, unsigned_max);
     H5Fclose(big);
     CHECK(load(path, &got));
     CHECK_HAS(got.rows[3].error.text, "max_tokens is 18446744073709551615, beyond");
@@ -559,7 +515,8 @@ static void settings_out_of_range(void)
 static void large_compressed_chunks(void)
 {
     enum { N = 200000, WIDTH = 12 };
-    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t file = begin_file(path), type = H5Tcopy(H5T_C_S1),
+                dcpl = H5Pcreate(H5P_DATASET_CREATE);
     const hsize_t n = N;
     const hid_t space = H5Screate_simple(1, &n, NULL);
     char *texts = calloc(N + 1, WIDTH);
@@ -598,7 +555,8 @@ static void large_compressed_chunks(void)
 /* 64 texts, chunked as given; row `changed` is another text. */
 static uint64_t fingerprint_of(hsize_t chunk, int changed, bool with_note)
 {
-    const hid_t file = begin_file(), type = H5Tcopy(H5T_C_S1), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t file = begin_file(path), type = H5Tcopy(H5T_C_S1),
+                dcpl = H5Pcreate(H5P_DATASET_CREATE);
     const hsize_t n = 64;
     const hid_t space = H5Screate_simple(1, &n, NULL);
     const char *texts[64];
@@ -655,7 +613,7 @@ static void digest_of_prompts(void)
 static void opened_twice_and_while_locked(void)
 {
     struct loaded a, b;
-    const hid_t file = begin_file();
+    const hid_t file = begin_file(path);
 
     put_texts(file, "prompt", 3);
     H5Fclose(file);

@@ -55,6 +55,7 @@ enum fault {
     FAULT_FILES,   /* rows and results cannot be read and written any more */
     FAULT_SIGNAL,  /* to one rank or all */
     FAULT_ERRORS,  /* more rows fail than the job allows */
+    FAULT_DRAIN,   /* no fault: the run is asked to come to an end */
 };
 
 /* One row, and what has to come of it. */
@@ -101,6 +102,7 @@ struct run {
     int victims[2], n_victims;
     bool struck, happened; /* the fault, whenever; and before it was too late for it */
     struct broken_ops broken;
+    atomic_int drain; /* FAULT_DRAIN: becomes 1 */
 
     int skip_one_in;              /* turns of a rank that are left out; 0 = none */
     int n_skipped[MAX_RANKS];     /* in a row */
@@ -321,8 +323,9 @@ static void make_spaces(struct run *run)
 static void make_fault(struct run *run)
 {
     static const enum fault faults[] = {
-        FAULT_NONE, FAULT_NONE,    FAULT_NONE,  FAULT_NONE,  FAULT_NONE,   FAULT_NONE,   FAULT_LOST,
-        FAULT_LOST, FAULT_STOPPED, FAULT_STAGE, FAULT_FILES, FAULT_SIGNAL, FAULT_ERRORS,
+        FAULT_NONE,  FAULT_NONE,   FAULT_NONE,   FAULT_NONE,    FAULT_NONE,
+        FAULT_NONE,  FAULT_LOST,   FAULT_LOST,   FAULT_STOPPED, FAULT_STAGE,
+        FAULT_FILES, FAULT_SIGNAL, FAULT_ERRORS, FAULT_DRAIN,
     };
     struct dice *dice = &run->dice;
     const int n_ranks = run->args.layout.n_ranks;
@@ -484,6 +487,7 @@ static void make_run(struct run *run, uint64_t seed, const struct tokenizer *tok
                                  .take = take_result,
                                  .arg = run};
     args->io = &run->io.base;
+    args->end = (struct run_end){.drain = &run->drain};
     args->intake = &run->intake;
     cell_begin(&run->cell, args);
     for (int r = 0; r < args->layout.n_ranks;
@@ -554,6 +558,9 @@ static void strike(struct run *run)
         for (int r = 0; r < n_ranks; r++)
             if (all || r == run->victims[0])
                 run->cell.ranks[r].stop = SIGTERM;
+        break;
+    case FAULT_DRAIN:
+        run->drain = 1;
         break;
     default: /* those that are asleep have no turns; errors come by themselves */
         break;
@@ -716,9 +723,17 @@ static void check_all_rows(struct run *run)
             wrong(run, "prefill/%d has %d of %d places for embeddings free at the end", p,
                   room->n_free, room->n_places);
     }
-    for (int i = 0; i < run->n_rows; i++)
-        if (run->rows[i].n_results != 1)
+    const bool drained = run->fault == FAULT_DRAIN && run->happened;
+    int n_left = 0;
+    for (int i = 0; i < run->n_rows; i++) {
+        n_left += run->rows[i].n_results == 0;
+        if (run->rows[i].n_results != 1 && !drained)
             wrong(run, "row %d ended %d times", i, run->rows[i].n_results);
+    }
+    /* All that were begun are finished; one may have been read and not begun. */
+    if (drained && n_left - (run->n_rows - run->io.n_given) > 1)
+        wrong(run, "%d rows are left, of which %d were read", n_left,
+              n_left - (run->n_rows - run->io.n_given));
     if (run->io.n_queued != 0)
         wrong(run, "it ended with %d results that are not written", run->io.n_queued);
 }
@@ -780,7 +795,8 @@ static void check_conserved(struct run *run)
         if (coordinator_queue(run->cell.coordinator, p)->waiting_tok != 0)
             wrong(run, "the mirror of prefill/%d ends with %lld tokens waiting", p,
                   (long long)coordinator_queue(run->cell.coordinator, p)->waiting_tok);
-    if (run->io.n_given != run->n_rows || run->io.n_freed != run->n_rows)
+    if ((run->io.n_given != run->n_rows && run->fault != FAULT_DRAIN) ||
+        run->io.n_freed != run->io.n_given)
         wrong(run, "%d rows were read and %d freed, of %d", run->io.n_given, run->io.n_freed,
               run->n_rows);
 }
@@ -840,7 +856,8 @@ static void check_end(struct run *run)
     for (int r = 0; r < n_ranks; r++) {
         n_done += run->ended[r] == ST_END;
         n_broken += run->ended[r] != ST_END && run->ended[r] != ST_OK;
-        if (run->ended[r] != ST_END && run->ended[r] != ST_OK && run->fault != FAULT_NONE)
+        if (run->ended[r] != ST_END && run->ended[r] != ST_OK && run->fault != FAULT_NONE &&
+            run->fault != FAULT_DRAIN)
             check_failure(run, r, first_s);
     }
     if (n_done > 0) /* nobody is told to end before all is written */
@@ -850,7 +867,7 @@ static void check_end(struct run *run)
         check_conserved(run);
     }
     /* Whether the run has to end well, or must not. */
-    const bool harmless = !run->happened || run->fault == FAULT_NONE ||
+    const bool harmless = !run->happened || run->fault == FAULT_NONE || run->fault == FAULT_DRAIN ||
                           (run->fault == FAULT_STOPPED && run->sleep_s < 0.5 * TIMEOUT_S) ||
                           (run->fault == FAULT_ERRORS && run->n_errors <= run->args.max_errors);
     if (run->fault == FAULT_ERRORS && run->n_errors > run->args.max_errors) {
@@ -900,7 +917,7 @@ static const char *run_seed(struct run *run, uint64_t seed, const struct tokeniz
 
 /* ---- many seeds ------------------------------------------------------------------------------ */
 
-enum { N_FAULTS = FAULT_ERRORS + 1 };
+enum { N_FAULTS = FAULT_DRAIN + 1 };
 
 /* What a process is at and has seen; its parent reads it. */
 struct worker {
@@ -972,9 +989,9 @@ static void add(struct worker *all, const struct worker *worker)
 /* The seeds must have been what this test is for. */
 static int n_missing(const struct worker *all)
 {
-    static const char *const names[N_FAULTS] = {"no fault",       "rank lost",  "rank stopped",
-                                                "stage broken",   "files gone", "signal",
-                                                "too many errors"};
+    static const char *const names[N_FAULTS] = {"no fault",        "rank lost",  "rank stopped",
+                                                "stage broken",    "files gone", "signal",
+                                                "too many errors", "drained"};
     int n = 0;
 
     printf("unit_protocol: %llu seeds, %llu wrong, %llu rows, %llu pieces, pairs linked:",
@@ -992,7 +1009,8 @@ static int n_missing(const struct worker *all)
     for (int i = 0; i < N_FAULTS; i++) {
         printf("  %-16s %8llu ended well %8llu did not\n", names[i],
                (unsigned long long)all->n_well[i], (unsigned long long)all->n_broken[i]);
-        n += all->n_well[i] == 0 || (all->n_broken[i] == 0) != (i == FAULT_NONE);
+        n +=
+            all->n_well[i] == 0 || (all->n_broken[i] == 0) != (i == FAULT_NONE || i == FAULT_DRAIN);
     }
     return n + (all->n_pieces == 0);
 }

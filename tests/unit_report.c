@@ -2,10 +2,9 @@
 /*
  * unit_report.c - the sheet of pictures dot by dot, and reports of result files that are made here.
  */
-#include <hdf5.h>
-
 #include "data/sheet.h"
 #include "journal_test.h"
+#include "prompts_test.h"
 
 /* ---- the sheet ------------------------------------------------------------------------------- */
 
@@ -190,32 +189,6 @@ static void every_letter_is_drawn_and_its_own(void)
 
 static char prompts_path[400];
 
-static void write_texts(hid_t file, const char *name, const char *const *texts, hsize_t n)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate_simple(1, &n, NULL);
-
-    H5Tset_size(type, H5T_VARIABLE);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    const hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    CHECK(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) >= 0);
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Tclose(type);
-}
-
-static void write_numbers(hid_t file, const char *name, hid_t type, int n_dims, const hsize_t *dims,
-                          const void *data)
-{
-    const hid_t links = H5Pcreate(H5P_LINK_CREATE), space = H5Screate_simple(n_dims, dims, NULL);
-
-    H5Pset_create_intermediate_group(links, 1);
-    const hid_t set = H5Dcreate2(file, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
-    CHECK(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    H5Dclose(set);
-    H5Sclose(space);
-    H5Pclose(links);
-}
-
 enum { N_ROWS = 6, SIDE = 4 };
 static const char *const questions[N_ROWS] = {
     "USER: <image>\nWhich colour? ASSISTANT:", "USER: <image>\nHow many? ASSISTANT:",
@@ -245,16 +218,16 @@ static void make_files(unsigned what)
     dir_renew();
     snprintf(prompts_path, sizeof prompts_path, "%s", beside(".prompts"));
     memset(pixels, 200, sizeof pixels);
-    const hid_t file = H5Fcreate(prompts_path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-    write_texts(file, "prompt", questions, N_ROWS);
+    const hid_t file = begin_file(prompts_path);
+    put_strings(file, "prompt", N_ROWS, questions);
     if (what & WITH_ANSWERS) {
-        write_texts(file, "answer", answers, N_ROWS);
-        write_texts(file, "class", classes, what & SHORT_CLASS ? N_ROWS - 1 : N_ROWS);
+        put_strings(file, "answer", N_ROWS, answers);
+        put_strings(file, "class", what & SHORT_CLASS ? N_ROWS - 1 : N_ROWS, classes);
     }
     if (what & WITH_PICTURES) {
-        write_numbers(file, "images/pixels", H5T_NATIVE_UINT8, 4, dims, pixels);
-        write_numbers(file, "image_ref/values", H5T_NATIVE_UINT64, 1, &n_refs, refs);
-        write_numbers(file, "image_ref/offsets", H5T_NATIVE_UINT64, 1, &n_offsets, offsets);
+        put_dataset(file, "images/pixels", H5T_NATIVE_UINT8, 4, dims, pixels);
+        put_dataset(file, "image_ref/values", H5T_NATIVE_UINT64, 1, &n_refs, refs);
+        put_dataset(file, "image_ref/offsets", H5T_NATIVE_UINT64, 1, &n_offsets, offsets);
     }
     H5Fclose(file);
 

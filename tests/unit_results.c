@@ -195,7 +195,7 @@ static enum status write_file(const char *path, uint32_t seed, const struct shap
                 made[i].row.prompt_len ^= 1;
             rows[i] = made[i].row;
         }
-        st = result_writer_append(writer, rows, n);
+        st = result_writer_append(writer, rows, NULL, n);
     }
     if (st == ST_OK)
         st = result_writer_finish(writer, out_digest);
@@ -378,10 +378,10 @@ static void gaps_and_short_files_are_refused(uint32_t seed)
 
     CHECK(result_writer_create(&args, &writer) == ST_OK);
     make_row(&made, seed, 6, false, 0);
-    CHECK(result_writer_append(writer, &made.row, 1) == ST_FORMAT);
+    CHECK(result_writer_append(writer, &made.row, NULL, 1) == ST_FORMAT);
     CHECK_HAS(log_last_error(), "row 6 came where row 5 was due");
     make_row(&made, seed, 5, false, 0);
-    CHECK(result_writer_append(writer, &made.row, 1) == ST_OK);
+    CHECK(result_writer_append(writer, &made.row, NULL, 1) == ST_OK);
     make_row(&made, seed, 6, true, 2);
     made.row.reason = FINISH_STOP;
     made.row.error_bytes = 0;
@@ -389,7 +389,7 @@ static void gaps_and_short_files_are_refused(uint32_t seed)
     made.row.has_logprobs = true;
     made.row.n_top = 2;
     made.row.n_tokens = 2;
-    CHECK(result_writer_append(writer, &made.row, 1) == ST_FORMAT);
+    CHECK(result_writer_append(writer, &made.row, NULL, 1) == ST_FORMAT);
     CHECK_HAS(log_last_error(), "logprobs");
     CHECK(result_writer_finish(writer, &digest) == ST_FORMAT);
     CHECK_HAS(log_last_error(), "row 6 is the first missing");

@@ -62,6 +62,7 @@ static void there_and_back(void)
     CHECK_HAS(said, "rows      10: 4 done, 1 of them failed, 6 left");
     CHECK_HAS(said, "attempts  3, 5 rows computed in all");
     CHECK_HAS(said, "12.5 s in the last attempt, 0.25 rows/s");
+    CHECK_HAS(said, "left      about 24 seconds at that rate");
     CHECK_HAS(said, "message   disk \"full\"");
     CHECK_INT(file_read(beside(".status"), 4096, &text), ST_OK);
     CHECK_INT(buf_put(&text, "", 1), ST_OK);

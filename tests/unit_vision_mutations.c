@@ -92,7 +92,7 @@ static void swap_rows(float *a, float *b, size_t n)
 static void patches_by_column(struct vision_weights *w, const struct vision_config *c,
                               const struct vision_plan *plan, float *patches)
 {
-    const size_t n = (size_t)tower_patch_elems(c);
+    const size_t n = (size_t)vision_patch_elems(c);
 
     (void)w;
     for (int p = 0; p < plan->n_pictures; p++)
@@ -109,7 +109,7 @@ static void patches_by_column(struct vision_weights *w, const struct vision_conf
 static void merged_by_column(struct vision_weights *w, const struct vision_config *c,
                              const struct vision_plan *plan, float *patches)
 {
-    const size_t n = (size_t)tower_patch_elems(c);
+    const size_t n = (size_t)vision_patch_elems(c);
 
     (void)w;
     for (int i = 0; i + 3 < plan->n_patches; i += 4)
@@ -120,7 +120,7 @@ static void merged_by_column(struct vision_weights *w, const struct vision_confi
 static void channels(struct vision_weights *w, const struct vision_config *c,
                      const struct vision_plan *plan, float *patches)
 {
-    const size_t n = (size_t)tower_patch_elems(c) / 3;
+    const size_t n = (size_t)vision_patch_elems(c) / 3;
 
     (void)w;
     for (int i = 0; i < plan->n_patches; i++)

@@ -102,7 +102,7 @@ static inline float *golden_pixels(const struct vision_golden *g, const struct v
                                    int image)
 {
     return vision_pixels(image,
-                         (size_t)g->images[image].plan.n_patches * (size_t)tower_patch_elems(c));
+                         (size_t)g->images[image].plan.n_patches * (size_t)vision_patch_elems(c));
 }
 
 /* ---- a tower that can be run ------------------------------------------------------------------ */

@@ -4,6 +4,7 @@
  * Not for parts of a computation: those are threads.c's.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -28,12 +29,16 @@ static void *background_main(void *arg)
 enum status background_start(background_fn work, void *arg, struct background **out_background)
 {
     struct background *background = host_zalloc(sizeof *background);
+    sigset_t all, before;
 
     if (background == NULL)
         return ST_NOMEM;
     background->work = work;
     background->arg = arg;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     const int result = pthread_create(&background->thread, NULL, background_main, background);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (result != 0) {
         log_error("cannot start a thread: %s", strerror(result));
         host_free(background);

@@ -168,8 +168,9 @@ void threads_set_numeric_mode(void);
 /* One piece of work on a thread of its own. */
 struct background;
 typedef enum status (*background_fn)(void *arg);
-/* background_start - run work(arg) on a new thread.  End it with background_join, which waits for
- * it and gives back what it returned.  Returns ST_OK, ST_NOMEM, ST_IO. */
+/* background_start - run work(arg) on a new thread, which takes no signals: they are for the loop.
+ * End it with background_join, which waits for it and gives back what it returned.
+ * Returns ST_OK, ST_NOMEM, ST_IO. */
 enum status background_start(background_fn work, void *arg, struct background **out_background);
 bool background_done(const struct background *background);
 enum status background_join(struct background *background);
@@ -184,6 +185,7 @@ double clock_start_s(void);
 uint64_t clock_host_id(void);
 void clock_sleep_us(int us);           /* may be cut short by a signal */
 void clock_utc(char *out, size_t cap); /* "2026-01-31T09:00:00Z" */
+double clock_unix_s(void);             /* since 1970, UTC; may jump */
 
 /* ---- random numbers and checksums ---------------------------------------------------------- */
 

@@ -56,6 +56,14 @@ void clock_sleep_us(int us)
     nanosleep(&t, NULL);
 }
 
+double clock_unix_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 void clock_utc(char *out, size_t cap)
 {
     const time_t now = time(NULL);

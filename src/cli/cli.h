@@ -8,7 +8,7 @@
 
 #include "data/data.h"
 
-enum { CLI_MAX_ARGS = 2, CLI_MAX_FLAGS = 6 };
+enum { CLI_MAX_ARGS = 4096, CLI_MAX_FLAGS = 6 };
 
 struct cli_flag {
     const char *name;

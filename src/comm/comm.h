@@ -21,7 +21,7 @@
 #include "model/model.h"
 #include "plan/plan.h"
 
-/* ---- ranks (ranks.c, ranks_talk.c, ranks_share.c) -------------------------------------------- */
+/* ---- ranks (ranks*.c place.c) -------------------------------------------- */
 
 /*
  * The processes of one job.  With a launcher's variables in the environment MPI is initialised;
@@ -34,12 +34,14 @@ struct ranks;
 struct rank_info {
     char host[64];
     int32_t pid;
-    int32_t node;       /* ranks with the same number share memory; 0, 1, ... in order of rank */
-    int32_t node_rank;  /* 0, 1, ... among the ranks of its node */
-    int32_t node_ranks; /* how many those are */
-    int32_t n_cores;    /* in its affinity mask */
-    int32_t reserved;
-    uint64_t cores[16];       /* the mask's first 1,024 bits */
+    int32_t node;         /* ranks with the same number share memory; 0, 1, ... in order of rank */
+    int32_t node_rank;    /* 0, 1, ... among the ranks of its node */
+    int32_t node_ranks;   /* how many those are */
+    int32_t n_cores;      /* in its affinity mask */
+    int32_t n_numa_nodes; /* of its host; 0: not known */
+    uint64_t numa_nodes;  /* those that its cores are of, the first 64 */
+    char cpu[64];         /* the name of its processor */
+    uint64_t cores[16];   /* the mask's first 1,024 bits */
     uint64_t available_bytes; /* of memory, as host_memory_available_bytes */
     double clock_offset_s;    /* what to add to its clock_now_s to get rank 0's */
 };
@@ -65,6 +67,11 @@ const struct rank_info *ranks_info(const struct ranks *ranks, int rank);
 /* ranks_who - "rank 3 (decode/1) on node07, pid 4711" into buf; layout may be NULL. Returns buf. */
 char *ranks_who(const struct ranks *ranks, const struct plan_layout *layout, int rank, char *buf,
                 size_t cap);
+/* ranks_mpi_version - "Open MPI v4.1.4" into buf; ranks_energy_j - what Slurm has accounted to this
+ * job step so far, in joules; 0 = it accounts none, or there is no Slurm.  Local; the latter asks
+ * sstat, which may take seconds. */
+char *ranks_mpi_version(char *buf, size_t cap);
+double ranks_energy_j(void);
 /* ranks_threads - cores that are this rank's: of its mask, each core divided by the computing ranks
  * of the node whose masks have it; at least 1. */
 int ranks_threads(const struct ranks *ranks, const struct plan_layout *layout);
@@ -92,8 +99,9 @@ enum status ranks_same(struct ranks *ranks, const char *what, uint64_t value, co
 enum status ranks_gather(struct ranks *ranks, const void *mine, size_t n_bytes, void *out_all);
 /* ranks_share - memory that all ranks of this node see, zeroed, 64-byte aligned.  It has no name in
  * a file system (memfd), so nothing can be left behind.
- *   n_bytes   in   the same on all ranks of the node
- *   out_base  out  ranks_unshare it; NULL if this node's ranks cannot share (out_why says why)
+ *   n_bytes   in   the same on all ranks of the node; 0: this one wants none, others may
+ *   out_base  out  ranks_unshare it; NULL if n_bytes is 0, or if they cannot share (out_why says
+ *                  why)
  * Collective over all.  Returns ST_OK (also when they cannot), ST_NOMEM, ST_COMM. */
 enum status ranks_share(struct ranks *ranks, size_t n_bytes, void **out_base,
                         struct row_error *out_why);

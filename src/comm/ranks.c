@@ -198,17 +198,11 @@ err:
 
 static void describe_self(struct rank_info *info)
 {
-    cpu_set_t set;
-
     gethostname(info->host, sizeof info->host - 1);
     info->host[strcspn(info->host, ".")] = '\0';
     info->pid = (int32_t)getpid();
-    info->n_cores = threads_default_count();
     info->available_bytes = host_memory_available_bytes();
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        for (size_t core = 0; core < 8 * sizeof info->cores; core++)
-            if (CPU_ISSET(core, &set))
-                info->cores[core / 64] |= UINT64_C(1) << core % 64;
+    place_describe(info);
 }
 
 /* Nodes by the lowest rank on them become 0, 1, ... in order of rank. */

@@ -52,6 +52,9 @@ enum status ranks_talk(struct ranks *ranks, const struct talk *talk, const void 
 /* How long start-up exchanges without a limit of their own wait. */
 #define RANKS_PATIENCE_S 300.0
 
+/* place_describe - what a rank says of where it runs: cores, NUMA nodes, CPU (place.c).  Local. */
+void place_describe(struct rank_info *info);
+
 /* ranks_clock_measure - called on rank 0 with a peer and on that peer with 0: the offset of the
  * peer's clock to rank 0's by ping-pong, good to half of the least round trip.
  * Pairwise.  Returns ST_OK, ST_COMM (logged). */

@@ -139,11 +139,11 @@ enum status ranks_share(struct ranks *ranks, size_t n_bytes, void **out_base,
 
     if (offers == NULL || answers == NULL)
         goto err_free;
-    if (ranks->info[ranks->me].node_ranks == 1) { /* nobody to share with */
+    if (n_bytes > 0 && ranks->info[ranks->me].node_ranks == 1) { /* nobody to share with */
         base = pages_map(n_bytes);
         if (base == NULL)
             mine.failed = row_error_set(&why, "%s", log_last_error()) != ST_OK;
-    } else if (ranks->me == first) {
+    } else if (n_bytes > 0 && ranks->me == first) {
         mine.failed = make(n_bytes, &offer, &why) != ST_OK;
         fd = offer.fd;
     }

@@ -218,6 +218,7 @@ struct result_meta {
     const char *identity; /* as journal_args */
     const char *numerics;
     uint64_t model_fingerprint, prompts_fingerprint, seed;
+    const char *summary; /* figures of the run that came to the end, as text; NULL = none */
 };
 
 /*
@@ -311,6 +312,9 @@ enum status io_start(const struct io_args *args, struct io **out_io);
  * NULL.  Returns ST_OK or the first error of the thread. */
 enum status io_stop(struct io *base);
 
+/* data_versions - "HDF5 1.10.8, libjpeg-turbo 2.1.5, libpng 1.6.39" into buf.  Returns buf. */
+char *data_versions(char *buf, size_t cap);
+
 /* ---- inspect, digest, in- and export -------------------------------------------------------- */
 
 /* results_digest - hash over the content of all result columns but /timing, and of the row range;
@@ -338,6 +342,20 @@ enum status data_import(const struct import_args *args);
  * a run that was broken off, from its logs, in row order.  Returns ST_OK, ST_IO, ST_FORMAT,
  * ST_CONFIG (out_path is the input, no regular file, or an HDF5 file). */
 enum status data_export(const char *results_path, const char *out_path, bool partial);
+
+/* What data_join has joined. */
+struct join_counts {
+    uint64_t rows_begin, rows_end, n_failed;
+};
+/*
+ * data_join - result files of parts of one prompt file, made by one job, become one result file;
+ * its digest is that of a run that did all rows. paths  in  [n_paths] in any order; each begins
+ * where another ends An out_path that is there is left if it holds just that, else refused.
+ * Streams.  Returns ST_OK, ST_CONFIG (rows that are missing or there twice, another job, out_path),
+ * ST_IO, ST_FORMAT, ST_NOMEM.
+ */
+enum status data_join(const char *out_path, const char *const *paths, int n_paths,
+                      struct join_counts *out_counts);
 
 /* ---- report (report.c answers.c sample.c oneline.c sheet.c font.c) ---------------------------- */
 

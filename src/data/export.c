@@ -139,41 +139,24 @@ static enum status put_row(struct export *export, const struct result_row *row, 
     return ST_OK;
 }
 
+static enum status put_rows_with_ids(void *arg, const struct result_row *rows,
+                                     const char *const *ids, uint64_t n_rows)
+{
+    enum status st = ST_OK;
+
+    for (uint64_t i = 0; i < n_rows && st == ST_OK; i++)
+        st = put_row(arg, &rows[i], ids[i]);
+    return st;
+}
+
 static enum status from_results(struct export *export, const char *results_path)
 {
-    enum { MAX_ROWS = 1024 };
-    enum status st = ST_OK;
     struct result_file *file = NULL;
-    struct arena *arena = NULL;
-    struct window window = {.first = 0};
-    uint64_t n_bytes = 0;
-    struct result_row *rows = host_alloc(MAX_ROWS * sizeof *rows);
-    const char **ids = host_alloc(MAX_ROWS * sizeof *ids);
+    enum status st = result_file_open(results_path, &file);
 
-    if (rows == NULL || ids == NULL) {
-        st = ST_NOMEM;
-        goto err;
-    }
-    TRY(result_file_open(results_path, &file), err);
-    TRY(arena_create(1 << 20, &arena), err);
-    const struct result_file_info *info = result_file_info(file);
-    while (window_next(&window, info->rows_end - info->rows_begin, n_bytes)) {
-        if (window.n_rows > MAX_ROWS)
-            window.n_rows = MAX_ROWS;
-        arena_reset(arena);
-        n_bytes = 0;
-        TRY(result_file_read(file, window.first, window.n_rows, arena, rows, ids), err);
-        for (uint64_t i = 0; i < window.n_rows; i++) {
-            TRY(put_row(export, &rows[i], ids[i]), err);
-            n_bytes +=
-                rows[i].text_bytes + (size_t)rows[i].n_tokens * 8 * (size_t)(1 + rows[i].n_top);
-        }
-    }
-err:
-    arena_destroy(arena);
+    if (st == ST_OK)
+        st = result_file_each(file, put_rows_with_ids, export);
     result_file_close(file);
-    host_free(ids);
-    host_free(rows);
     return st;
 }
 

@@ -41,7 +41,6 @@ struct content {
 struct scratch {
     void *data; /* [n_bytes] zeros; owned */
     size_t n_bytes;
-    bool mapped; /* of a file; else pages_map's */
 };
 
 struct image_index {
@@ -59,41 +58,33 @@ static enum status scratch_make(uint64_t n, size_t element_bytes, struct scratch
 {
     const char *folder = getenv("TMPDIR");
     char path[4096];
-    struct scratch scratch = {.n_bytes = (size_t)n * element_bytes};
+    const size_t n_bytes = (size_t)n * element_bytes;
+    void *data = MAP_FAILED;
 
     if (n > SIZE_MAX / 2 / element_bytes) {
         log_error("images: %llu of them are more than this machine can address",
                   (unsigned long long)n);
         return ST_NOMEM;
     }
-    if (scratch.n_bytes == 0)
-        scratch.n_bytes = 1;
     snprintf(path, sizeof path, "%s/epidote-images-XXXXXX", folder != NULL ? folder : "/tmp");
     const int fd = mkostemp(path, O_CLOEXEC);
     if (fd >= 0) {
         unlink(path);
-        if (posix_fallocate(fd, 0, (off_t)scratch.n_bytes) == 0)
-            scratch.data = mmap(NULL, scratch.n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (posix_fallocate(fd, 0, (off_t)n_bytes) == 0)
+            data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         close(fd);
     }
-    scratch.mapped = scratch.data != NULL && scratch.data != MAP_FAILED;
-    if (!scratch.mapped) /* no room there: then it stays in memory */
-        scratch.data = pages_map(scratch.n_bytes);
-    if (scratch.data == NULL)
+    if (data == MAP_FAILED) /* no room there: then it stays in memory */
+        data = pages_map(n_bytes);
+    if (data == NULL)
         return ST_NOMEM;
-    *out = scratch;
+    *out = (struct scratch){data, n_bytes};
     return ST_OK;
 }
 
 static void scratch_free(struct scratch *scratch)
 {
-    if (scratch->data == NULL)
-        return;
-    if (scratch->mapped)
-        munmap(scratch->data, scratch->n_bytes);
-    else
-        pages_unmap(scratch->data, scratch->n_bytes);
-    *scratch = (struct scratch){0};
+    pages_unmap(scratch->data, scratch->n_bytes);
 }
 
 /* ---- uses ------------------------------------------------------------------------------------ */

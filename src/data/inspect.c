@@ -11,6 +11,8 @@
 
 #include "data/column.h"
 #include "data/journal.h"
+#include "data/h5.h"
+#include "data/picture.h"
 #include "data/result_file.h"
 
 enum { MAX_ROWS = 1024 };
@@ -155,6 +157,12 @@ err:
     return st;
 }
 
+char *data_versions(char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%s, %s, %s", h5_version(), picture_jpeg_version(), picture_png_version());
+    return buf;
+}
+
 /* ---- result file ---------------------------------------------------------------------------- */
 
 struct results_sums {
@@ -175,33 +183,13 @@ static void sum_result(struct results_sums *sums, const struct result_row *row)
     sums->text_bytes += row->text_bytes;
 }
 
-static enum status sum_results(struct result_file *file, struct results_sums *sums)
+static enum status sum_results(void *arg, const struct result_row *rows, const char *const *ids,
+                               uint64_t n_rows)
 {
-    enum status st = ST_OK;
-    const struct result_file_info *info = result_file_info(file);
-    struct arena *arena = NULL;
-    struct window window = {.first = 0};
-    uint64_t n_bytes = 0;
-    struct result_row *rows = host_alloc(MAX_ROWS * sizeof *rows);
-
-    if (rows == NULL)
-        return ST_NOMEM;
-    TRY(arena_create(1 << 20, &arena), err);
-    while (window_next(&window, info->rows_end - info->rows_begin, n_bytes)) {
-        const uint64_t before = sums->text_bytes + sums->tokens * 8;
-
-        if (window.n_rows > MAX_ROWS)
-            window.n_rows = MAX_ROWS;
-        arena_reset(arena);
-        TRY(result_file_read(file, window.first, window.n_rows, arena, rows, NULL), err);
-        for (uint64_t i = 0; i < window.n_rows; i++)
-            sum_result(sums, &rows[i]);
-        n_bytes = (sums->text_bytes + sums->tokens * 8 - before) * (uint64_t)(1 + info->n_top);
-    }
-err:
-    arena_destroy(arena);
-    host_free(rows);
-    return st;
+    (void)ids;
+    for (uint64_t i = 0; i < n_rows; i++)
+        sum_result(arg, &rows[i]);
+    return ST_OK;
 }
 
 static enum status put_sums(const struct results_sums *sums, struct buf *out)
@@ -234,7 +222,7 @@ static enum status inspect_results(const char *path, struct buf *out)
 
     TRY(result_file_open(path, &file), err);
     TRY(result_file_digest(file, &digest), err);
-    TRY(sum_results(file, &sums), err);
+    TRY(result_file_each(file, sum_results, &sums), err);
     const struct result_file_info *info = result_file_info(file);
     TRY(buf_printf(out, "%s: result file of rows %" PRIu64 ":%" PRIu64 "\n", path, info->rows_begin,
                    info->rows_end),
@@ -256,7 +244,11 @@ static enum status inspect_results(const char *path, struct buf *out)
     if (info->n_top > 0)
         TRY(buf_printf(out, "top logprobs   %d a token\n", info->n_top), err);
     TRY(buf_puts(out, "identity\n"), err);
-    st = put_indented(out, info->identity);
+    TRY(put_indented(out, info->identity), err);
+    if (info->summary[0] != '\0') {
+        TRY(buf_puts(out, "summary of the run that finished it\n"), err);
+        st = put_indented(out, info->summary);
+    }
 err:
     result_file_close(file);
     return st;

@@ -11,9 +11,7 @@
  * enough results do.  An error ends its direction for good and is kept for whoever asks.
  */
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -49,7 +47,7 @@ struct io_thread {
     struct io base;
     struct io_args args;
     char *results_path; /* owned */
-    pthread_t thread;
+    struct background *thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake; /* there is something for the thread to do */
 
@@ -303,7 +301,8 @@ static void wait_until(struct io_thread *io, double due_s)
     pthread_cond_timedwait(&io->wake, &io->mutex, &until);
 }
 
-static void *run(void *arg)
+/* What io_stop returns. */
+static enum status run(void *arg)
 {
     struct io_thread *io = arg;
 
@@ -331,7 +330,7 @@ static void *run(void *arg)
     const enum status st = journal_sync(io->args.journal);
     io->write_st = io->write_st != ST_OK ? io->write_st : st;
     write_status(io);
-    return NULL;
+    return io->write_st != ST_OK ? io->write_st : io->read_st != ST_END ? io->read_st : ST_OK;
 }
 
 /* ---- the thread's queues, from the loop's side ----------------------------------------------- */
@@ -461,18 +460,6 @@ static void destroy(struct io_thread *io)
     host_free(io);
 }
 
-/* Signals are for the thread that runs the loop. */
-static int start_thread(struct io_thread *io)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&io->thread, NULL, run, io);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 enum status io_start(const struct io_args *args, struct io **out_io)
 {
     pthread_condattr_t attr;
@@ -500,15 +487,11 @@ enum status io_start(const struct io_args *args, struct io **out_io)
     pthread_cond_init(&io->wake, &attr);
     pthread_condattr_destroy(&attr);
     io->results_path = host_strdup(args->results_path);
-    if (io->results_path == NULL) {
+    const enum status st =
+        io->results_path != NULL ? background_start(run, io, &io->thread) : ST_NOMEM;
+    if (st != ST_OK) {
         destroy(io);
-        return ST_NOMEM;
-    }
-    const int failed = start_thread(io);
-    if (failed != 0) {
-        log_error("cannot start the thread that reads and writes files: %s", strerror(failed));
-        destroy(io);
-        return ST_IO;
+        return st;
     }
     *out_io = &io->base;
     return ST_OK;
@@ -524,10 +507,7 @@ enum status io_stop(struct io *base)
     io->stopping = true;
     pthread_cond_signal(&io->wake);
     pthread_mutex_unlock(&io->mutex);
-    pthread_join(io->thread, NULL);
-    const enum status st = io->write_st != ST_OK   ? io->write_st
-                           : io->read_st != ST_END ? io->read_st
-                                                   : ST_OK;
+    const enum status st = background_join(io->thread);
     destroy(io);
     return st;
 }

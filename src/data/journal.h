@@ -142,6 +142,9 @@ struct journal {
     struct buf record;    /* scratch */
 };
 
+/* identity_differences - each line that differs between two identities, as text: "temperature: ours
+ * 0.5, theirs 0; ...", appended.  Returns ST_OK, ST_NOMEM. */
+enum status identity_differences(const char *ours, const char *theirs, struct buf *out);
 /*
  * journal_look - what is there, whatever job it belongs to: identity and rows are taken from the
  *   logs and RESULTS.  Takes no lock, changes nothing; for status, export --partial and inspect.

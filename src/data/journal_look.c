@@ -64,8 +64,7 @@ static int value_cut(const struct line *line)
     return line->value_bytes < VALUE_CUT ? line->value_bytes : VALUE_CUT;
 }
 
-/* Each line that differs, as text: "temperature: ours 0.5, theirs 0; ..." */
-static enum status name_differences(const char *ours, const char *theirs, struct buf *out)
+enum status identity_differences(const char *ours, const char *theirs, struct buf *out)
 {
     enum status st = ST_OK;
     struct line a, b;
@@ -110,7 +109,7 @@ static enum status check_head(struct journal *journal, const struct head *head)
         journal->rows_end = head->rows_end;
     }
     if (strcmp(head->identity, journal->identity) != 0) {
-        TRY(name_differences(journal->identity, head->identity, &text), err);
+        TRY(identity_differences(journal->identity, head->identity, &text), err);
         log_error("%s holds rows of another job (%.*s): set what differs back, or choose another "
                   "`results` path, or move %s away to start anew",
                   head->path,

@@ -28,7 +28,7 @@ static uint64_t first_missing(const struct journal *journal)
 
 static enum status append_rows(void *arg, const struct result_row *rows, uint64_t n_rows)
 {
-    return result_writer_append(arg, rows, n_rows);
+    return result_writer_append(arg, rows, NULL, n_rows);
 }
 
 static enum status write_temp(struct journal *journal, struct prompts *prompts,

@@ -16,6 +16,9 @@ struct picture_raw {
     uint8_t *rgb;    /* [height, width, 3] owned; NULL after a look at the header */
 };
 
+/* picture_jpeg_version, picture_png_version - of the libraries; static. */
+const char *picture_jpeg_version(void);
+const char *picture_png_version(void);
 /* picture_jpeg_read, picture_png_read - the header or, with pixels, the whole of a file that begins
  * as one of its kind.  On failure raw->rgb is NULL.  Return ST_OK, ST_ROW, ST_NOMEM. */
 enum status picture_jpeg_read(const uint8_t *data, size_t n_bytes, bool pixels,

@@ -244,3 +244,8 @@ err:
     host_free(writer);
     return st;
 }
+
+const char *picture_png_version(void)
+{
+    return "libpng " PNG_LIBPNG_VER_STRING;
+}

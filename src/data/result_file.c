@@ -19,7 +19,7 @@ struct result_file {
     char *path; /* owned */
     hid_t file; /* owned */
     struct result_file_info info;
-    struct buf texts[4]; /* owned: program, job, identity, numerics */
+    struct buf texts[5]; /* owned: program, job, identity, numerics, summary */
     uint64_t n_rows;
     struct column error, finish_reason, id, output_len, prompt_len, text, top_ids, top_logprobs;
     struct column timing[RESULT_TIMING_COUNT];
@@ -97,9 +97,11 @@ static enum status read_hex(struct result_file *file, const char *name, uint64_t
 
 static enum status read_attributes(struct result_file *file)
 {
-    static const char *const names[4] = {"program", "job", "identity", "numerics"};
+    static const char *const names[] = {"program", "job", "identity", "numerics", "summary"};
+    enum { N_NAMES = sizeof names / sizeof *names, SUMMARY = N_NAMES - 1 };
     struct result_file_info *info = &file->info;
-    const char **const views[4] = {&info->program, &info->job, &info->identity, &info->numerics};
+    const char **const views[N_NAMES] = {&info->program, &info->job, &info->identity,
+                                         &info->numerics, &info->summary};
     struct buf schema = {0};
     enum status st = read_schema(file->file, &schema);
 
@@ -116,8 +118,10 @@ static enum status read_attributes(struct result_file *file)
     if (st != ST_OK)
         goto err;
     TRY(read_rows_attribute(file), err);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < N_NAMES; i++) {
         st = h5_attr_get_text(file->file, names[i], &file->texts[i]);
+        if (st == ST_END && i == SUMMARY) /* parts that were joined have none */
+            st = buf_put(&file->texts[i], "", 1);
         if (st != ST_OK) {
             st = bad_attribute(file, names[i], st);
             goto err;

@@ -19,7 +19,8 @@ struct result_writer;
 struct result_writer_args {
     const char *path;               /* RESULTS.tmp; one that is there is replaced */
     const struct result_meta *meta; /* borrowed until result_writer_close */
-    struct prompts *prompts;        /* gives the ids; borrowed likewise; NULL = no id column */
+    struct prompts *prompts;        /* gives the ids; borrowed likewise; NULL = it does not */
+    bool gives_ids;                 /* the rows come with their ids instead */
     uint64_t rows_begin, rows_end;  /* global, end exclusive */
     bool has_logprobs;              /* any row has */
     int n_top;                      /* the largest of all rows */
@@ -34,11 +35,12 @@ enum status result_writer_create(const struct result_writer_args *args,
 /*
  * result_writer_append - add the next n_rows rows to every column.
  *   rows  in  in order of row number, without a gap to what was appended before (else ST_FORMAT)
+ *   ids   in  [n_rows] texts of UTF-8 if args.gives_ids, else NULL
  * Everything in rows is written or copied when this returns; a column keeps at most about 2 MiB.
  * Returns ST_OK, ST_IO, ST_FORMAT, ST_NOMEM.
  */
 enum status result_writer_append(struct result_writer *writer, const struct result_row *rows,
-                                 uint64_t n_rows);
+                                 const char *const *ids, uint64_t n_rows);
 /*
  * result_writer_finish - check that all rows are there, write the attributes, flush and close the
  *   file; only result_writer_close may follow.
@@ -67,7 +69,7 @@ struct result_file_info {
     uint64_t rows_begin, rows_end, n_failed;
     bool has_id, has_logprobs, has_timing;
     int n_top;
-    const char *program, *job, *identity, *numerics; /* views; "" where the file does not say */
+    const char *program, *job, *identity, *numerics, *summary; /* views; "" where it does not say */
     uint64_t model_fingerprint, prompts_fingerprint, seed;
 };
 
@@ -89,6 +91,13 @@ const struct result_file_info *result_file_info(const struct result_file *file);
 enum status result_file_read(struct result_file *file, uint64_t first, uint64_t n_rows,
                              struct arena *arena, struct result_row *out_rows,
                              const char **out_ids);
+
+/* result_file_each - call fn with all rows in order, some at a time (result_each.c).
+ *   fn  in  rows and ids [n_rows], as result_file_read gives them, are valid during the call
+ * Returns what fn returned if not ST_OK, or as result_file_read. */
+typedef enum status (*result_rows_fn)(void *arg, const struct result_row *rows,
+                                      const char *const *ids, uint64_t n_rows);
+enum status result_file_each(struct result_file *file, result_rows_fn fn, void *arg);
 
 /* result_file_digest - what data_digest says.  Returns ST_OK, ST_IO, ST_NOMEM. */
 enum status result_file_digest(struct result_file *file, uint64_t *out_digest);

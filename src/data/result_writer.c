@@ -2,7 +2,7 @@
  * result_writer.c - writes RESULTS.tmp: every column, window by window, then the attributes.
  *
  * Hashes what it writes, so that the file can be read again and compared before it is renamed to
- * RESULTS (by journal_merge, the only caller).  Does not sync or rename.
+ * RESULTS.  Does not sync or rename.  Callers: merge.c, join.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -124,8 +124,8 @@ static enum status make_columns(struct result_writer *writer)
         const bool is_logprob = c == OUT_LOGPROBS_OFFSETS || c == OUT_LOGPROBS;
         const bool is_top = c == OUT_TOP_IDS || c == OUT_TOP_LOGPROBS;
 
-        if ((c == OUT_ID && args->prompts == NULL) || (is_logprob && !args->has_logprobs) ||
-            (is_top && args->n_top == 0))
+        if ((c == OUT_ID && args->prompts == NULL && !args->gives_ids) ||
+            (is_logprob && !args->has_logprobs) || (is_top && args->n_top == 0))
             continue;
         TRY(make_column(writer, c, out_columns[c].name, out_columns[c].kind,
                         is_top ? args->n_top : 0),
@@ -294,7 +294,7 @@ err:
 }
 
 enum status result_writer_append(struct result_writer *writer, const struct result_row *rows,
-                                 uint64_t n_rows)
+                                 const char *const *ids, uint64_t n_rows)
 {
     enum status st = ST_OK;
     const uint64_t first = writer->args.rows_begin + writer->n_rows;
@@ -303,9 +303,11 @@ enum status result_writer_append(struct result_writer *writer, const struct resu
     for (uint64_t i = 0; i < n_rows; i++) {
         TRY(check_row(writer, &rows[i], first + i), err);
         TRY(put_row(writer, &rows[i]), err);
+        if (writer->args.gives_ids)
+            TRY(put_text(writer, OUT_ID, ids[i], strlen(ids[i])), err);
         writer->n_by_reason[rows[i].reason]++;
     }
-    if (writer->used[OUT_ID])
+    if (writer->args.prompts != NULL)
         TRY(put_ids(writer, first, n_rows), err);
     writer->n_rows += n_rows;
 err:
@@ -371,6 +373,8 @@ static enum status put_attributes(const struct result_writer *writer)
     TRY(h5_attr_put_text(file, "numerics", meta->numerics), err);
     TRY(put_hex(file, "model_fingerprint", meta->model_fingerprint), err);
     TRY(put_hex(file, "prompts_fingerprint", meta->prompts_fingerprint), err);
+    if (meta->summary != NULL)
+        TRY(h5_attr_put_text(file, "summary", meta->summary), err);
     TRY(h5_attr_put_u64(file, "seed", meta->seed), err);
     TRY(h5_attr_put_u64(file, "n_rows", writer->n_rows), err);
     TRY(h5_attr_put_u64(file, "n_stop", writer->n_by_reason[FINISH_STOP]), err);

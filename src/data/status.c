@@ -172,6 +172,23 @@ err:
     return st;
 }
 
+/* How much longer it would take at the rate of this or the last attempt. */
+static enum status print_left(double left_s, struct buf *out)
+{
+    enum { MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
+    const bool days = left_s >= 2 * DAY, hours = left_s >= 2 * HOUR, minutes = left_s >= 2 * MINUTE;
+
+    return buf_printf(out, "  left      about %.0f %s at that rate\n",
+                      left_s / (days      ? DAY
+                                : hours   ? HOUR
+                                : minutes ? MINUTE
+                                          : 1),
+                      days      ? "days"
+                      : hours   ? "hours"
+                      : minutes ? "minutes"
+                                : "seconds");
+}
+
 static enum status print_report(const char *results_path, const struct run_status *status,
                                 const struct lock_owner *owner, struct buf *out)
 {
@@ -194,6 +211,8 @@ static enum status print_report(const char *results_path, const struct run_statu
         TRY(buf_printf(out, "  time      %.1f s in the last attempt, %.2f rows/s\n",
                        status->elapsed_s, status->rows_per_s),
             err);
+    if (status->n_done < status->n_rows && status->rows_per_s > 0)
+        TRY(print_left((double)(status->n_rows - status->n_done) / status->rows_per_s, out), err);
     if (owner != NULL)
         TRY(buf_printf(out, "  owner     pid %lld on %s since %s%s%s\n", (long long)owner->pid,
                        owner->host, owner->since, owner->job[0] != '\0' ? ", job " : "",

@@ -70,13 +70,18 @@ void batch_lay_out(struct batch *batch, struct step *step)
     for (int i = 0; i < step->n_seqs; i++) {
         const struct step_seq *seq = &step->seqs[i];
 
-        batch->seqs[i] = (struct ops_seq){seq->blocks, seq->pos0, seq->n_tok, work.T};
-        memcpy(batch->tokens + work.T, seq->tokens, (size_t)seq->n_tok * sizeof *batch->tokens);
-        place_seq(batch, seq, work.T);
         if (seq->inputs != NULL)
             work.inputs = batch->inputs;
         if (seq->positions != NULL || seq->shift != 0)
             work.positions = batch->positions;
+    }
+    for (int i = 0; i < step->n_seqs; i++) {
+        const struct step_seq *seq = &step->seqs[i];
+
+        batch->seqs[i] = (struct ops_seq){seq->blocks, seq->pos0, seq->n_tok, work.T};
+        memcpy(batch->tokens + work.T, seq->tokens, (size_t)seq->n_tok * sizeof *batch->tokens);
+        if (work.inputs != NULL || work.positions != NULL)
+            place_seq(batch, seq, work.T);
         work.T += seq->n_tok;
         if (seq->sample) {
             batch->sampled_seqs[work.n_logit_rows] = i;

@@ -21,6 +21,7 @@ struct job {
     char *path;                      /* of the job file; NULL when made of options only */
     char *model, *prompts, *results; /* owned */
     uint64_t rows_begin, rows_end;   /* global row numbers, end exclusive; 0, UINT64_MAX = all */
+    uint64_t n_shards;               /* not 0: rows_begin counts, from 0, equal parts of the file */
     bool retry_errors;
     int64_t max_errors;                 /* < 0: no limit */
     int n_encoder, n_prefill, n_decode; /* ranks of each group; -1 = chosen by plan_layout */
@@ -51,6 +52,7 @@ struct job {
     enum row_order order;
     double peer_timeout_s;
     double progress_s; /* 0 = no progress lines */
+    double time_limit_s, time_margin_s; /* 0 = no limit of the job's own */
 };
 
 /*

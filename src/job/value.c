@@ -16,6 +16,7 @@ _Static_assert(sizeof(enum precision) == sizeof(int) && sizeof(enum row_order) =
                    sizeof(enum sampling) == sizeof(int),
                "OPT_ENUM stores an int");
 _Static_assert(offsetof(struct job, rows_end) == offsetof(struct job, rows_begin) + 8, "OPT_ROWS");
+_Static_assert(offsetof(struct job, n_shards) == offsetof(struct job, rows_begin) + 16, "OPT_ROWS");
 _Static_assert(offsetof(struct job, n_stop) == offsetof(struct job, stop) + sizeof(char **),
                "OPT_TEXTS");
 
@@ -64,7 +65,8 @@ enum status option_allowed(const struct job_option *opt, struct buf *out)
         TRY(buf_puts(out, " to "), err);
         return put_number(out, opt->max);
     case OPT_ROWS:
-        return buf_puts(out, "\"a:b\" (rows a to b - 1, a < b), \"a:\", \":b\" or \"all\"");
+        return buf_puts(out, "\"a:b\" (rows a to b - 1, a < b), \"a:\", \":b\", \"all\" or \"i/n\" "
+                             "(part i of n, from 1)");
     case OPT_TEXTS:
         return buf_printf(out, "a text or a list of at most %d texts, none empty", (int)opt->max);
     case OPT_TEXT:
@@ -181,20 +183,38 @@ static bool get_row(const char *text, const char *end, uint64_t *out)
     return errno == 0 && stop == end;
 }
 
-static bool get_rows(const config_setting_t *value, uint64_t *out_begin, uint64_t *out_end)
+/* "i/n" */
+static bool get_shard(const char *text, const char *slash, uint64_t *rows)
+{
+    uint64_t shard = 0, n_shards = 0;
+
+    if (!get_row(text, slash, &shard) || !get_row(slash + 1, slash + strlen(slash), &n_shards) ||
+        shard == 0 || shard > n_shards || n_shards > UINT32_MAX)
+        return false;
+    rows[0] = shard - 1;
+    rows[1] = shard;
+    rows[2] = n_shards;
+    return true;
+}
+
+/* rows [3] out: begin, end, number of shards. */
+static bool get_rows(const config_setting_t *value, uint64_t *rows)
 {
     const char *text = config_setting_get_string(value), *colon;
     uint64_t begin = 0, end = UINT64_MAX;
 
     if (text == NULL)
         return false;
+    if (strchr(text, '/') != NULL)
+        return get_shard(text, strchr(text, '/'), rows);
     colon = strchr(text, ':');
     if (colon == NULL
             ? strcmp(text, "all") != 0
             : !get_row(text, colon, &begin) || !get_row(colon + 1, colon + strlen(colon), &end))
         return false;
-    *out_begin = begin;
-    *out_end = end;
+    rows[0] = begin;
+    rows[1] = end;
+    rows[2] = 0;
     return begin < end;
 }
 
@@ -308,7 +328,7 @@ enum status option_set(struct job *job, const struct job_option *opt, const conf
         *(int *)at = opt->type == OPT_ENUM ? name : atoi(opt->names[name]);
         return ST_OK;
     case OPT_ROWS:
-        return get_rows(value, &rows[0], &rows[1]) ? ST_OK : refuse(opt, value, place);
+        return get_rows(value, rows) ? ST_OK : refuse(opt, value, place);
     case OPT_TEXT:
         return set_text(job, opt, value, place);
     case OPT_TEXTS:
@@ -410,6 +430,9 @@ static enum status put_integer(struct buf *out, long long value)
 
 static enum status put_rows(struct buf *out, const uint64_t *rows)
 {
+    if (rows[2] > 0)
+        return buf_printf(out, "\"%llu/%llu\"", (unsigned long long)rows[1],
+                          (unsigned long long)rows[2]);
     if (rows[0] == 0 && rows[1] == UINT64_MAX)
         return buf_puts(out, "\"all\"");
     if (rows[1] == UINT64_MAX)

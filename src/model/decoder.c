@@ -19,6 +19,7 @@
 #include <math.h>
 
 #include "model/decoder.h"
+#include "model/pack.h"
 #include "model/rope.h"
 
 /* ---- create, destroy ----------------------------------------------------------------------- */
@@ -28,46 +29,30 @@ static size_t lay_out(struct decoder *d, uint8_t *base)
 {
     const struct model_config *c = &d->config;
     const size_t T = (size_t)d->max_T, R = (size_t)d->max_logit_rows;
-    const size_t X = (size_t)c->X, T_ffn = T * (X > 0 ? (size_t)c->n_used_experts : 1);
-    const struct {
-        float **array;
-        size_t n;
-    } floats[] = {
-        {&d->rope, (size_t)d->context * (size_t)c->E},
-        {&d->x, T * (size_t)c->D},
-        {&d->y, T * (size_t)c->D},
-        {&d->qkv, T * (size_t)((c->H + 2 * c->K) * c->E)},
-        {&d->attn, T * (size_t)(c->H * c->E)},
-        {&d->gate_up, T_ffn * 2 * (size_t)c->F},
-        {&d->hidden, T_ffn * (size_t)c->F},
-        {&d->logits, R * (size_t)c->V},
-        {&d->max, R},
-        {&d->logsum, R},
-        {&d->rope_window, c->rope_window.base > 0 ? (size_t)d->context * (size_t)c->E : 0},
-        {&d->router, T * X},
-        {&d->expert_weights, X > 0 ? T_ffn : 0},
-        {&d->gathered, X > 0 ? T_ffn * (size_t)c->D : 0},
-    };
-    const struct {
-        int32_t **array;
-        size_t n;
-    } ints[] = {
-        {&d->pos, T},
-        {&d->experts, X > 0 ? T_ffn : 0},
-        {&d->slots, X > 0 ? T_ffn : 0},
-        {&d->first_slot, X + 1},
-    };
-    size_t n_bytes = 0;
+    const size_t X = (size_t)c->X, T_used = X > 0 ? T * (size_t)c->n_used_experts : 0;
+    const size_t T_ffn = X > 0 ? T_used : T;
+    const size_t n_window = c->rope_window.base > 0 ? (size_t)d->context : 0;
+    struct carver carver = {.base = base};
 
-    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
-        *floats[i].array = base != NULL ? (float *)(void *)(base + n_bytes) : NULL;
-        n_bytes += (floats[i].n * sizeof(float) + 63) / 64 * 64;
-    }
-    for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
-        *ints[i].array = base != NULL ? (int32_t *)(void *)(base + n_bytes) : NULL;
-        n_bytes += (ints[i].n * sizeof(int32_t) + 63) / 64 * 64;
-    }
-    return n_bytes;
+    d->rope = carve(&carver, (size_t)d->context * (size_t)c->E * sizeof *d->rope);
+    d->x = carve(&carver, T * (size_t)c->D * sizeof *d->x);
+    d->y = carve(&carver, T * (size_t)c->D * sizeof *d->y);
+    d->qkv = carve(&carver, T * (size_t)((c->H + 2 * c->K) * c->E) * sizeof *d->qkv);
+    d->attn = carve(&carver, T * (size_t)(c->H * c->E) * sizeof *d->attn);
+    d->gate_up = carve(&carver, T_ffn * 2 * (size_t)c->F * sizeof *d->gate_up);
+    d->hidden = carve(&carver, T_ffn * (size_t)c->F * sizeof *d->hidden);
+    d->logits = carve(&carver, R * (size_t)c->V * sizeof *d->logits);
+    d->max = carve(&carver, R * sizeof *d->max);
+    d->logsum = carve(&carver, R * sizeof *d->logsum);
+    d->rope_window = carve(&carver, n_window * (size_t)c->E * sizeof *d->rope_window);
+    d->router = carve(&carver, T * X * sizeof *d->router);
+    d->expert_weights = carve(&carver, T_used * sizeof *d->expert_weights);
+    d->gathered = carve(&carver, T_used * (size_t)c->D * sizeof *d->gathered);
+    d->pos = carve(&carver, T * sizeof *d->pos);
+    d->experts = carve(&carver, T_used * sizeof *d->experts);
+    d->slots = carve(&carver, T_used * sizeof *d->slots);
+    d->first_slot = carve(&carver, (X + 1) * sizeof *d->first_slot);
+    return carver.n_bytes;
 }
 
 size_t decoder_position_bytes(const struct model_config *config)

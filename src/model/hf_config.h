@@ -5,6 +5,7 @@
  *   hf_keys.c    every key that may stand in config.json, and how single values are read
  *   hf_rope.c    rope_theta, rope_scaling, rope_parameters
  *   vision_config.c  a vision-language model: what is whose, and the tower's part
+ *   vision_prep_file.c  what is done to its images, by a file of its own
  */
 #ifndef EPIDOTE_MODEL_HF_CONFIG_H
 #define EPIDOTE_MODEL_HF_CONFIG_H
@@ -25,10 +26,21 @@ enum rule {
     FALSE,   /* false or null */
     EMPTY,   /* null, or an empty list or object */
     ONE,     /* 1 or null */
+    THREE,   /* 3 */
     SILU,    /* "silu", or "swish", which is the same */
     GELU     /* "gelu_pytorch_tanh" */
 };
 bool hf_follows(enum rule rule, const json_t *value);
+/* A key that may stand in a file. */
+struct key_rule {
+    const char *key;
+    enum rule rule;
+    int who; /* mask of families, towers or image processors; 0: all */
+};
+/* hf_find_rule - the first row of a key that holds for one of `who`, which is the one that counts;
+ * NULL: the key is not known there. */
+const struct key_rule *hf_find_rule(const struct key_rule *rows, size_t n_rows, const char *key,
+                                    int who);
 /* hf_check_keys - that every key of the file is one of the family's and follows its rule.
  * Returns ST_OK, ST_UNSUPPORTED (logged with the key). */
 enum status hf_check_keys(const struct reader *r);

@@ -122,13 +122,7 @@ enum {
     F_MOE = F_MIXTRAL | F_QWEN3MOE | F_OLMOE
 };
 
-/* Of several rows with one key the first that holds for the family counts; a key without such a row
- * is not known. */
-static const struct {
-    const char *key;
-    enum rule rule;
-    int families; /* 0: all */
-} rules[] = {
+static const struct key_rule rules[] = {
     {"model_type", READ, 0},
     {"architectures", READ, 0},
     {"vocab_size", READ, 0},
@@ -287,6 +281,7 @@ static const struct {
     {"top_p", IGNORED, 0},
     {"typical_p", IGNORED, 0},
 };
+enum { N_RULES = sizeof rules / sizeof rules[0] };
 
 bool hf_follows(enum rule rule, const json_t *value)
 {
@@ -301,6 +296,8 @@ bool hf_follows(enum rule rule, const json_t *value)
                (json_is_array(value) && json_array_size(value) == 0);
     case ONE:
         return json_is_null(value) || (json_is_number(value) && json_number_value(value) == 1.0);
+    case THREE:
+        return json_is_integer(value) && json_integer_value(value) == 3;
     case SILU:
         return json_is_string(value) && (strcmp(json_string_value(value), "silu") == 0 ||
                                          strcmp(json_string_value(value), "swish") == 0);
@@ -310,45 +307,45 @@ bool hf_follows(enum rule rule, const json_t *value)
     return false;
 }
 
+const struct key_rule *hf_find_rule(const struct key_rule *rows, size_t n_rows, const char *key,
+                                    int who)
+{
+    for (size_t i = 0; i < n_rows; i++)
+        if (strcmp(rows[i].key, key) == 0 && (rows[i].who == 0 || (rows[i].who & who) != 0))
+            return &rows[i];
+    return NULL;
+}
+
 bool hf_is_text_key(const char *key)
 {
-    bool known = false;
-
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-        known = known || strcmp(rules[i].key, key) == 0;
-    return known;
+    return hf_find_rule(rules, N_RULES, key, ~0) != NULL;
 }
 
 bool hf_is_harmless(const char *key, const json_t *value)
 {
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
-        if (strcmp(rules[i].key, key) == 0 && rules[i].families == 0)
-            return rules[i].rule != READ && hf_follows(rules[i].rule, value);
-    return false;
+    const struct key_rule *rule = hf_find_rule(rules, N_RULES, key, 0);
+
+    return rule != NULL && rule->rule != READ && hf_follows(rule->rule, value);
 }
 
 enum status hf_check_keys(const struct reader *r)
 {
-    const size_t n_rules = sizeof rules / sizeof rules[0];
-    const int mask = (int)family_mask(r->family);
+    const int family = (int)family_mask(r->family);
     const char *key;
     json_t *value;
 
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
-        size_t i = 0;
+        const struct key_rule *rule = hf_find_rule(rules, N_RULES, key, family);
 
-        while (i < n_rules && (strcmp(rules[i].key, key) != 0 ||
-                               (rules[i].families != 0 && (rules[i].families & mask) == 0)))
-            i++;
-        if (i == n_rules) {
+        if (rule == NULL) {
             log_error(
                 "%s: key %.80s is not known to this version for family %s and may change what "
                 "the model computes; if you are sure that it does not, remove it",
                 r->origin, key, r->family->hf_type);
             return ST_UNSUPPORTED;
         }
-        if (!hf_follows(rules[i].rule, value))
+        if (!hf_follows(rule->rule, value))
             return hf_unsupported(r, key, value);
     }
     return ST_OK;

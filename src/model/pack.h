@@ -1,6 +1,7 @@
 /*
- * pack.h - what the packing of a decoder's and of a tower's weights share: pieces of one mapping,
- * and rows that are checked on their way.  Private to this room: weights.c, vision_weights.c.
+ * pack.h - pieces of one mapping, and rows of weights that are checked on their way into it: what a
+ * decoder and a tower share.  Private to this room: weights.c, vision_weights.c; decoder.c and
+ * vision.c for the arrays of a step.
  */
 #ifndef EPIDOTE_MODEL_PACK_H
 #define EPIDOTE_MODEL_PACK_H

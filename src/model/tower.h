@@ -82,12 +82,6 @@ enum status tower_inspect(const struct model_source *source, struct buf *out);
 
 /* ---- weights (vision_weights.c) ---------------------------------------------------------------- */
 
-/* As vision_patch_elems says. */
-static inline int tower_patch_elems(const struct vision_config *c)
-{
-    return 3 * c->patch_frames * c->patch * c->patch;
-}
-
 /* Numbers that a position embedding has a row for. */
 static inline int tower_n_positions(const struct vision_config *c)
 {

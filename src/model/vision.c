@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "model/pack.h"
 #include "model/rope.h"
 #include "model/tower.h"
 
@@ -106,32 +107,24 @@ static size_t lay_out(struct vision *v, uint8_t *base)
     const struct vision_config *c = &v->config;
     const size_t R = (size_t)v->max_rows, D = (size_t)c->D, head = (size_t)tower_head(c);
     const size_t inner = (size_t)c->H * head, P = (size_t)block_tokens(c);
+    const size_t n_merged = R / (size_t)(c->merge * c->merge) + 1;
     const size_t edge = any_size(c) ? (size_t)(v->max_patches / c->merge + 1) : 0;
-    const struct {
-        void **array;
-        size_t n_bytes;
-    } arrays[] = {
-        {(void **)&v->x, R * D * sizeof(float)},
-        {(void **)&v->y, R * D * sizeof(float)},
-        {(void **)&v->qkv, R * 3 * inner * sizeof(float)},
-        {(void **)&v->attn, R * inner * sizeof(float)},
-        {(void **)&v->hidden, R * (size_t)c->F * sizeof(float)},
-        {(void **)&v->middle,
-         (R / (size_t)(c->merge * c->merge) + 1) * (size_t)middle_cols(c) * sizeof(float)},
-        {(void **)&v->table, edge * head * sizeof(float)},
-        {(void **)&v->pos, any_size(c) ? R * 3 * sizeof(int32_t) : 0},
-        {(void **)&v->place, any_size(c) ? 0 : R * sizeof(int32_t)},
-        {(void **)&v->blocks, (size_t)v->max_blocks * sizeof(int32_t)},
-        {(void **)&v->seqs, (size_t)v->max_pictures * sizeof(struct ops_seq)},
-        {(void **)&v->kv, (size_t)v->max_blocks * 2 * inner * P * ops_type_bytes(v->weights->type)},
-    };
-    size_t n_bytes = 0;
+    struct carver carver = {.base = base};
 
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
-        *arrays[i].array = base != NULL ? base + n_bytes : NULL;
-        n_bytes += (arrays[i].n_bytes + 63) / 64 * 64;
-    }
-    return n_bytes;
+    v->x = carve(&carver, R * D * sizeof *v->x);
+    v->y = carve(&carver, R * D * sizeof *v->y);
+    v->qkv = carve(&carver, R * 3 * inner * sizeof *v->qkv);
+    v->attn = carve(&carver, R * inner * sizeof *v->attn);
+    v->hidden = carve(&carver, R * (size_t)c->F * sizeof *v->hidden);
+    v->middle = carve(&carver, n_merged * (size_t)middle_cols(c) * sizeof *v->middle);
+    v->table = carve(&carver, edge * head * sizeof *v->table);
+    v->pos = carve(&carver, any_size(c) ? R * 3 * sizeof *v->pos : 0);
+    v->place = carve(&carver, any_size(c) ? 0 : R * sizeof *v->place);
+    v->blocks = carve(&carver, (size_t)v->max_blocks * sizeof *v->blocks);
+    v->seqs = carve(&carver, (size_t)v->max_pictures * sizeof *v->seqs);
+    v->kv =
+        carve(&carver, (size_t)v->max_blocks * 2 * inner * P * ops_type_bytes(v->weights->type));
+    return carver.n_bytes;
 }
 
 /* ---- tables ------------------------------------------------------------------------------------ */
@@ -288,7 +281,7 @@ static enum status embed(struct vision *v)
 {
     const struct vision_config *c = &v->config;
     const struct vision_weights *w = v->weights;
-    const int elems = tower_patch_elems(c);
+    const int elems = vision_patch_elems(c);
     ptrdiff_t row = 0;
     enum status st = ST_OK;
 
@@ -461,6 +454,6 @@ double vision_flop(const struct vision_config *c, const struct vision_plan *plan
     const double projector =
         middle > 0 ? inner * middle + middle * c->D_out : inner * (double)c->D_out;
 
-    return 2 * (plan->n_patches * (double)tower_patch_elems(c) * D + pictures * c->L * layer +
+    return 2 * (plan->n_patches * (double)vision_patch_elems(c) * D + pictures * c->L * layer +
                 plan->n_rows * projector);
 }

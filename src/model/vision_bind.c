@@ -140,7 +140,7 @@ static int64_t length(const struct vision_config *c, enum dim dim)
     case FFN:
         return c->F;
     case ELEMS:
-        return tower_patch_elems(c);
+        return vision_patch_elems(c);
     case POSITIONS:
         return tower_n_positions(c);
     case INNER:

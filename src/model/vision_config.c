@@ -48,88 +48,68 @@ static int model_of(const json_t *root)
 
 /* ---- keys ------------------------------------------------------------------------------------- */
 
-enum key_rule { KEY_READ, KEY_IGNORED, KEY_EMPTY, KEY_THREE };
-
-struct key_row {
-    const char *key;
-    enum key_rule rule;
-    int kinds; /* of towers */
-};
-
 /* Of the whole model. */
-static const struct key_row root_rows[] = {
-    {"model_type", KEY_READ, ~0},
-    {"architectures", KEY_READ, ~0},
-    {"text_config", KEY_READ, ~0},
-    {"vision_config", KEY_READ, ~0},
-    {"tie_word_embeddings", KEY_READ, ~0},
-    {"image_token_id", KEY_READ, ~0},
-    {"quantization_config", KEY_EMPTY, ~0}, /* of which the tower would need a part */
-    {"compression_config", KEY_EMPTY, ~0},
-    {"image_token_index", KEY_READ, K_LLAVA},
-    {"vision_feature_layer", KEY_READ, K_LLAVA},
-    {"vision_feature_select_strategy", KEY_READ, K_LLAVA},
-    {"projector_hidden_act", KEY_READ, K_LLAVA},
-    {"multimodal_projector_bias", KEY_READ, K_LLAVA},
-    {"image_seq_length", KEY_IGNORED, K_LLAVA}, /* follows from the tower */
-    {"ignore_index", KEY_IGNORED, K_LLAVA},     /* of a loss */
-    {"scale_factor", KEY_READ, K_IDEFICS3},
-    {"use_reentrant_checkpointing", KEY_IGNORED, K_IDEFICS3},
-    {"video_token_id", KEY_IGNORED, K_QWEN2VL},
-    {"vision_start_token_id", KEY_IGNORED, K_QWEN2VL},
-    {"vision_end_token_id", KEY_IGNORED, K_QWEN2VL},
-    {"vision_token_id", KEY_IGNORED, K_QWEN2VL},
+static const struct key_rule root_rules[] = {
+    {"model_type", READ, 0},
+    {"architectures", READ, 0},
+    {"text_config", READ, 0},
+    {"vision_config", READ, 0},
+    {"tie_word_embeddings", READ, 0},
+    {"image_token_id", READ, 0},
+    {"quantization_config", EMPTY, 0}, /* of which the tower would need a part */
+    {"compression_config", EMPTY, 0},
+    {"image_token_index", READ, K_LLAVA},
+    {"vision_feature_layer", READ, K_LLAVA},
+    {"vision_feature_select_strategy", READ, K_LLAVA},
+    {"projector_hidden_act", READ, K_LLAVA},
+    {"multimodal_projector_bias", READ, K_LLAVA},
+    {"image_seq_length", IGNORED, K_LLAVA}, /* follows from the tower */
+    {"ignore_index", IGNORED, K_LLAVA},     /* of a loss */
+    {"scale_factor", READ, K_IDEFICS3},
+    {"use_reentrant_checkpointing", IGNORED, K_IDEFICS3},
+    {"video_token_id", IGNORED, K_QWEN2VL},
+    {"vision_start_token_id", IGNORED, K_QWEN2VL},
+    {"vision_end_token_id", IGNORED, K_QWEN2VL},
+    {"vision_token_id", IGNORED, K_QWEN2VL},
 };
 
 /* Of the tower. */
-static const struct key_row tower_rows[] = {
-    {"model_type", KEY_READ, ~0},
-    {"architectures", KEY_IGNORED, ~0},
-    {"hidden_size", KEY_READ, ~0},
-    {"hidden_act", KEY_READ, ~0},
-    {"patch_size", KEY_READ, ~0},
-    {"tie_word_embeddings", KEY_IGNORED, ~0},
-    {"quantization_config", KEY_EMPTY, ~0},
-    {"intermediate_size", KEY_READ, K_VIT},
-    {"num_hidden_layers", KEY_READ, K_VIT},
-    {"num_attention_heads", KEY_READ, K_VIT},
-    {"num_channels", KEY_THREE, K_VIT},
-    {"image_size", KEY_READ, K_VIT},
-    {"layer_norm_eps", KEY_READ, K_VIT},
-    {"vocab_size", KEY_IGNORED, K_VIT}, /* of a text model that is not here */
-    {"projection_dim", KEY_IGNORED, K_LLAVA},
-    {"initializer_factor", KEY_IGNORED, K_LLAVA},
-    {"dropout", KEY_IGNORED, K_LLAVA},
-    {"vision_use_head", KEY_IGNORED, K_SIGLIP}, /* whose output is not used */
-    {"max_image_size", KEY_IGNORED, K_IDEFICS3},
-    {"size", KEY_IGNORED, K_IDEFICS3},
-    {"use_base_siglip", KEY_IGNORED, K_IDEFICS3},
-    {"depth", KEY_READ, K_QWEN2VL},
-    {"embed_dim", KEY_READ, K_QWEN2VL},
-    {"mlp_ratio", KEY_READ, K_QWEN2VL},
-    {"num_heads", KEY_READ, K_QWEN2VL},
-    {"in_channels", KEY_THREE, K_QWEN2VL},
-    {"in_chans", KEY_THREE, K_QWEN2VL},
-    {"spatial_merge_size", KEY_READ, K_QWEN2VL},
-    {"temporal_patch_size", KEY_READ, K_QWEN2VL},
-    {"spatial_patch_size", KEY_IGNORED, K_QWEN2VL}, /* patch_size counts */
-    {"rope_parameters", KEY_READ, K_QWEN2VL},
+static const struct key_rule tower_rules[] = {
+    {"model_type", READ, 0},
+    {"architectures", IGNORED, 0},
+    {"hidden_size", READ, 0},
+    {"hidden_act", READ, 0},
+    {"patch_size", READ, 0},
+    {"tie_word_embeddings", IGNORED, 0},
+    {"quantization_config", EMPTY, 0},
+    {"intermediate_size", READ, K_VIT},
+    {"num_hidden_layers", READ, K_VIT},
+    {"num_attention_heads", READ, K_VIT},
+    {"num_channels", THREE, K_VIT},
+    {"image_size", READ, K_VIT},
+    {"layer_norm_eps", READ, K_VIT},
+    {"vocab_size", IGNORED, K_VIT}, /* of a text model that is not here */
+    {"projection_dim", IGNORED, K_LLAVA},
+    {"initializer_factor", IGNORED, K_LLAVA},
+    {"dropout", IGNORED, K_LLAVA},
+    {"vision_use_head", IGNORED, K_SIGLIP}, /* whose output is not used */
+    {"max_image_size", IGNORED, K_IDEFICS3},
+    {"size", IGNORED, K_IDEFICS3},
+    {"use_base_siglip", IGNORED, K_IDEFICS3},
+    {"depth", READ, K_QWEN2VL},
+    {"embed_dim", READ, K_QWEN2VL},
+    {"mlp_ratio", READ, K_QWEN2VL},
+    {"num_heads", READ, K_QWEN2VL},
+    {"in_channels", THREE, K_QWEN2VL},
+    {"in_chans", THREE, K_QWEN2VL},
+    {"spatial_merge_size", READ, K_QWEN2VL},
+    {"temporal_patch_size", READ, K_QWEN2VL},
+    {"spatial_patch_size", IGNORED, K_QWEN2VL}, /* patch_size counts */
+    {"rope_parameters", READ, K_QWEN2VL},
 };
 
-static bool follows(enum key_rule rule, const json_t *value)
-{
-    switch (rule) {
-    case KEY_EMPTY:
-        return hf_follows(EMPTY, value);
-    case KEY_THREE:
-        return json_is_integer(value) && json_integer_value(value) == 3;
-    default:
-        return true;
-    }
-}
-
 /* may_be_text: keys of decoders change nothing here, as they have a part of their own. */
-static enum status check_keys(const struct reader *r, const struct key_row *rows, size_t n_rows,
+static enum status check_keys(const struct reader *r, const struct key_rule *rules, size_t n_rules,
                               int kinds, bool may_be_text)
 {
     const char *key;
@@ -137,15 +117,11 @@ static enum status check_keys(const struct reader *r, const struct key_row *rows
 
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
-        size_t i = 0;
+        const struct key_rule *rule = hf_find_rule(rules, n_rules, key, kinds);
 
-        if (key[0] == '_')
+        if (key[0] == '_' || (rule != NULL && hf_follows(rule->rule, value)))
             continue;
-        while (i < n_rows && (strcmp(rows[i].key, key) != 0 || (rows[i].kinds & kinds) == 0))
-            i++;
-        if (i < n_rows && follows(rows[i].rule, value))
-            continue;
-        if (i < n_rows)
+        if (rule != NULL)
             return hf_unsupported(r, key, value);
         if (hf_is_harmless(key, value) || (may_be_text && hf_is_text_key(key)))
             continue;
@@ -169,10 +145,10 @@ static json_t *flat_text(const json_t *root)
 {
     json_t *text = json_copy((json_t *)(uintptr_t)root);
 
-    for (size_t i = 0; text != NULL && i < sizeof root_rows / sizeof root_rows[0]; i++)
-        if ((root_rows[i].kinds & K_QWEN2VL) != 0 &&
-            strcmp(root_rows[i].key, "tie_word_embeddings") != 0)
-            json_object_del(text, root_rows[i].key);
+    for (size_t i = 0; text != NULL && i < sizeof root_rules / sizeof root_rules[0]; i++)
+        if ((root_rules[i].who == 0 || (root_rules[i].who & K_QWEN2VL) != 0) &&
+            strcmp(root_rules[i].key, "tie_word_embeddings") != 0)
+            json_object_del(text, root_rules[i].key);
     if (text != NULL && json_object_set_new(text, "model_type", json_string("qwen2_vl")) != 0) {
         json_decref(text);
         return NULL;
@@ -393,7 +369,8 @@ static enum status read_tower(const struct reader *r, enum tower_kind kind, stru
     const struct tower_defaults *dflt = &defaults[kind];
     enum status st;
 
-    TRY(check_keys(r, tower_rows, sizeof tower_rows / sizeof tower_rows[0], 1 << kind, false), err);
+    TRY(check_keys(r, tower_rules, sizeof tower_rules / sizeof tower_rules[0], 1 << kind, false),
+        err);
     v->D = dflt->D;
     v->F = dflt->F;
     v->L = dflt->L;
@@ -491,7 +468,7 @@ enum status vision_config_read(const json_t *root, const char *origin, struct mo
     snprintf(of_tower, sizeof of_tower, "%s: vision_config", origin);
     const struct reader r = {of_tower, json_object_get(root, "vision_config"), NULL, false};
     TRY(read_kind(&r, layout, &kind), err);
-    TRY(check_keys(&whole, root_rows, sizeof root_rows / sizeof root_rows[0], 1 << kind, true),
+    TRY(check_keys(&whole, root_rules, sizeof root_rules / sizeof root_rules[0], 1 << kind, true),
         err);
     if (c.embed_scale != 0 ||
         (layout == VISION_QWEN2VL) != (c.mrope[0] + c.mrope[1] > 0 || c.mrope[2] > 0)) {

@@ -32,73 +32,47 @@ enum { C_FIXED = C_CLIP | C_LLAVA | C_SIGLIP };
         0.5, 0.5, 0.5                                                                              \
     }
 
+static const struct vision_prep clip = {.resize = true,
+                                        .crop = true,
+                                        .resample = RESAMPLE_BICUBIC,
+                                        .shortest_edge = 224,
+                                        .crop_height = 224,
+                                        .crop_width = 224,
+                                        .mean = OPENAI_MEAN,
+                                        .std = OPENAI_STD};
+static const struct vision_prep siglip = {.resize = true,
+                                          .resample = RESAMPLE_BICUBIC,
+                                          .height = 224,
+                                          .width = 224,
+                                          .mean = HALF,
+                                          .std = HALF};
+static const struct vision_prep idefics3 = {.resize = true,
+                                            .split = true,
+                                            .resample = RESAMPLE_LANCZOS,
+                                            .longest_edge = 4 * 364,
+                                            .tile_edge = 364,
+                                            .mean = HALF,
+                                            .std = HALF};
+static const struct vision_prep qwen2vl = {.resize = true,
+                                           .resample = RESAMPLE_BICUBIC,
+                                           .min_pixels = 56 * 56,
+                                           .max_pixels = 28 * 28 * 1280,
+                                           .mean = OPENAI_MEAN,
+                                           .std = OPENAI_STD};
+
 static const struct processor {
     const char *name; /* without ImageProcessor */
     int bit;
     enum vision_layout layout;
-    struct vision_prep prep;
+    const struct vision_prep *prep;
 } classes[] = {
     /* of those of one layout the first is that of files that name none */
-    {"CLIP",
-     C_CLIP,
-     VISION_LLAVA,
-     {.resize = true,
-      .crop = true,
-      .resample = RESAMPLE_BICUBIC,
-      .shortest_edge = 224,
-      .crop_height = 224,
-      .crop_width = 224,
-      .mean = OPENAI_MEAN,
-      .std = OPENAI_STD}},
-    {"Llava",
-     C_LLAVA,
-     VISION_LLAVA,
-     {.resize = true,
-      .crop = true,
-      .resample = RESAMPLE_BICUBIC,
-      .shortest_edge = 224,
-      .crop_height = 224,
-      .crop_width = 224,
-      .mean = OPENAI_MEAN,
-      .std = OPENAI_STD}},
-    {"Siglip",
-     C_SIGLIP,
-     VISION_LLAVA,
-     {.resize = true,
-      .resample = RESAMPLE_BICUBIC,
-      .height = 224,
-      .width = 224,
-      .mean = HALF,
-      .std = HALF}},
-    {"Idefics3",
-     C_IDEFICS3,
-     VISION_IDEFICS3,
-     {.resize = true,
-      .split = true,
-      .resample = RESAMPLE_LANCZOS,
-      .longest_edge = 4 * 364,
-      .tile_edge = 364,
-      .mean = HALF,
-      .std = HALF}},
-    {"SmolVLM",
-     C_IDEFICS3,
-     VISION_IDEFICS3,
-     {.resize = true,
-      .split = true,
-      .resample = RESAMPLE_LANCZOS,
-      .longest_edge = 4 * 364,
-      .tile_edge = 364,
-      .mean = HALF,
-      .std = HALF}},
-    {"Qwen2VL",
-     C_QWEN2VL,
-     VISION_QWEN2VL,
-     {.resize = true,
-      .resample = RESAMPLE_BICUBIC,
-      .min_pixels = 56 * 56,
-      .max_pixels = 28 * 28 * 1280,
-      .mean = OPENAI_MEAN,
-      .std = OPENAI_STD}},
+    {"CLIP", C_CLIP, VISION_LLAVA, &clip},
+    {"Llava", C_LLAVA, VISION_LLAVA, &clip},
+    {"Siglip", C_SIGLIP, VISION_LLAVA, &siglip},
+    {"Idefics3", C_IDEFICS3, VISION_IDEFICS3, &idefics3},
+    {"SmolVLM", C_IDEFICS3, VISION_IDEFICS3, &idefics3},
+    {"Qwen2VL", C_QWEN2VL, VISION_QWEN2VL, &qwen2vl},
 };
 
 /* "CLIPImageProcessorFast" is CLIP. */
@@ -143,11 +117,7 @@ static enum status find_class(const struct reader *r, enum vision_layout layout,
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-static const struct {
-    const char *key;
-    enum rule rule;
-    int classes; /* 0: all */
-} rules[] = {
+static const struct key_rule rules[] = {
     {"image_processor_type", READ, 0},
     {"feature_extractor_type", READ, 0},
     {"do_resize", READ, 0},
@@ -196,26 +166,23 @@ static const struct {
 
 static enum status check_keys(const struct reader *r, const struct processor *processor)
 {
-    const size_t n_rules = sizeof rules / sizeof rules[0];
     const char *key;
     json_t *value;
 
     json_object_foreach((json_t *)(uintptr_t)r->root, key, value)
     {
-        size_t i = 0;
+        const struct key_rule *rule =
+            hf_find_rule(rules, sizeof rules / sizeof rules[0], key, processor->bit);
 
         if (key[0] == '_') /* the library's own notes */
             continue;
-        while (i < n_rules && (strcmp(rules[i].key, key) != 0 ||
-                               (rules[i].classes != 0 && (rules[i].classes & processor->bit) == 0)))
-            i++;
-        if (i == n_rules) {
+        if (rule == NULL) {
             log_error("%s: key %.80s is not known to this version for %sImageProcessor and may "
                       "change what the model sees; if you are sure that it does not, remove it",
                       r->origin, key, processor->name);
             return ST_UNSUPPORTED;
         }
-        if (!hf_follows(rules[i].rule, value))
+        if (!hf_follows(rule->rule, value))
             return hf_unsupported(r, key, value);
     }
     return ST_OK;
@@ -484,7 +451,7 @@ static enum status read_all(const struct reader *r, struct vision_config *config
 
     TRY(find_class(r, config->layout, &processor), err);
     TRY(check_keys(r, processor), err);
-    *prep = processor->prep;
+    *prep = *processor->prep;
     prep->rescale = prep->normalise = true;
     prep->rescale_factor = 1.0 / 255;
     TRY(hf_get_bool(r, "do_resize", true, &prep->resize), err);

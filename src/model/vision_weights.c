@@ -44,7 +44,7 @@ static void lay_out_shared(const struct vision_config *c, enum ops_type type, st
     const int inner = c->merge * c->merge * c->D;
     const int middle = c->layout == VISION_LLAVA ? c->D_out : inner;
 
-    out->patch = carve_matrix(carver, type, c->D, tower_patch_elems(c));
+    out->patch = carve_matrix(carver, type, c->D, vision_patch_elems(c));
     out->patch_bias = carve_if(c->patch_bias, carver, c->D);
     out->class_token = carve_if(c->class_token, carver, c->D);
     out->position = carve_if(!merges, carver, tower_n_positions(c) * c->D);
@@ -248,7 +248,7 @@ static size_t longest_row(const struct vision_config *c)
     const int rows[] = {c->D,
                         c->F,
                         c->H * tower_head(c),
-                        tower_patch_elems(c),
+                        vision_patch_elems(c),
                         c->D_out,
                         c->merge * c->merge * c->D};
     int most = 0;

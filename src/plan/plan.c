@@ -203,6 +203,38 @@ enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
     return ST_OK;
 }
 
+enum status plan_roles(const int *roles, int n_ranks, int inout_asked[ROLE_COUNT],
+                       struct row_error *err)
+{
+    int counts[ROLE_COUNT] = {0};
+    int n_given = 0;
+
+    for (int r = 0; r < n_ranks; r++)
+        n_given += roles[r] >= 0;
+    if (n_given == 0)
+        return ST_OK;
+    for (int r = 0; r < n_ranks; r++) {
+        if (roles[r] < 0)
+            return row_error_set(err,
+                                 "rank %d was started without --role, others with it: give one to "
+                                 "all ranks or to none",
+                                 r);
+        if ((roles[r] == ROLE_COORDINATOR) != (r == 0) || (r > 0 && roles[r] < roles[r - 1]))
+            return row_error_set(err,
+                                 "rank %d was started as %s: rank 0 has to be the coordinator, the "
+                                 "only one, and encoder, prefill and decode follow in this order",
+                                 r, role_name((enum role)roles[r]));
+        counts[roles[r]]++;
+    }
+    if (counts[ROLE_PREFILL] == 0 || counts[ROLE_DECODE] == 0)
+        return row_error_set(err,
+                             "no rank was started as %s, and every row needs prefill and decode",
+                             counts[ROLE_PREFILL] == 0 ? "prefill" : "decode");
+    for (int role = ROLE_ENCODER; role <= ROLE_DECODE; role++)
+        inout_asked[role] = counts[role];
+    return ST_OK;
+}
+
 int plan_layout_rank(const struct plan_layout *layout, enum role role, int index)
 {
     return layout->first_rank[role] + index;
@@ -220,4 +252,11 @@ bool plan_layout_computes(const struct plan_layout *layout, int rank)
     return plan_layout_hosts(layout, rank, ROLE_ENCODER) >= 0 ||
            plan_layout_hosts(layout, rank, ROLE_PREFILL) >= 0 ||
            plan_layout_hosts(layout, rank, ROLE_DECODE) >= 0;
+}
+
+uint64_t plan_shard(uint64_t n_rows, uint64_t shard, uint64_t n_shards)
+{
+    const uint64_t rest = n_rows % n_shards; /* the first `rest` parts have one row more */
+
+    return n_rows / n_shards * shard + (shard < rest ? shard : rest);
 }

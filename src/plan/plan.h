@@ -35,6 +35,13 @@ struct plan_layout {
  * the groups are, what the world is, and what would fit). */
 enum status plan_layout_make(int n_ranks, const int asked[ROLE_COUNT],
                              struct plan_layout *out_layout, struct row_error *err);
+/* plan_roles - the groups that ranks were started for, each with its own role.
+ *   roles        in   [n_ranks], -1 = none was given
+ *   inout_asked  i/o  as in plan_layout_make; stays as it is if no rank has a role
+ * Rank 0 coordinates, alone; encoders, if there are any, prefill and decode follow in this order.
+ * Pure.  Returns ST_OK, ST_ROW (err says which rank is out of order, or has no role). */
+enum status plan_roles(const int *roles, int n_ranks, int inout_asked[ROLE_COUNT],
+                       struct row_error *err);
 /* plan_layout_rank - the rank that hosts a stage.  plan_layout_hosts - the index of the role's
  * stage on a rank, -1 if it has none.  plan_layout_computes - whether a rank has an engine. */
 int plan_layout_rank(const struct plan_layout *layout, enum role role, int index);
@@ -51,6 +58,10 @@ int plan_blocks(int n_tok, int block_tok);
 /* plan_output_limit - tokens a row may still generate: max_tokens, cut so that prompt + output <=
  * context.  <= 0: the row does not fit. */
 int plan_output_limit(int n_prompt, int max_tokens, int context);
+
+/* plan_shard - the first row of the shard-th (from 0) of n_shards parts of n_rows that differ by
+ * one row at most; n_rows for shard = n_shards.  n_shards < 2^32.  Pure. */
+uint64_t plan_shard(uint64_t n_rows, uint64_t shard, uint64_t n_shards);
 
 /* What one rank's KV pool may be. */
 struct plan_kv_args {
@@ -97,6 +108,18 @@ void plan_room_init(struct plan_room *room, int32_t n_places, struct plan_extent
 /* plan_room_take - the first of n neighbouring places, -1 if there are none (n > 0). */
 int32_t plan_room_take(struct plan_room *room, int32_t n);
 void plan_room_give(struct plan_room *room, int32_t first, int32_t n);
+
+/* How long the latest rows took, from admission to result (drain.c). */
+enum { PLAN_PACE_ROWS = 256 };
+struct plan_pace {
+    double took_s[PLAN_PACE_ROWS]; /* a ring */
+    uint64_t n_rows;
+};
+void plan_pace_add(struct plan_pace *pace, double took_s);
+/* plan_pace_need_s - how long a row that is begun now may take: a quarter more than the slowest of
+ * the latest rows, or than `oldest_s`, the age of the oldest row in flight, if that is more.  Pure.
+ */
+double plan_pace_need_s(const struct plan_pace *pace, double oldest_s);
 
 /* A mirror of one prefill stage. */
 struct plan_queue {

@@ -17,7 +17,7 @@ static bool lacks(const struct session *session, int n_ranks, struct row_error *
 
     if (decoder_cuda_check(model_source_config(session->source), &model) != ST_OK)
         (void)row_error_set(why, "does not compute %s yet", model.text);
-    else if (prompts_info(session->prompts)->n_image_refs > 0)
+    else if (session_has_images(session))
         (void)row_error_set(why, "does not take images yet");
     else if (job->precision != PRECISION_BF16)
         (void)row_error_set(why, "computes with precision = \"bf16\" only, yet");

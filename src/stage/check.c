@@ -139,11 +139,11 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
     int n_blocks;
 
     if (n_ranks > 0)
-        crew_suppose(ranks, n_ranks, &crew);
+        crew_suppose(ranks, n_ranks, job, &crew);
     else
         crew_begin(ranks, NULL, job, &crew);
     TRY(session_open(job, crew.n, &session), err);
-    TRY(crew_assign(&crew, job, prompts_info(session.prompts)->n_image_refs > 0), err);
+    TRY(crew_assign(&crew, session_has_images(&session)), err);
     TRY(links_check(&crew, job), err);
     TRY(machine_check(&session, &crew, &n_blocks), err);
     TRY(session_identify(&session), err);

@@ -13,16 +13,24 @@
  * but not yet in the journal count as rows in flight, of which there are at most n_slots: so many,
  * and no more, are computed again after a kill.  When the journal is slow, admission stops, and
  * everything behind it comes to rest by itself.
+ *
+ * When the run's time is nearly over, or it is asked to, it drains: no more rows are begun, those
+ * in flight are finished, and the run ends as if all were done.  What is not finished then is given
+ * up.
  */
 #include <assert.h>
+#include <math.h>
+#include <stdio.h>
 
 #include "stage/stage.h"
 
 enum { ROWS_PER_POLL = 16, ARENA_BYTES = 1 << 16 };
+#define LOOK_S 0.1 /* between looks at how much time is left */
 
 /* A row in flight, by slot: until both PREFILLED and DONE have come, in either order. */
 struct flight {
     uint64_t row;
+    double since_s;
     bool used, prefilled, done;
     int prefill, decode, n_prompt, n_blocks;
     int32_t embed_at, n_embeds; /* its places for embeddings; n_embeds 0 = none */
@@ -47,7 +55,9 @@ struct coordinator {
     int n_unwritten;
     struct buf error_row; /* packed; not empty: an error row that waits for room */
     struct buf scratch;
-    bool read_all;
+    bool read_all, draining;
+    struct plan_pace pace;
+    double next_look_s;
     uint64_t n_failed; /* rows that ended as errors, in all attempts */
     struct progress last;
     double next_progress_s, start_s;
@@ -271,6 +281,7 @@ static enum status admit(struct coordinator *self)
 
     self->n_free--;
     self->flights[slot] = (struct flight){.row = row.row,
+                                          .since_s = world_now_s(args->world),
                                           .used = true,
                                           .prefill = prefill,
                                           .decode = decode,
@@ -285,6 +296,61 @@ static enum status admit(struct coordinator *self)
     return ST_OK;
 err:
     return st;
+}
+
+/* ---- the end of the time -------------------------------------------------------------------- */
+
+static int n_in_flight(const struct coordinator *self)
+{
+    return self->args.n_slots - self->n_free;
+}
+
+/* How long the oldest row in flight has been computed. */
+static double oldest_s(const struct coordinator *self, double now_s)
+{
+    double most_s = 0;
+
+    for (int i = 0; i < self->args.n_slots; i++)
+        if (self->flights[i].used && now_s - self->flights[i].since_s > most_s)
+            most_s = now_s - self->flights[i].since_s;
+    return most_s;
+}
+
+/* Begin no more rows. */
+static void drain(struct coordinator *self, const char *why)
+{
+    log_info("%s: no more rows are begun, %d in flight are finished", why, n_in_flight(self));
+    self->draining = true;
+    if (self->held_prompt != NULL)
+        drop_held(self);
+}
+
+/* Drain when it is time.  Returns ST_OK; ST_STOPPED (logged) when there is no time left for rows in
+ * flight. */
+static enum status look_at_clock(struct coordinator *self, double now_s)
+{
+    const struct run_end *end = &self->args.end;
+    const double left_s = end->at_s > 0 ? end->at_s - end->margin_s - now_s : INFINITY;
+    const bool all_begun = self->draining || (self->read_all && self->held_prompt == NULL);
+    char why[128];
+
+    if (now_s < self->next_look_s)
+        return ST_OK;
+    self->next_look_s = now_s + LOOK_S;
+    if (!all_begun && end->drain != NULL && *end->drain != 0) {
+        drain(self, "asked to come to an end");
+    } else if (!all_begun && left_s < INFINITY) {
+        const double need_s = plan_pace_need_s(&self->pace, oldest_s(self, now_s));
+
+        snprintf(why, sizeof why, "rows take up to %.1f s, %.1f s are left", need_s,
+                 left_s > 0 ? left_s : 0.0);
+        if (left_s <= need_s)
+            drain(self, why);
+    }
+    if (left_s > 0 || n_in_flight(self) == 0)
+        return ST_OK;
+    log_error("the time is over: %d rows in flight are left to the next run", n_in_flight(self));
+    return ST_STOPPED;
 }
 
 /* ---- the stage ------------------------------------------------------------------------------ */
@@ -346,6 +412,7 @@ static enum status take_done(struct coordinator *self, struct msg *msg, bool *ou
     self->pools[flight->decode].n_free_blocks += flight->n_blocks;
     self->pools[flight->decode].n_rows--;
     flight->done = true;
+    plan_pace_add(&self->pace, world_now_s(self->args.world) - flight->since_s);
     land(self, done.slot);
 
     log_debug("row %llu done", (unsigned long long)row.row);
@@ -421,9 +488,15 @@ err:
 static enum status poll(struct stage *stage, bool *out_worked)
 {
     struct coordinator *self = self_of(stage);
+    const double now_s = world_now_s(self->args.world);
     enum status st = write_waiting(self, out_worked);
 
-    for (int i = 0; st == ST_OK && i < ROWS_PER_POLL; i++) {
+    if (st == ST_OK || st == ST_AGAIN) {
+        const enum status clock_st = look_at_clock(self, now_s);
+
+        st = clock_st != ST_OK ? clock_st : st;
+    }
+    for (int i = 0; st == ST_OK && !self->draining && i < ROWS_PER_POLL; i++) {
         st = hold_next(self, out_worked);
         if (st == ST_OK)
             st = admit(self);
@@ -432,13 +505,9 @@ static enum status poll(struct stage *stage, bool *out_worked)
     if (st != ST_OK && st != ST_AGAIN)
         return st;
 
-    if (self->args.progress_s > 0) {
-        const double now_s = world_now_s(self->args.world);
-
-        if (now_s >= self->next_progress_s)
-            report(self, now_s);
-    }
-    if (self->read_all && self->held_prompt == NULL && self->n_free == self->args.n_slots &&
+    if (self->args.progress_s > 0 && now_s >= self->next_progress_s)
+        report(self, now_s);
+    if ((self->read_all || self->draining) && self->held_prompt == NULL && n_in_flight(self) == 0 &&
         self->n_unwritten == 0 && self->error_row.n_bytes == 0 && io_n_waiting(self->args.io) == 0)
         return stop_all(self);
     return ST_OK;
@@ -449,7 +518,7 @@ static void describe(const struct stage *stage, struct wire_beat *beat)
     const struct coordinator *self = (const struct coordinator *)stage;
 
     beat->n_rows += self->n_unwritten + (self->held_prompt != NULL); /* others have the rest */
-    beat_say(beat, "coordinator: %d rows in flight", self->args.n_slots - self->n_free);
+    beat_say(beat, "coordinator: %d rows in flight", n_in_flight(self));
 }
 
 const struct plan_pool *coordinator_pool(const struct stage *coordinator, int decode)

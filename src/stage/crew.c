@@ -11,6 +11,13 @@
 enum { START_PATIENCE = 30 }; /* times peer_timeout_s */
 #define NO_JOB_PATIENCE_S 300.0
 
+static void ask_as_job(struct crew *crew, const struct job *job)
+{
+    crew->asked[ROLE_ENCODER] = job->n_encoder;
+    crew->asked[ROLE_PREFILL] = job->n_prefill;
+    crew->asked[ROLE_DECODE] = job->n_decode;
+}
+
 void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *job,
                 struct crew *out_crew)
 {
@@ -21,11 +28,14 @@ void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *jo
         .n = ranks_n(ranks),
         .patience_s = job != NULL ? START_PATIENCE * job->peer_timeout_s : NO_JOB_PATIENCE_S,
     };
+    if (job != NULL)
+        ask_as_job(out_crew, job);
 }
 
-void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew)
+void crew_suppose(struct ranks *ranks, int n, const struct job *job, struct crew *out_crew)
 {
     *out_crew = (struct crew){.ranks = ranks, .n = n, .supposed = true};
+    ask_as_job(out_crew, job);
 }
 
 void crew_end(struct crew *crew)
@@ -154,29 +164,44 @@ err:
 
 /* ---- who does what --------------------------------------------------------------------------- */
 
-enum status crew_layout(const struct job *job, int n, bool images, struct plan_layout *out_layout)
+enum status crew_take_roles(struct crew *crew, int mine)
 {
-    int asked[ROLE_COUNT] = {
-        [ROLE_ENCODER] = job->n_encoder,
-        [ROLE_PREFILL] = job->n_prefill,
-        [ROLE_DECODE] = job->n_decode,
-    };
+    enum status st = ST_NOMEM;
+    const int32_t role = mine;
+    struct row_error why;
+    int32_t *all = host_alloc((size_t)crew->n * sizeof *all);
+
+    TRY(crew_together(crew, all != NULL ? ST_OK : ST_NOMEM, "looking at roles"), err);
+    TRY(ranks_gather(crew->ranks, &role, sizeof role, all), err);
+    if (plan_roles(all, crew->n, crew->asked, &why) != ST_OK) {
+        log_error("%s", why.text);
+        st = ST_CONFIG;
+    }
+err:
+    host_free(all);
+    return st;
+}
+
+static enum status make_layout(struct crew *crew, bool images)
+{
+    int asked[ROLE_COUNT];
     struct row_error why;
 
-    if (images && job->n_encoder == 0) {
+    memcpy(asked, crew->asked, sizeof asked);
+    if (images && asked[ROLE_ENCODER] == 0) {
         log_error("groups: encoder = 0, but rows have images: leave it out or give it a rank");
         return ST_CONFIG;
     }
     if (!images) {
-        if (job->n_encoder > 0 && job->n_prefill > 0)
-            asked[ROLE_PREFILL] += job->n_encoder;
+        if (asked[ROLE_ENCODER] > 0 && asked[ROLE_PREFILL] > 0)
+            asked[ROLE_PREFILL] += asked[ROLE_ENCODER];
         asked[ROLE_ENCODER] = 0;
     }
-    if (plan_layout_make(n, asked, out_layout, &why) == ST_OK)
+    if (plan_layout_make(crew->n, asked, &crew->layout, &why) == ST_OK)
         return ST_OK;
     /* Encoders that were to share prefill's ranks leave none behind. */
-    asked[ROLE_PREFILL] = job->n_prefill;
-    if (!images && plan_layout_make(n, asked, out_layout, &why) == ST_OK)
+    asked[ROLE_PREFILL] = crew->asked[ROLE_PREFILL];
+    if (!images && plan_layout_make(crew->n, asked, &crew->layout, &why) == ST_OK)
         return ST_OK;
     log_error("%s", why.text);
     return ST_CONFIG;
@@ -200,12 +225,12 @@ char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t 
     return buf;
 }
 
-enum status crew_assign(struct crew *crew, const struct job *job, bool images)
+enum status crew_assign(struct crew *crew, bool images)
 {
     enum status st;
     char text[256], stages[64];
 
-    TRY(crew_layout(job, crew->n, images, &crew->layout), err);
+    TRY(make_layout(crew, images), err);
     crew->who = host_zalloc((size_t)crew->n * sizeof *crew->who);
     for (int r = 0; crew->who != NULL && r < crew->n; r++) {
         if (crew->supposed)
@@ -307,4 +332,36 @@ enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
         return ST_OK;
     st = ranks_share(crew->ranks, n_bytes, out_base, out_why);
     return st == ST_COMM ? st : crew_together(crew, st, "setting memory aside");
+}
+
+enum status crew_memory_make(struct crew *crew, const char *what, size_t n_bytes, bool shared,
+                             struct node_memory *out_memory)
+{
+    enum status st;
+    struct node_memory memory = {.n_bytes = n_bytes, .shared = shared};
+    struct row_error why;
+
+    TRY(crew_share(crew, shared ? n_bytes : 0, &memory.base, &why), err);
+    if (!shared && n_bytes > 0)
+        memory.base = pages_map(n_bytes);
+    else if (memory.base == NULL && n_bytes > 0)
+        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of %s: %s",
+                  ranks_info(crew->ranks, crew->me)->host, (double)n_bytes / 1048576, what,
+                  why.text);
+    TRY(crew_together(crew, memory.base != NULL || n_bytes == 0 ? ST_OK : ST_NOMEM,
+                      "setting memory aside"),
+        err);
+    *out_memory = memory;
+    return ST_OK;
+err:
+    crew_memory_end(&memory);
+    return st;
+}
+
+void crew_memory_end(struct node_memory *memory)
+{
+    if (memory->shared)
+        ranks_unshare(memory->base, memory->n_bytes);
+    else
+        pages_unmap(memory->base, memory->n_bytes);
 }

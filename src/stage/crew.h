@@ -11,8 +11,9 @@ struct crew {
     struct ranks *ranks;   /* borrowed */
     struct warden *warden; /* borrowed; NULL = nobody can tell us to stop */
     int me, n;
-    bool supposed;     /* `check`: these ranks are not there, but would be on this host */
-    double patience_s; /* how long a step of the start waits for the slowest rank */
+    bool supposed;         /* `check`: these ranks are not there, but would be on this host */
+    int asked[ROLE_COUNT]; /* stages of each role, -1 = to be chosen */
+    double patience_s;     /* how long a step of the start waits for the slowest rank */
     struct plan_layout layout;
     char **who; /* [n] owned; as ranks_who */
 };
@@ -30,7 +31,7 @@ void crew_begin(struct ranks *ranks, struct warden *warden, const struct job *jo
 void crew_end(struct crew *crew);
 /* crew_suppose - n ranks that are not there, for `check`: nothing collective may be done with them.
  */
-void crew_suppose(struct ranks *ranks, int n, struct crew *out_crew);
+void crew_suppose(struct ranks *ranks, int n, const struct job *job, struct crew *out_crew);
 
 /* crew_together - one step of the start: it failed for all if it failed for one, or if one was told
  * to stop.
@@ -46,14 +47,16 @@ enum status crew_busy(struct crew *crew, background_fn work, void *arg);
  *   job  in  NULL = this rank could not load it (logged)
  * Collective over all. */
 enum status crew_same_job(struct crew *crew, const struct job *job, const char *program);
+/* crew_take_roles - ranks that were started for a role each make the groups, not the job.
+ *   mine  in  of this rank, -1 = none
+ * Collective over all.  Returns ST_OK, ST_CONFIG (logged), ST_COMM, ST_NOMEM. */
+enum status crew_take_roles(struct crew *crew, int mine);
 enum status crew_same_data(struct crew *crew, struct session *session);
 
-/* crew_layout - who does what among n ranks, as the job asks for; without images no encoder is
- * there, and its ranks compute prompts.  Local.  Returns ST_OK, ST_CONFIG (logged). */
-enum status crew_layout(const struct job *job, int n, bool images, struct plan_layout *out_layout);
-/* crew_assign - crew_layout for these ranks; names them, in their logs too.
- * Local, the same on every rank.  Returns as crew_layout, ST_NOMEM. */
-enum status crew_assign(struct crew *crew, const struct job *job, bool images);
+/* crew_assign - who does what, as job or roles ask for; without images no encoder is there, and its
+ * ranks compute prompts.  Names the ranks, in their logs too.
+ * Local, the same on every rank.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */
+enum status crew_assign(struct crew *crew, bool images);
 /* crew_stages - "coordinator+prefill/0" into buf; "nothing" if it has none.  Returns buf. */
 char *crew_stages(const struct plan_layout *layout, int rank, char *buf, size_t cap);
 /* crew_idle - how many ranks have nothing to do when there are so few rows. */
@@ -66,6 +69,20 @@ bool crew_pair(const struct plan_layout *layout, int prefill, int decode);
  * Collective over all.  Returns ST_OK (*out_base may be NULL: out_why), or what one failed with. */
 enum status crew_share(struct crew *crew, size_t n_bytes, void **out_base,
                        struct row_error *out_why);
+
+/* Memory of this rank alone, or of all ranks of its node.  All zero is a valid one of no bytes. */
+struct node_memory {
+    void *base; /* owned; NULL = no bytes */
+    size_t n_bytes;
+    bool shared;
+};
+/* crew_memory_make - zeroed.  What is to be shared and cannot be is an error.
+ *   what     in  goes into it, for messages
+ *   n_bytes  in  of this rank; shared: of its node, the same on all its ranks
+ * Collective over all.  Returns ST_OK, or what one failed with. */
+enum status crew_memory_make(struct crew *crew, const char *what, size_t n_bytes, bool shared,
+                             struct node_memory *out_memory);
+void crew_memory_end(struct node_memory *memory);
 
 /* crew_place - which of the ranks of its node that host a role a rank is, -1 = none; *out_n: how
  * many those are. */

@@ -37,7 +37,11 @@ struct image {
     double computed_s;
     struct want *wants, **last_want;
     struct image *next_in_chain;
-    struct image *prev, *next; /* in the order in which they were first wanted */
+    struct image *prev, *next; /* in its list */
+};
+
+struct image_list {
+    struct image *first, *last;
 };
 
 struct move {
@@ -49,7 +53,8 @@ struct encoder {
     struct stage base;
     struct encoder_args args;
     struct image *chains[N_CHAINS];     /* owned */
-    struct image *first, *last;         /* all of them */
+    struct image_list pending;          /* before IMAGE_HERE, in the order of their first wants */
+    struct image_list here;             /* in the order in which they came */
     struct image *tickets[MAX_TICKETS]; /* that the feed has; NULL = free */
     struct plan_room room;              /* of the cache */
     struct plan_extent *extents;        /* owned: the room's */
@@ -80,6 +85,20 @@ static struct image **chain_of(struct encoder *self, uint64_t number)
     return at;
 }
 
+static void append(struct image_list *list, struct image *image)
+{
+    image->prev = list->last;
+    image->next = NULL;
+    *(list->last != NULL ? &list->last->next : &list->first) = image;
+    list->last = image;
+}
+
+static void take_out(struct image_list *list, struct image *image)
+{
+    *(image->prev != NULL ? &image->prev->next : &list->first) = image->next;
+    *(image->next != NULL ? &image->next->prev : &list->last) = image->prev;
+}
+
 static struct image *add_image(struct encoder *self, struct image **chain,
                                const struct vision_plan *plan, uint64_t number)
 {
@@ -91,9 +110,7 @@ static struct image *add_image(struct encoder *self, struct image **chain,
     image->plan = *plan;
     image->at = -1;
     image->last_want = &image->wants;
-    image->prev = self->last;
-    *(self->last != NULL ? &self->last->next : &self->first) = image;
-    self->last = image;
+    append(&self->pending, image);
     *chain = image;
     return image;
 }
@@ -104,8 +121,7 @@ static void forget(struct encoder *self, struct image *image)
 
     assert(*chain == image && image->n_moving == 0);
     *chain = image->next_in_chain;
-    *(image->prev != NULL ? &image->prev->next : &self->first) = image->next;
-    *(image->next != NULL ? &image->next->prev : &self->last) = image->prev;
+    take_out(image->state == IMAGE_HERE ? &self->here : &self->pending, image);
     if (image->at >= 0)
         plan_room_give(&self->room, image->at, image->plan.n_rows);
     if (image->patches != NULL)
@@ -128,9 +144,8 @@ static bool find_room(struct encoder *self, struct image *image)
         image->at = plan_room_take(&self->room, image->plan.n_rows);
         if (image->at >= 0)
             return true;
-        for (struct image *other = self->first; other != NULL; other = other->next)
-            if (other->state == IMAGE_HERE && other->n_moving == 0 &&
-                (victim == NULL || other->next_use > victim->next_use))
+        for (struct image *other = self->here.first; other != NULL; other = other->next)
+            if (other->n_moving == 0 && (victim == NULL || other->next_use > victim->next_use))
                 victim = other;
         if (victim == NULL)
             return false;
@@ -318,7 +333,7 @@ static enum status ask_feed(struct encoder *self, bool *out_worked)
 {
     struct image_feed *feed = self->args.feed;
 
-    for (struct image *image = self->first; image != NULL; image = image->next) {
+    for (struct image *image = self->pending.first; image != NULL; image = image->next) {
         const int ticket = image->state == IMAGE_WANTED ? free_ticket(self) : 0;
 
         if (image->state != IMAGE_WANTED)
@@ -364,7 +379,7 @@ static void compose(struct encoder *self)
 {
     int n = 0, left = self->args.engine->max_patches;
 
-    for (struct image *image = self->first; image != NULL && n < self->args.max_images;
+    for (struct image *image = self->pending.first; image != NULL && n < self->args.max_images;
          image = image->next) {
         if (image->state != IMAGE_READ)
             continue;
@@ -402,6 +417,8 @@ static enum status take_step(struct encoder *self)
         self->args.feed->ops->free(self->args.feed, image->patches);
         image->patches = NULL;
         image->computed_s = world_now_s(self->args.world);
+        take_out(&self->pending, image);
+        append(&self->here, image);
         image->state = IMAGE_HERE;
         count(self, image);
         TRY(answer_all(self, image), err);
@@ -467,9 +484,11 @@ static void destroy(struct stage *stage)
 {
     struct encoder *self = self_of(stage);
 
-    while (self->first != NULL) {
-        self->first->n_moving = 0;
-        forget(self, self->first);
+    while (self->pending.first != NULL)
+        forget(self, self->pending.first);
+    while (self->here.first != NULL) {
+        self->here.first->n_moving = 0;
+        forget(self, self->here.first);
     }
     host_free(self->extents);
     host_free(self->moves);

@@ -8,7 +8,6 @@
  * or not freed yet.
  */
 #include <pthread.h>
-#include <signal.h>
 
 #include "stage/stage.h"
 
@@ -34,8 +33,7 @@ struct list {
 struct feed {
     struct image_feed base;
     struct image_feed_args args;
-    pthread_t thread;
-    bool started;
+    struct background *thread; /* NULL = not started */
 
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t wanted_or_ended;
@@ -99,12 +97,13 @@ done:
     return fed->failed ? ST_OK : st;
 }
 
-static void *run(void *arg)
+static enum status run(void *arg)
 {
     struct feed *self = arg;
+    enum status st = ST_OK;
 
     pthread_mutex_lock(&self->lock);
-    while (!self->ended) {
+    while (!self->ended && st == ST_OK) {
         struct job_of_feed *job = pop(&self->wanted);
 
         if (job == NULL) {
@@ -112,16 +111,13 @@ static void *run(void *arg)
             continue;
         }
         pthread_mutex_unlock(&self->lock);
-        const enum status st = make(self, job);
+        st = make(self, job);
         pthread_mutex_lock(&self->lock);
         append(&self->ready, job);
-        if (st != ST_OK) {
-            self->st = st;
-            break;
-        }
+        self->st = st;
     }
     pthread_mutex_unlock(&self->lock);
-    return NULL;
+    return st;
 }
 
 /* ---- the loop's side ------------------------------------------------------------------------- */
@@ -203,8 +199,8 @@ static void destroy(struct image_feed *base)
     self->ended = true;
     pthread_cond_signal(&self->wanted_or_ended);
     pthread_mutex_unlock(&self->lock);
-    if (self->started)
-        pthread_join(self->thread, NULL);
+    if (self->thread != NULL)
+        (void)background_join(self->thread); /* next has said what it returned */
     for (int i = 0; i < 2; i++) {
         struct job_of_feed *job;
 
@@ -223,7 +219,6 @@ static const struct image_feed_ops feed_ops = {want, next, free_patches, destroy
 enum status image_feed_create(const struct image_feed_args *args, struct image_feed **out_feed)
 {
     struct feed *self = host_zalloc(sizeof *self);
-    sigset_t all, before;
 
     if (self == NULL)
         return ST_NOMEM;
@@ -233,14 +228,10 @@ enum status image_feed_create(const struct image_feed_args *args, struct image_f
     self->ready.last = &self->ready.first;
     pthread_mutex_init(&self->lock, NULL);
     pthread_cond_init(&self->wanted_or_ended, NULL);
-    sigfillset(&all); /* signals are for the loop */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    self->started = pthread_create(&self->thread, NULL, run, self) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!self->started) {
-        log_error("no thread for reading images could be started");
+    const enum status st = background_start(run, self, &self->thread);
+    if (st != ST_OK) {
         destroy(&self->base);
-        return ST_IO;
+        return st;
     }
     *out_feed = &self->base;
     return ST_OK;

@@ -44,13 +44,11 @@ static enum status encode_user(const struct intake *intake, const struct prompt_
     struct buf json = {0};
     struct text_swap words[2];
     const int n_words = image_words(intake, words);
-    const struct text_span spans[2] = {n_words > 0 ? words[0].find : (struct text_span){0},
-                                       n_words > 1 ? words[1].find : (struct text_span){0}};
 
     if (prompt->n_image_refs == 0)
         return chat_encode_user(intake->chat, intake->tokenizer, prompt->prompt,
                                 prompt->prompt_bytes, intake->system_prompt, special, tokens, err);
-    TRY(chat_user_messages(prompt->prompt, prompt->prompt_bytes, spans, n_words, &json, err), done);
+    TRY(chat_user_messages(prompt->prompt, prompt->prompt_bytes, words, n_words, &json, err), done);
     st =
         encode_messages(intake, (const char *)json.data, json.n_bytes, special, tokens, order, err);
 done:

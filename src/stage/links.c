@@ -93,6 +93,25 @@ bool links_staging(const struct crew *crew, const struct job *job, int prefill, 
     return false;
 }
 
+bool links_cross(const struct machine *machine, enum role from, enum role to)
+{
+    const struct crew *crew = machine->crew;
+    const struct plan_layout *layout = &crew->layout;
+
+    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
+        return false;
+    for (int i = 0; i < layout->n_stages[from]; i++) {
+        for (int j = 0; j < layout->n_stages[to]; j++) {
+            const int a = rank_of(crew, from, i), b = rank_of(crew, to, j);
+
+            if (a != b && crew_same_node(crew, a, crew->me) && crew_same_node(crew, b, crew->me) &&
+                (from != ROLE_PREFILL || crew_pair(layout, i, j)))
+                return true;
+        }
+    }
+    return false;
+}
+
 static void count_pair(struct machine_link *link, const struct crew *crew, struct ends ends,
                        const char *why)
 {
@@ -226,18 +245,19 @@ static double measure_shm(struct machine *machine, int to)
     return (double)n_bytes / (took_s > 0 ? took_s : 1e-9);
 }
 
-static enum status finish(struct machine *machine, struct transfer *transfer, int peer)
+static enum status finish(struct world *world, struct transfer *transfer, size_t n_bytes,
+                          const char *peer)
 {
     enum status st = ST_OK;
     const double until_s = clock_now_s() + PROBE_LIMIT_S;
     bool worked;
 
     while (!transfer_done(transfer)) {
-        TRY(world_progress(machine->world, &worked), err);
+        TRY(world_progress(world, &worked), err);
         if (clock_now_s() > until_s) {
-            log_error("%d MiB to or from %s take more than %.0f s: the network between the ranks "
-                      "does not work",
-                      PROBE_BYTES >> 20, machine->crew->who[peer], PROBE_LIMIT_S);
+            log_error("%zu bytes to or from %s take more than %.0f s: the network between the "
+                      "ranks does not work",
+                      n_bytes, peer, PROBE_LIMIT_S);
             return ST_COMM;
         }
     }
@@ -245,13 +265,13 @@ err:
     return st;
 }
 
-/* Both ends call it; what the taking one finds counts. */
-static enum status measure_mpi(struct machine *machine, int from, int to, double *out_bytes_per_s)
+enum status links_probe(struct world *world, const struct crew *crew, int from, int to,
+                        size_t n_bytes, double *out_s)
 {
     enum status st = ST_NOMEM;
-    const int me = machine->crew->me;
-    uint8_t *bytes = host_zalloc(PROBE_BYTES);
-    const struct byte_span span = {bytes, PROBE_BYTES};
+    const bool sends = crew->me == from;
+    uint8_t *bytes = host_zalloc(n_bytes);
+    const struct byte_span span = {bytes, n_bytes};
 
     if (bytes == NULL)
         goto err;
@@ -259,13 +279,13 @@ static enum status measure_mpi(struct machine *machine, int from, int to, double
         const double begun_s = clock_now_s();
         struct transfer *transfer;
 
-        TRY(me == from ? world_put(machine->world, to, 0, &span, 1, &transfer)
-                       : world_take(machine->world, from, 0, &span, 1, &transfer),
+        TRY(sends ? world_put(world, to, 0, &span, 1, &transfer)
+                  : world_take(world, from, 0, &span, 1, &transfer),
             err);
-        st = finish(machine, transfer, me == from ? to : from);
+        st = finish(world, transfer, n_bytes, crew->who[sends ? to : from]);
         if (st != ST_OK)
             return st; /* the bytes may still be on their way: they stay */
-        *out_bytes_per_s = PROBE_BYTES / (clock_now_s() - begun_s);
+        *out_s = clock_now_s() - begun_s;
     }
 err:
     host_free(bytes);
@@ -286,8 +306,12 @@ enum status links_measure(struct machine *machine)
             continue;
         if (kind == LINK_SHM && crew->me == link->from)
             mine[kind] = measure_shm(machine, link->to);
-        if (kind == LINK_MPI && (crew->me == link->from || crew->me == link->to))
-            st = measure_mpi(machine, link->from, link->to, &mine[kind]);
+        if (kind == LINK_MPI && (crew->me == link->from || crew->me == link->to)) {
+            double took_s = 1e-9;
+
+            st = links_probe(machine->world, crew, link->from, link->to, PROBE_BYTES, &took_s);
+            mine[kind] = PROBE_BYTES / took_s;
+        }
     }
     all = host_alloc((size_t)crew->n * sizeof mine);
     if (st == ST_OK && all == NULL)

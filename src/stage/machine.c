@@ -177,36 +177,16 @@ err:
 
 /* ---- KV blocks ------------------------------------------------------------------------------- */
 
-/* Whether prefill on one rank of this node writes into the blocks of another. */
-static bool node_crosses(const struct machine *machine)
-{
-    const struct crew *crew = machine->crew;
-    const struct plan_layout *layout = &crew->layout;
-
-    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
-        return false;
-    for (int i = 0; i < layout->n_stages[ROLE_PREFILL]; i++) {
-        for (int j = 0; j < layout->n_stages[ROLE_DECODE]; j++) {
-            const int from = plan_layout_rank(layout, ROLE_PREFILL, i);
-            const int to = plan_layout_rank(layout, ROLE_DECODE, j);
-
-            if (from != to && crew_same_node(crew, from, to) &&
-                crew_same_node(crew, from, crew->me) && crew_pair(layout, i, j))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* How many blocks this rank's space has, and which is its own first. */
-static enum status count_blocks(const struct machine *machine, int *out_n, int *out_first)
+static enum status count_blocks(const struct machine *machine, bool shared, int *out_n,
+                                int *out_first)
 {
     const struct crew *crew = machine->crew;
     int64_t n = 0;
 
     *out_first = 0;
     for (int r = 0; r < crew->n; r++) {
-        if (r != crew->me && (!machine->kv_shared || !crew_same_node(crew, r, crew->me)))
+        if (r != crew->me && (!shared || !crew_same_node(crew, r, crew->me)))
             continue;
         if (r == crew->me)
             *out_first = (int)n;
@@ -236,44 +216,36 @@ err:
     return st;
 }
 
-/* Blocks of this rank alone. */
-static enum status make_kv_memory(const struct machine *machine, void **out_memory)
+/* In memory of the GPU.  Collective over all. */
+static enum status make_kv_cuda(struct machine *machine, size_t n_bytes)
 {
-    const struct ops_cuda *cuda = machine->session->cuda;
+    const enum status st =
+        ops_cuda_alloc(machine->session->cuda, n_bytes, "KV blocks",
+                       "lower kv_memory_mib, decode_batch or context", &machine->kv.base);
 
-    if (cuda != NULL)
-        return ops_cuda_alloc(cuda, machine->kv_bytes, "KV blocks",
-                              "lower kv_memory_mib, decode_batch or context", out_memory);
-    *out_memory = pages_map(machine->kv_bytes);
-    return *out_memory != NULL ? ST_OK : ST_NOMEM;
+    machine->kv.n_bytes = st == ST_OK ? n_bytes : 0;
+    return crew_together(machine->crew, st, "setting memory aside");
 }
 
 static enum status make_kv(struct machine *machine)
 {
     enum status st;
     struct crew *crew = machine->crew;
+    const struct kv_layout *layout = &machine->session->kv;
+    const bool shared = links_cross(machine, ROLE_PREFILL, ROLE_DECODE);
     int n_blocks = 0, first = 0;
-    struct row_error why;
 
-    machine->kv_shared = node_crosses(machine);
-    TRY(crew_together(crew, count_blocks(machine, &n_blocks, &first), "counting the KV blocks"),
+    TRY(crew_together(crew, count_blocks(machine, shared, &n_blocks, &first),
+                      "counting the KV blocks"),
         err);
-    machine->kv_bytes = (size_t)n_blocks * kv_block_bytes(&machine->session->kv);
-    void *memory = NULL;
-    TRY(crew_share(crew, machine->kv_shared ? machine->kv_bytes : 0, &memory, &why), err);
-    if (machine->kv_shared && memory == NULL) {
-        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of KV blocks: %s",
-                  ranks_info(crew->ranks, crew->me)->host, (double)machine->kv_bytes / 1048576,
-                  why.text);
-        machine->kv_bytes = 0;
-        st = ST_NOMEM;
-    } else if (!machine->kv_shared && machine->kv_bytes > 0) {
-        st = make_kv_memory(machine, &memory);
-    }
-    machine->space = (struct kv_space){machine->session->kv, n_blocks, memory};
-    if (st == ST_OK)
-        st = make_pools(machine, first);
-    st = crew_together(crew, st, "setting the KV blocks aside");
+    const size_t n_bytes = (size_t)n_blocks * kv_block_bytes(layout);
+
+    TRY(machine->session->cuda != NULL
+            ? make_kv_cuda(machine, n_bytes)
+            : crew_memory_make(crew, "KV blocks", n_bytes, shared, &machine->kv),
+        err);
+    machine->space = (struct kv_space){*layout, n_blocks, machine->kv.base};
+    st = crew_together(crew, make_pools(machine, first), "setting the KV blocks aside");
 err:
     return st;
 }
@@ -326,7 +298,8 @@ static void add_stage(struct machine *machine, struct stage *stage)
     machine->stages[machine->n_stages++] = stage;
 }
 
-static enum status make_coordinator(struct machine *machine, struct journal *journal)
+static enum status make_coordinator(struct machine *machine, struct journal *journal,
+                                    const struct run_end *end)
 {
     enum status st = ST_NOMEM;
     const struct session *session = machine->session;
@@ -362,6 +335,7 @@ static enum status make_coordinator(struct machine *machine, struct journal *jou
         .embed_places = machine->vision.n_places,
         .max_errors = job->max_errors,
         .progress_s = job->progress_s,
+        .end = *end,
         .watch = machine->watch,
     };
     TRY(coordinator_create(&args, &stage), err);
@@ -442,7 +416,8 @@ static enum status make_decode(struct machine *machine)
 }
 
 /* The watch is made first, since the coordinator asks it for figures, and has the last turn. */
-static enum status make_stages(struct machine *machine, struct journal *journal)
+static enum status make_stages(struct machine *machine, struct journal *journal,
+                               const struct run_end *end)
 {
     enum status st;
 
@@ -463,7 +438,7 @@ static enum status make_stages(struct machine *machine, struct journal *journal)
     TRY(watch_create(&watch, &machine->watch), err);
     /* In the order of a row: a full batch further on is worth more than an early answer. */
     if (hosts(machine, ROLE_COORDINATOR) >= 0)
-        TRY(make_coordinator(machine, journal), err);
+        TRY(make_coordinator(machine, journal, end), err);
     if (encodes)
         TRY(make_encoder(machine), err);
     if (hosts(machine, ROLE_PREFILL) >= 0)
@@ -487,7 +462,7 @@ static enum status make_world(struct machine *machine)
 
 enum status machine_create(struct crew *crew, const struct session *session,
                            const struct image_needs *needs, struct journal *journal,
-                           struct machine *machine)
+                           const struct run_end *end, struct machine *machine)
 {
     enum status st;
     struct row_error why;
@@ -506,7 +481,7 @@ enum status machine_create(struct crew *crew, const struct session *session,
     TRY(vision_make(machine, needs), err);
     TRY(crew_together(crew, make_engine(machine), "making the engine"), err);
     TRY(make_world(machine), err);
-    TRY(crew_together(crew, make_stages(machine, journal), "making the stages"), err);
+    TRY(crew_together(crew, make_stages(machine, journal, end), "making the stages"), err);
     TRY(links_measure(machine), err);
 err:
     return st;
@@ -530,12 +505,10 @@ void machine_destroy(struct machine *machine, bool in_order)
     vision_end(machine);
     kv_pool_destroy(machine->staging);
     kv_pool_destroy(machine->pool);
-    if (machine->kv_shared)
-        ranks_unshare(machine->space.base, machine->kv_bytes);
-    else if (machine->session->cuda != NULL)
-        ops_cuda_free(machine->session->cuda, machine->space.base);
+    if (machine->session->cuda != NULL)
+        ops_cuda_free(machine->session->cuda, machine->kv.base);
     else
-        pages_unmap(machine->space.base, machine->kv_bytes);
+        crew_memory_end(&machine->kv);
     weights_cuda_destroy(machine->weights_cuda);
     weights_destroy(machine->weights);
     if (machine->shared_weights != NULL)

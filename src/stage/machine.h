@@ -22,11 +22,9 @@ struct machine_vision {
     struct vision_weights *weights; /* of an encoder's rank */
     int max_patches;                /* of one step */
     int n_places;                   /* for embeddings, of each prefill stage */
-    bool shared;                    /* the prefill stages of this node have theirs in one memory */
-    void *memory;                   /* that, or this rank's own */
-    size_t memory_bytes;
-    struct embed_space *spaces; /* [prefill stages] owned; as this rank sees them */
-    float *cache;               /* [n_cached, D] of an encoder */
+    struct node_memory memory;      /* those of this rank, or of the node's prefill stages */
+    struct embed_space *spaces;     /* [prefill stages] owned; as this rank sees them */
+    float *cache;                   /* [n_cached, D] of an encoder */
     int n_cached;
     size_t cache_bytes;
     struct image_feed *feed;
@@ -66,10 +64,9 @@ struct machine {
     size_t mapped_bytes;
     struct weights *weights;
     struct weights_cuda *weights_cuda; /* instead, where a GPU computes */
+    struct node_memory kv;             /* of the GPU, where one computes */
     struct kv_space space;             /* N = 0: this rank has no blocks */
-    size_t kv_bytes;
-    bool kv_shared;
-    struct kv_pool *pool, *staging; /* NULL = it has none */
+    struct kv_pool *pool, *staging;    /* NULL = it has none */
     struct engine *engine;
     struct world *world;
     struct link_out *link_out;
@@ -97,11 +94,12 @@ enum status machine_check(const struct session *session, const struct crew *crew
 /* machine_create - all of it, up to and with the stages, ready for the loop.
  *   needs    in  what rows with images need; counts on rank 0 only
  *   journal  in  rank 0: what the I/O thread appends to; others: NULL
+ *   end      in  when the run has to be over; counts on rank 0 only
  * Collective over all.  Returns ST_OK, or what the lowest rank failed with; destroy it in either
  * case. */
 enum status machine_create(struct crew *crew, const struct session *session,
                            const struct image_needs *needs, struct journal *journal,
-                           struct machine *machine);
+                           const struct run_end *end, struct machine *machine);
 /* machine_destroy - in_order: the loop ended well on all ranks, collective; else the process ends
  * soon and no peer is waited for.  machine->io stays, for the caller to stop after that. */
 void machine_destroy(struct machine *machine, bool in_order);
@@ -126,10 +124,18 @@ enum status links_check(const struct crew *crew, const struct job *job);
  *   out_kinds  out  [encoders, prefill stages]
  * Local.  Returns ST_OK, ST_CONFIG (logged). */
 enum status links_of_encoders(struct machine *machine, enum link_kind *out_kinds);
+/* links_cross - whether a stage `from` on one rank of this node writes into the memory of a stage
+ * `to` on another.  Once the facts are known. */
+bool links_cross(const struct machine *machine, enum role from, enum role to);
 /* links_staging - whether prefill i sends rows of some decode stage by `mpi`. */
 bool links_staging(const struct crew *crew, const struct job *job, int prefill, bool shares);
 /* links_open - this rank's ends.  Local.  Returns ST_OK, ST_CONFIG (logged), ST_NOMEM. */
 enum status links_open(struct machine *machine);
+/* links_probe - move n_bytes from a rank to another by `mpi`, twice.  Both call it.
+ *   out_s  out  how long the second time took; what the taking rank finds counts
+ * Returns ST_OK, ST_NOMEM, ST_COMM (it takes too long; logged). */
+enum status links_probe(struct world *world, const struct crew *crew, int from, int to,
+                        size_t n_bytes, double *out_s);
 /* links_measure - how fast a pair of each kind is.  Collective over all.  Returns ST_OK, ST_COMM.
  */
 enum status links_measure(struct machine *machine);

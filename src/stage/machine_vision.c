@@ -81,27 +81,6 @@ err:
 
 /* ---- places for embeddings ------------------------------------------------------------------- */
 
-/* Whether an encoder of this node writes into the memory of a prefill stage on another rank. */
-static bool node_crosses(const struct machine *machine)
-{
-    const struct crew *crew = machine->crew;
-    const struct plan_layout *layout = &crew->layout;
-
-    if (!machine->facts[crew->me].shares || strcmp(machine->session->job->link, "mpi") == 0)
-        return false;
-    for (int i = 0; i < layout->n_stages[ROLE_ENCODER]; i++) {
-        for (int j = 0; j < layout->n_stages[ROLE_PREFILL]; j++) {
-            const int from = plan_layout_rank(layout, ROLE_ENCODER, i);
-            const int to = plan_layout_rank(layout, ROLE_PREFILL, j);
-
-            if (from != to && crew_same_node(crew, from, crew->me) &&
-                crew_same_node(crew, to, crew->me))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* Which places this rank sees: its own, and those of its node if they are in one memory. */
 static enum status see_places(struct machine *machine)
 {
@@ -109,7 +88,7 @@ static enum status see_places(struct machine *machine)
     const struct crew *crew = machine->crew;
     const int n_prefill = crew->layout.n_stages[ROLE_PREFILL];
     const int32_t D = model_source_config(machine->session->source)->D;
-    float *base = vision->memory;
+    float *base = vision->memory.base;
 
     vision->spaces = host_zalloc((size_t)n_prefill * sizeof *vision->spaces);
     if (vision->spaces == NULL)
@@ -119,7 +98,7 @@ static enum status see_places(struct machine *machine)
         struct embed_space *space = &vision->spaces[j];
 
         *space = (struct embed_space){NULL, vision->n_places, D};
-        if (rank != crew->me && !(vision->shared && crew_same_node(crew, rank, crew->me)))
+        if (rank != crew->me && !(vision->memory.shared && crew_same_node(crew, rank, crew->me)))
             continue;
         space->base = base;
         base += (size_t)vision->n_places * (size_t)D;
@@ -132,7 +111,6 @@ static enum status make_places(struct machine *machine)
     enum status st;
     struct machine_vision *vision = &machine->vision;
     struct crew *crew = machine->crew;
-    struct row_error why;
     int n_here;
     const bool mine = crew_place(crew, ROLE_PREFILL, crew->me, &n_here) >= 0;
     const int32_t most = vision->needs.max_row_embeds;
@@ -142,23 +120,12 @@ static enum status make_places(struct machine *machine)
 
     vision->n_places =
         (int)at_least(at_most((int64_t)PLACES_ROWS * most, at_most(affordable, INT32_MAX)), most);
-    vision->shared = node_crosses(machine);
-    const size_t own_bytes = (size_t)vision->n_places * row_bytes;
-    vision->memory_bytes = vision->shared ? (size_t)n_here * own_bytes : mine ? own_bytes : 0;
-    TRY(crew_share(crew, vision->shared ? vision->memory_bytes : 0, &vision->memory, &why), err);
-    if (vision->shared && vision->memory == NULL) {
-        log_error("%s: the ranks share their weights, but cannot share %.0f MiB of embeddings: %s",
-                  ranks_info(crew->ranks, crew->me)->host, (double)vision->memory_bytes / 1048576,
-                  why.text);
-        vision->memory_bytes = 0;
-        st = ST_NOMEM;
-    } else if (!vision->shared && vision->memory_bytes > 0) {
-        vision->memory = pages_map(vision->memory_bytes);
-        st = vision->memory != NULL ? ST_OK : ST_NOMEM;
-    }
-    if (st == ST_OK)
-        st = see_places(machine);
-    st = crew_together(crew, st, "setting memory for embeddings aside");
+    const bool shared = links_cross(machine, ROLE_ENCODER, ROLE_PREFILL);
+    const size_t n_stages = shared ? (size_t)n_here : mine;
+    TRY(crew_memory_make(crew, "embeddings", n_stages * (size_t)vision->n_places * row_bytes,
+                         shared, &vision->memory),
+        err);
+    st = crew_together(crew, see_places(machine), "setting memory for embeddings aside");
 err:
     return st;
 }
@@ -293,10 +260,7 @@ void vision_end(struct machine *machine)
     host_free(vision->kinds);
     pages_unmap(vision->cache, vision->cache_bytes);
     host_free(vision->spaces);
-    if (vision->shared && vision->memory != NULL)
-        ranks_unshare(vision->memory, vision->memory_bytes);
-    else
-        pages_unmap(vision->memory, vision->memory_bytes);
+    crew_memory_end(&vision->memory);
     vision_weights_destroy(vision->weights);
     if (vision->shared_weights != NULL)
         ranks_unshare(vision->shared_weights, vision->weights_bytes);

@@ -2,6 +2,7 @@
  * report.c - who does what, and how it went, as lines of text.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "stage/report.h"
 
@@ -37,7 +38,11 @@ static void report_rank(const struct machine *machine, int rank)
     const struct rank_info *info = ranks_info(crew->ranks, rank);
     const struct machine_facts *facts = &machine->facts[rank];
     const uint64_t block_bytes = kv_block_bytes(&machine->session->kv);
-    char stages[64], cores[128], threads[48] = "", kv[128] = "";
+    char stages[64], cores[128], numa[64] = "", threads[48] = "", kv[128] = "";
+
+    if (info->n_numa_nodes > 1)
+        snprintf(numa, sizeof numa, " of %d of %d NUMA nodes",
+                 __builtin_popcountll(info->numa_nodes), info->n_numa_nodes);
 
     if (facts->n_threads > 0)
         snprintf(threads, sizeof threads, "; %d thread%s", facts->n_threads,
@@ -46,9 +51,10 @@ static void report_rank(const struct machine *machine, int rank)
         snprintf(kv, sizeof kv, "; KV %d blocks, %.0f MiB%s", facts->n_blocks + facts->n_staging,
                  mib((uint64_t)(facts->n_blocks + facts->n_staging) * block_bytes),
                  facts->n_blocks == 0 ? " to send from" : "");
-    log_info("rank %d on %s, pid %d: %s; cores %s%s; %.1f GiB of memory free%s", rank, info->host,
+    log_info("rank %d on %s, pid %d: %s; cores %s%s%s; %.1f GiB of memory free%s", rank, info->host,
              info->pid, crew_stages(&crew->layout, rank, stages, sizeof stages),
-             cores_text(info, cores, sizeof cores), threads, mib(info->available_bytes) / 1024, kv);
+             cores_text(info, cores, sizeof cores), numa, threads,
+             mib(info->available_bytes) / 1024, kv);
 }
 
 /* Ranks that have to do with weights of their own though they are neighbours. */
@@ -116,7 +122,7 @@ void report_start(const struct machine *machine, double load_s)
         log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
                  "%d threads",
                  load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored,
-                 mine->n_blocks, session->kv.P, mib(machine->kv_bytes), session->unit,
+                 mine->n_blocks, session->kv.P, mib(machine->kv.n_bytes), session->unit,
                  mine->n_threads);
         return;
     }
@@ -136,7 +142,38 @@ static double share(double part, double whole)
     return whole > 0 ? 100 * part / whole : 0;
 }
 
-static void print_ranks(const struct crew *crew, const struct figures *figures)
+/* Each group by itself: what it did in the run's time, and how much of that it was at it. */
+static void print_group(const struct crew *crew, const struct figures *figures, enum role role,
+                        FILE *out)
+{
+    const struct plan_layout *layout = &crew->layout;
+    const double run_s = figures->run_s > 0 ? figures->run_s : 1e-9;
+    struct wire_beat sum = {0};
+    char rate[16];
+
+    for (int i = 0; i < layout->n_stages[role]; i++) {
+        const struct wire_beat *beat = &figures->beats[plan_layout_rank(layout, role, i)];
+
+        sum.busy_s += beat->busy_s;
+        sum.elapsed_s += beat->elapsed_s;
+        sum.n_prompt_tok += beat->n_prompt_tok;
+        sum.n_answer_tok += beat->n_answer_tok;
+        sum.encode.n_images += beat->encode.n_images;
+    }
+    const uint64_t n = role == ROLE_ENCODER   ? sum.encode.n_images
+                       : role == ROLE_PREFILL ? sum.n_prompt_tok
+                                              : sum.n_answer_tok;
+    if (layout->n_stages[role] == 0)
+        return;
+    fprintf(out, "%-9s %d rank%s: %llu %s, %s/s; busy %.0f %%\n", role_name(role),
+            layout->n_stages[role], layout->n_stages[role] == 1 ? "" : "s", (unsigned long long)n,
+            role == ROLE_ENCODER   ? "images"
+            : role == ROLE_PREFILL ? "prompt tokens"
+                                   : "answer tokens",
+            units_si(rate, sizeof rate, (double)n / run_s), share(sum.busy_s, sum.elapsed_s));
+}
+
+static void print_ranks(const struct crew *crew, const struct figures *figures, FILE *out)
 {
     const struct wire_beat *totals = &figures->totals;
     const uint64_t n_rows = figures->counts.n_done - figures->counts.n_kept;
@@ -145,22 +182,27 @@ static void print_ranks(const struct crew *crew, const struct figures *figures)
     for (int r = 0; r < crew->n; r++) {
         const struct wire_beat *beat = &figures->beats[r];
 
-        printf("rank %-4d %s: busy %.0f %%, %llu prompt and %llu answer tokens, %llu steps, %.0f "
-               "MiB\n",
-               r, crew_stages(&crew->layout, r, stages, sizeof stages),
-               share(beat->busy_s, beat->elapsed_s), (unsigned long long)beat->n_prompt_tok,
-               (unsigned long long)beat->n_answer_tok, (unsigned long long)beat->n_steps,
-               mib(beat->memory_peak_bytes));
+        fprintf(out,
+                "rank %-4d %s: busy %.0f %%, %llu prompt and %llu answer tokens, %llu steps, %.0f "
+                "MiB\n",
+                r, crew_stages(&crew->layout, r, stages, sizeof stages),
+                share(beat->busy_s, beat->elapsed_s), (unsigned long long)beat->n_prompt_tok,
+                (unsigned long long)beat->n_answer_tok, (unsigned long long)beat->n_steps,
+                mib(beat->memory_peak_bytes));
     }
-    printf("hand-off  %.2f ms a row exposed, %.1f %% of prefill; %llu pieces, %.1f MiB of KV; %.1f "
-           "messages a row\n",
-           totals->n_handed > 0 ? 1e3 * totals->exposed_s / (double)totals->n_handed : 0,
-           share(totals->exposed_s, totals->prefill_s), (unsigned long long)totals->n_pieces,
-           mib(totals->kv_bytes), n_rows > 0 ? (double)totals->n_messages / (double)n_rows : 0);
+    for (int role = ROLE_ENCODER; role <= ROLE_DECODE; role++)
+        print_group(crew, figures, (enum role)role, out);
+    fprintf(
+        out,
+        "hand-off  %.2f ms a row exposed, %.1f %% of prefill; %llu pieces, %.1f MiB of KV; %.1f "
+        "messages a row\n",
+        totals->n_handed > 0 ? 1e3 * totals->exposed_s / (double)totals->n_handed : 0,
+        share(totals->exposed_s, totals->prefill_s), (unsigned long long)totals->n_pieces,
+        mib(totals->kv_bytes), n_rows > 0 ? (double)totals->n_messages / (double)n_rows : 0);
 }
 
 /* What encoders did: rates are those of one of them while it encodes. */
-static void print_images(const struct crew *crew, const struct encode_figures *sum)
+static void print_images(const struct crew *crew, const struct encode_figures *sum, FILE *out)
 {
     const double busy_s = sum->busy_s > 0 ? sum->busy_s : 1e-9;
     const uint64_t n_hits = sum->n_uses > sum->n_images ? sum->n_uses - sum->n_images : 0;
@@ -168,19 +210,70 @@ static void print_images(const struct crew *crew, const struct encode_figures *s
 
     if (sum->n_uses == 0)
         return;
-    printf("images    %llu encoded in %llu steps by %d encoder%s, %s/s each while busy (%sFLOP/s); "
-           "%llu uses, %.1f %% served from the cache, %llu encoded again\n",
-           (unsigned long long)sum->n_images, (unsigned long long)sum->n_steps,
-           crew->layout.n_stages[ROLE_ENCODER], crew->layout.n_stages[ROLE_ENCODER] == 1 ? "" : "s",
-           units_si(rate, sizeof rate, (double)sum->n_images / busy_s),
-           units_si(flop, sizeof flop, sum->flop / busy_s), (unsigned long long)sum->n_uses,
-           share((double)n_hits, (double)sum->n_uses), (unsigned long long)sum->n_again);
-    printf("          embeddings %.2f ms a row exposed; %.1f MiB sent\n",
-           sum->n_rows > 0 ? 1e3 * sum->exposed_s / (double)sum->n_rows : 0, mib(sum->n_bytes));
+    fprintf(
+        out,
+        "images    %llu encoded in %llu steps by %d encoder%s, %s/s each while busy (%sFLOP/s); "
+        "%llu uses, %.1f %% served from the cache, %llu encoded again\n",
+        (unsigned long long)sum->n_images, (unsigned long long)sum->n_steps,
+        crew->layout.n_stages[ROLE_ENCODER], crew->layout.n_stages[ROLE_ENCODER] == 1 ? "" : "s",
+        units_si(rate, sizeof rate, (double)sum->n_images / busy_s),
+        units_si(flop, sizeof flop, sum->flop / busy_s), (unsigned long long)sum->n_uses,
+        share((double)n_hits, (double)sum->n_uses), (unsigned long long)sum->n_again);
+    fprintf(out, "          embeddings %.2f ms a row exposed; %.1f MiB sent\n",
+            sum->n_rows > 0 ? 1e3 * sum->exposed_s / (double)sum->n_rows : 0, mib(sum->n_bytes));
+}
+
+/* "2 nodes: n1 n2; 3 x AMD EPYC 9654, 1 x Intel Xeon 8480", by rank; and the Slurm job. */
+static void print_machine(const struct crew *crew, FILE *out)
+{
+    enum { MOST_HOSTS = 32 };
+    const struct ranks *ranks = crew->ranks;
+    const char *job = getenv("SLURM_JOB_ID"), *partition = getenv("SLURM_JOB_PARTITION");
+    const char *restarts = getenv("SLURM_RESTART_COUNT");
+    int n_nodes = 0;
+
+    for (int r = 0; r < crew->n; r++)
+        n_nodes += ranks_info(ranks, r)->node_rank == 0;
+    fprintf(out, "machine   %d node%s:", n_nodes, n_nodes == 1 ? "" : "s");
+    for (int r = 0, n = 0; r < crew->n; r++)
+        if (ranks_info(ranks, r)->node_rank == 0 && n++ < MOST_HOSTS)
+            fprintf(out, " %s", ranks_info(ranks, r)->host);
+    fprintf(out, "%s;", n_nodes > MOST_HOSTS ? " ..." : "");
+    for (int r = 0; r < crew->n; r++) {
+        int n_same = 0;
+        bool first = true;
+
+        for (int q = 0; q < crew->n; q++) {
+            const bool same = strcmp(ranks_info(ranks, q)->cpu, ranks_info(ranks, r)->cpu) == 0;
+
+            first &= !same || q >= r;
+            n_same += same;
+        }
+        if (first)
+            fprintf(out, " %d rank%s on %s;", n_same, n_same == 1 ? "" : "s",
+                    ranks_info(ranks, r)->cpu);
+    }
+    fprintf(out, " no GPU\n");
+    if (job == NULL)
+        return;
+    fprintf(out, "slurm     job %s, partition %s, requeued %s times", job,
+            partition != NULL ? partition : "unknown", restarts != NULL ? restarts : "0");
+    const double energy_j = ranks_energy_j();
+    if (energy_j > 0)
+        fprintf(out, ", %.0f J for this step", energy_j);
+    fprintf(out, "\n");
+}
+
+static void print_software(const struct session *session, const char *program, FILE *out)
+{
+    char mpi[128], data[128];
+
+    fprintf(out, "software  %s; %s, %s; %s, %s\n", program, ranks_mpi_version(mpi, sizeof mpi),
+            data_versions(data, sizeof data), session->unit, session->numerics);
 }
 
 void report_summary(const struct session *session, const struct crew *crew,
-                    const struct figures *figures)
+                    const struct figures *figures, const char *program, FILE *out)
 {
     const struct journal_counts *counts = &figures->counts;
     const struct wire_beat *totals = &figures->totals;
@@ -194,29 +287,31 @@ void report_summary(const struct session *session, const struct crew *crew,
         if (figures->beats != NULL && figures->beats[r].memory_peak_bytes > peak_bytes)
             peak_bytes = figures->beats[r].memory_peak_bytes;
     }
-    printf("rows      %llu in = %llu done + %llu failed%s\n", (unsigned long long)counts->n_rows,
-           (unsigned long long)(counts->n_done - counts->n_failed),
-           (unsigned long long)counts->n_failed,
-           counts->n_done == counts->n_rows ? "" : " + some left");
-    printf("attempts  %llu, %llu rows found done by this one\n",
-           (unsigned long long)counts->n_attempts, (unsigned long long)counts->n_kept);
-    printf("time      %.2f s load, %.2f s run (engine%s busy %.0f %%), %.2f s merge\n",
-           figures->load_s, figures->run_s, n_engines > 1 ? "s" : "",
-           share(totals->busy_s, run_s * n_engines), figures->merge_s);
-    printf("tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
-           (unsigned long long)totals->n_prompt_tok,
-           units_si(in_rate, sizeof in_rate, (double)totals->n_prompt_tok / run_s),
-           (unsigned long long)totals->n_answer_tok,
-           units_si(out_rate, sizeof out_rate, (double)totals->n_answer_tok / run_s),
-           (unsigned long long)totals->n_steps, (unsigned long long)totals->n_messages);
-    print_images(crew, &totals->encode);
-    printf("memory    %.0f MiB resident at most%s\n", mib(peak_bytes),
-           crew->n > 1 ? " in one rank, what it shares with others included" : "");
+    fprintf(out, "rows      %llu in = %llu done + %llu failed%s\n",
+            (unsigned long long)counts->n_rows,
+            (unsigned long long)(counts->n_done - counts->n_failed),
+            (unsigned long long)counts->n_failed,
+            counts->n_done == counts->n_rows ? "" : " + some left");
+    fprintf(out, "attempts  %llu, %llu rows found done by this one\n",
+            (unsigned long long)counts->n_attempts, (unsigned long long)counts->n_kept);
+    fprintf(out, "time      %.2f s load, %.2f s run (engine%s busy %.0f %%)\n", figures->load_s,
+            figures->run_s, n_engines > 1 ? "s" : "", share(totals->busy_s, run_s * n_engines));
+    fprintf(out, "tokens    %llu prompt (%s/s), %llu answer (%s/s), %llu steps, %llu messages\n",
+            (unsigned long long)totals->n_prompt_tok,
+            units_si(in_rate, sizeof in_rate, (double)totals->n_prompt_tok / run_s),
+            (unsigned long long)totals->n_answer_tok,
+            units_si(out_rate, sizeof out_rate, (double)totals->n_answer_tok / run_s),
+            (unsigned long long)totals->n_steps, (unsigned long long)totals->n_messages);
+    print_images(crew, &totals->encode, out);
+    fprintf(out, "memory    %.0f MiB resident at most%s\n", mib(peak_bytes),
+            crew->n > 1 ? " in one rank, what it shares with others included" : "");
     if (crew->n > 1 && figures->beats != NULL)
-        print_ranks(crew, figures);
+        print_ranks(crew, figures, out);
+    print_machine(crew, out);
+    print_software(session, program, out);
     if (counts->n_failed > 0)
-        printf("failed    why: epidote inspect %s\n", session->job->results);
-    printf("results   %s\n", session->job->results);
+        fprintf(out, "failed    why: epidote inspect %s\n", session->job->results);
+    fprintf(out, "results   %s\n", session->job->results);
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "stage/report.h"
 
@@ -27,6 +28,7 @@
 struct run {
     const struct job *job; /* borrowed; NULL = could not be loaded here */
     const char *program;
+    int role; /* that this rank was started for, -1 = none */
     struct warden *warden;
     struct crew crew;
     struct session session;
@@ -121,13 +123,14 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     int n_blocks;
 
     TRY(crew_same_job(crew, run->job, run->program), err);
+    TRY(crew_take_roles(crew, run->role), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
     st = leads(run) ? session_open(run->job, crew->n, &run->session) : ST_OK;
     TRY(crew_together(crew, st, "reading model and prompt file"), err);
     st = leads(run) ? ST_OK : session_open(run->job, crew->n, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
-    TRY(crew_assign(crew, run->job, prompts_info(run->session.prompts)->n_image_refs > 0), err);
+    TRY(crew_assign(crew, session_has_images(&run->session)), err);
     TRY(links_check(crew, run->job), err);
     st = leads(run) ? open_journal(run) : ST_OK;
     TRY(crew_together(crew, st, "looking at what is done"), err);
@@ -196,14 +199,50 @@ static enum status stop_io(void *io)
     return io_stop(io);
 }
 
+/* When the run has to be over: after the job's own limit, or with the Slurm job, if that is sooner.
+ */
+static struct run_end end_of_time(const struct run *run)
+{
+    const struct job *job = run->job;
+    const char *slurm = getenv("SLURM_JOB_END_TIME"); /* seconds since 1970 */
+    const double slurm_left_s = slurm != NULL ? strtod(slurm, NULL) - clock_unix_s() : 0;
+    struct run_end end = {
+        .at_s = job->time_limit_s,
+        .margin_s = job->time_margin_s,
+        .drain = warden_drain(run->warden),
+    };
+
+    if (slurm_left_s > 0 && (end.at_s == 0 || clock_now_s() + slurm_left_s < end.at_s))
+        end.at_s = clock_now_s() + slurm_left_s;
+    if (end.at_s > 0)
+        log_info("the time of this run ends in %.0f s: rows are begun as long as they should be "
+                 "finished %.0f s before",
+                 end.at_s - clock_now_s(), end.margin_s);
+    return end;
+}
+
+/* Rows are left, though the loop has ended well: rank 0, which knows, tells all. */
+static enum status look_what_is_left(struct run *run)
+{
+    const struct journal_counts *counts = &run->figures.counts;
+
+    if (run->journal == NULL || counts->n_done == counts->n_rows)
+        return ST_OK;
+    set_why(run, "%s",
+            *warden_drain(run->warden) != 0 ? "asked to come to an end (SIGUSR1)"
+                                            : "the time of this run is over");
+    return ST_STOPPED;
+}
+
 /* Compute every row of the range that the journal does not hold. */
 static enum status serve(struct run *run)
 {
     enum status st, io_st;
     struct machine machine;
     const double begin_s = clock_now_s();
+    const struct run_end end = leads(run) ? end_of_time(run) : (struct run_end){.at_s = 0};
 
-    st = machine_create(&run->crew, &run->session, &run->images, run->journal, &machine);
+    st = machine_create(&run->crew, &run->session, &run->images, run->journal, &end, &machine);
     const double loaded_s = clock_now_s();
     run->figures.load_s = loaded_s - begin_s;
     run->apart = st == ST_COMM;
@@ -232,6 +271,8 @@ static enum status serve(struct run *run)
     io_st = run->apart || !leads(run) ? io_stop(io) : crew_busy(&run->crew, stop_io, io);
     if (run->journal != NULL)
         journal_counts(run->journal, &run->figures.counts);
+    if (io_st == ST_OK && st == ST_OK)
+        io_st = look_what_is_left(run);
     if (st == ST_OK)
         st = crew_together(&run->crew, io_st, "ending the loop");
     return st;
@@ -239,11 +280,28 @@ static enum status serve(struct run *run)
 
 /* ---- finish ---------------------------------------------------------------------------------- */
 
+/* The summary as text; NULL: no memory. */
+static char *summary_text(const struct run *run)
+{
+    char *text = NULL;
+    size_t n_bytes;
+    FILE *out = open_memstream(&text, &n_bytes);
+
+    if (out == NULL)
+        return NULL;
+    report_summary(&run->session, &run->crew, &run->figures, run->program, out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static enum status merge(void *arg)
 {
-    enum status st;
+    enum status st = ST_NOMEM;
     struct run *run = arg;
     const struct session *session = &run->session;
+    char *summary = summary_text(run);
     const struct result_meta meta = {
         .program = run->program,
         .job = (const char *)session->effective_job.data,
@@ -252,13 +310,16 @@ static enum status merge(void *arg)
         .model_fingerprint = session->model_fingerprint,
         .prompts_fingerprint = session->prompts_fingerprint,
         .seed = run->job->seed,
+        .summary = summary,
     };
     const double begin_s = clock_now_s();
 
+    if (summary == NULL)
+        goto err;
     TRY(journal_merge(run->journal, session->prompts, &meta), err);
-    run->figures.merge_s = clock_now_s() - begin_s;
-    report_summary(session, &run->crew, &run->figures);
+    printf("%smerge     %.2f s\n", summary, clock_now_s() - begin_s);
 err:
+    free(summary);
     return st;
 }
 
@@ -418,11 +479,11 @@ static enum outcome end(struct run *run, enum status st)
     return outcome;
 }
 
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+enum outcome stage_run(const struct job *job, const char *program, int role, struct ranks *ranks,
                        bool *out_in_order)
 {
     enum status st;
-    struct run run = {.job = job, .program = program, .lost = -1};
+    struct run run = {.job = job, .program = program, .role = role, .lost = -1};
     uint64_t n_todo = 0, outcome;
     const struct warden_args warden = {.ranks = ranks, .has_launcher = ranks_launched(ranks)};
 

@@ -30,6 +30,17 @@ static enum status resolve_rows(struct session *session)
     const struct job *job = session->job;
     const uint64_t n_rows = prompts_info(session->prompts)->n_rows;
 
+    if (job->n_shards > 0) {
+        session->rows_begin = plan_shard(n_rows, job->rows_begin, job->n_shards);
+        session->rows_end = plan_shard(n_rows, job->rows_end, job->n_shards);
+        if (session->rows_begin < session->rows_end)
+            return ST_OK;
+        log_error("rows = \"%llu/%llu\": %s has %llu rows, and this part has none of them: take "
+                  "fewer parts",
+                  (unsigned long long)job->rows_end, (unsigned long long)job->n_shards,
+                  job->prompts, (unsigned long long)n_rows);
+        return ST_CONFIG;
+    }
     session->rows_begin = job->rows_begin;
     session->rows_end = job->rows_end == UINT64_MAX ? n_rows : job->rows_end;
     if (session->rows_begin <= session->rows_end && session->rows_end <= n_rows)
@@ -82,13 +93,17 @@ err:
     return st;
 }
 
+bool session_has_images(const struct session *session)
+{
+    return prompts_info(session->prompts)->n_image_refs > 0;
+}
+
 /* A model that is to see images must be able to. */
 static enum status resolve_vision(struct session *session)
 {
-    const struct prompts_info *prompts = prompts_info(session->prompts);
     const struct vision_config *vision = model_source_vision(session->source);
 
-    if (prompts->n_image_refs == 0 && vision == NULL)
+    if (!session_has_images(session) && vision == NULL)
         return ST_OK;
     if (vision == NULL) {
         log_error(
@@ -324,7 +339,7 @@ enum status session_look_at_images(struct session *session, const struct journal
     };
 
     *out_needs = needs;
-    if (session->vision == NULL || prompts_info(session->prompts)->n_image_refs == 0)
+    if (!session_has_images(session))
         return ST_OK;
     TRY(image_index_make(&args, &session->images), err);
     session->intake.vision.book = image_book_of(session->images);

@@ -43,6 +43,8 @@ void session_close(struct session *session);
 /* session_choose_backend - unit, numerics and, for a GPU, the device (backend.c); once the files
  * are open.  Returns ST_OK, ST_CONFIG (there is no GPU), ST_UNSUPPORTED, ST_IO; logged. */
 enum status session_choose_backend(struct session *session, int n_ranks);
+/* session_has_images - whether any row of the prompt file has one. */
+bool session_has_images(const struct session *session);
 /* session_print_sampling - append what rows are sampled with that say nothing, on one line. */
 enum status session_print_sampling(const struct session *session, struct buf *out);
 /* session_weights_bytes - memory, of the GPU if one computes, that the weights take: *out_own set

@@ -150,6 +150,13 @@ char *units_si(char *buf, size_t cap, double value);
 
 /* ---- the stages ------------------------------------------------------------------------------ */
 
+/* When to come to an end though rows are left. */
+struct run_end {
+    double at_s;             /* by the world's clock; 0 = no end is known */
+    double margin_s;         /* kept before it: rows that are not finished by then are given up */
+    const atomic_int *drain; /* not 0: begin no more rows; may be NULL */
+};
+
 struct coordinator_args {
     struct world *world; /* borrowed, as everything here */
     struct io *io;
@@ -160,6 +167,7 @@ struct coordinator_args {
     int embed_places;              /* of each prefill stage; 0: no row has images */
     int64_t max_errors;            /* < 0: no limit */
     double progress_s;
+    struct run_end end;
     const struct stage *watch; /* of this rank, for the figures in progress lines; may be NULL */
 };
 enum status coordinator_create(const struct coordinator_args *args, struct stage **out_stage);
@@ -270,14 +278,21 @@ const struct wire_fail *watch_failure(const struct stage *watch);
  * beside RESULTS.
  *   job           in   NULL: this rank could not load it (logged)
  *   program       in   name, version and commit, for the result file; all ranks must run the same
+ *   role          in   an enum role that this rank was started for: then the ranks' roles are the
+ *                      groups, not the job's; -1 = none
  *   out_in_order  out  false: ranks are lost or stuck; ranks_abort is the only way out
  * Collective over all ranks.  Returns the outcome; in order, it is the same on every rank. */
-enum outcome stage_run(const struct job *job, const char *program, struct ranks *ranks,
+enum outcome stage_run(const struct job *job, const char *program, int role, struct ranks *ranks,
                        bool *out_in_order);
 /* stage_check - reads all that run would, prints layout, memory, rows and the effective job on
  * standard output, changes nothing.
  *   n_ranks  in  0 = the layout of the ranks there are; else of so many on this host
  * On rank 0 alone. */
 enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks);
+/* stage_preflight - which link each pair of stages would have and how fast it is, as a table on
+ * standard output; no model is read.
+ *   job  in  NULL: this rank could not load it (logged)
+ * Collective over all ranks.  Returns the outcome, the same on all. */
+enum outcome stage_preflight(const struct job *job, const char *program, struct ranks *ranks);
 
 #endif

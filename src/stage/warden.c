@@ -41,6 +41,7 @@ struct warden {
 
 /* A signal handler has no argument; this is the only state outside structs in this room. */
 static atomic_int n_signals, last_signal; /* lock-free: a handler may touch them */
+static atomic_int drain_asked;
 static atomic_int wake_fd = -1;
 
 static void wake(void)
@@ -60,6 +61,11 @@ static void on_signal(int number)
     n_signals++;
     wake();
     errno = before;
+}
+
+static void on_drain(int number)
+{
+    drain_asked = number;
 }
 
 static void on_alarm(int number)
@@ -197,12 +203,11 @@ static void *warden_main(void *arg)
 
 /* ---- start and stop -------------------------------------------------------------------------- */
 
-static void catch_signals(void (*handler)(int))
+static void catch_signal(int number, void (*handler)(int))
 {
     const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
 
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    sigaction(number, &action, NULL);
 }
 
 enum status warden_start(const struct warden_args *args, struct warden **out_warden)
@@ -221,7 +226,7 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
     }
     note_visible(warden);
     pthread_mutex_init(&warden->mutex, NULL);
-    n_signals = 0;
+    n_signals = drain_asked = 0;
     wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_fd < 0 || pthread_create(&warden->thread, NULL, warden_main, warden) != 0) {
         log_error("cannot set up the handling of signals: %s", strerror(errno));
@@ -232,7 +237,9 @@ enum status warden_start(const struct warden_args *args, struct warden **out_war
         host_free(warden);
         return ST_IO;
     }
-    catch_signals(on_signal);
+    catch_signal(SIGINT, on_signal);
+    catch_signal(SIGTERM, on_signal);
+    catch_signal(SIGUSR1, on_drain);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit shows as a failed write, like a full disk */
     signal(SIGPIPE, SIG_IGN);
     *out_warden = warden;
@@ -243,7 +250,9 @@ void warden_stop(struct warden *warden)
 {
     if (warden == NULL)
         return;
-    catch_signals(SIG_DFL);
+    catch_signal(SIGINT, SIG_DFL);
+    catch_signal(SIGTERM, SIG_DFL);
+    catch_signal(SIGUSR1, SIG_IGN); /* the end is near anyway */
     atomic_store(&warden->end, true);
     wake();
     pthread_join(warden->thread, NULL);
@@ -260,6 +269,12 @@ const atomic_int *warden_flag(const struct warden *warden)
     static const atomic_int never;
 
     return warden != NULL ? &warden->flag : &never;
+}
+
+const atomic_int *warden_drain(const struct warden *warden)
+{
+    (void)warden;
+    return &drain_asked;
 }
 
 struct warden_cause warden_cause(struct warden *warden)

@@ -30,8 +30,8 @@ struct warden_cause {
 
 /* Could none be started, NULL does in its place: nothing ever comes. */
 struct warden;
-/* warden_start - catch SIGINT and SIGTERM from now on.  One at a time: signals have no argument.
- * Local.  Returns ST_OK, ST_NOMEM, ST_IO. */
+/* warden_start - catch SIGINT, SIGTERM and SIGUSR1 from now on.  One at a time: signals have no
+ * argument. Local.  Returns ST_OK, ST_NOMEM, ST_IO. */
 enum status warden_start(const struct warden_args *args, struct warden **out_warden);
 /* warden_stop - signals have their default effect again.  Accepts NULL. */
 void warden_stop(struct warden *warden);
@@ -39,6 +39,9 @@ void warden_stop(struct warden *warden);
  * why. */
 const atomic_int *warden_flag(const struct warden *warden);
 struct warden_cause warden_cause(struct warden *warden);
+/* warden_drain - becomes non-zero when SIGUSR1 asks for an end in order: rows in flight are
+ * finished, no more are begun. */
+const atomic_int *warden_drain(const struct warden *warden);
 /* warden_find_lost - rank of this host whose process is gone, as of now, the lowest; -1 = none. */
 int warden_find_lost(const struct warden *warden);
 /* warden_pressed - how many signals have come: a second one means now. */

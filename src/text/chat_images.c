@@ -74,42 +74,25 @@ static enum status add_text(json_t *parts, const char *text, size_t n_bytes)
     return add_part(parts, json_pack("{s:s, s:s%}", "type", "text", "text", text, n_bytes));
 }
 
-/* Bytes of the longest word that text begins with; 0 if it begins with none. */
-static size_t word_at(const char *text, size_t n_bytes, const struct text_span *words, int n_words)
-{
-    size_t longest = 0;
-
-    for (int i = 0; i < n_words; i++)
-        if (words[i].n_bytes <= n_bytes && words[i].n_bytes > longest &&
-            memcmp(words[i].data, text, words[i].n_bytes) == 0)
-            longest = words[i].n_bytes;
-    return longest;
-}
-
-static enum status split(const char *text, size_t n_bytes, const struct text_span *words,
-                         int n_words, json_t *parts)
+static enum status split(struct text_span text, const struct text_swap *words, int n_words,
+                         json_t *parts)
 {
     enum status st = ST_OK;
-    size_t kept = 0;
+    const struct text_swap *word;
+    size_t kept = 0, at = 0;
 
-    for (size_t at = 0; at < n_bytes;) {
-        const size_t n = word_at(text + at, n_bytes - at, words, n_words);
-
-        if (n == 0) {
-            at++;
-            continue;
-        }
-        TRY(add_text(parts, text + kept, at - kept), done);
+    while ((word = encode_find_swap(text, words, n_words, &at)) != NULL) {
+        TRY(add_text(parts, text.data + kept, at - kept), done);
         TRY(add_part(parts, json_pack("{s:s}", "type", "image")), done);
-        at += n;
+        at += word->find.n_bytes;
         kept = at;
     }
-    TRY(add_text(parts, text + kept, n_bytes - kept), done);
+    TRY(add_text(parts, text.data + kept, text.n_bytes - kept), done);
 done:
     return st;
 }
 
-enum status chat_user_messages(const char *text, size_t n_bytes, const struct text_span *words,
+enum status chat_user_messages(const char *text, size_t n_bytes, const struct text_swap *words,
                                int n_words, struct buf *out_json, struct row_error *err)
 {
     enum status st;
@@ -122,7 +105,8 @@ enum status chat_user_messages(const char *text, size_t n_bytes, const struct te
                            (unsigned)(uint8_t)text[bad], bad, n_bytes);
         goto done;
     }
-    st = parts != NULL ? split(text, n_bytes, words, n_words, parts) : out_of_memory();
+    st = parts != NULL ? split((struct text_span){text, n_bytes}, words, n_words, parts)
+                       : out_of_memory();
     if (st != ST_OK)
         goto done;
     messages = json_pack("[{s:s, s:O}]", "role", "user", "content", parts);

@@ -222,20 +222,26 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
     return tokenizer_encode_swapped(t, text, n_bytes, flags, NULL, 0, list, err);
 }
 
-/* The longest of the words that text begins with; NULL if none does. */
-static const struct text_swap *swap_at(const struct text_swap *swaps, int n_swaps,
-                                       struct text_span text)
+const struct text_swap *encode_find_swap(struct text_span text, const struct text_swap *swaps,
+                                         int n_swaps, size_t *at)
 {
-    const struct text_swap *best = NULL;
+    for (; *at < text.n_bytes; (*at)++) {
+        const struct text_swap *best = NULL;
+        size_t longest = 0;
 
-    for (int i = 0; i < n_swaps; i++) {
-        const struct text_span *find = &swaps[i].find;
+        for (int i = 0; i < n_swaps; i++) {
+            const struct text_span *find = &swaps[i].find;
 
-        if (find->n_bytes <= text.n_bytes && memcmp(find->data, text.data, find->n_bytes) == 0 &&
-            (best == NULL || find->n_bytes > best->find.n_bytes))
+            if (find->n_bytes <= longest || find->n_bytes > text.n_bytes - *at ||
+                memcmp(find->data, text.data + *at, find->n_bytes) != 0)
+                continue;
             best = &swaps[i];
+            longest = find->n_bytes;
+        }
+        if (best != NULL)
+            return best;
     }
-    return best;
+    return NULL;
 }
 
 /* Text with its words swapped, and marks of what was put in. */
@@ -243,16 +249,10 @@ static enum status swap_all(struct text_span text, const struct text_swap *swaps
                             struct buf *out_text, struct buf *out_marks)
 {
     enum status st = ST_OK;
-    size_t kept = 0;
+    const struct text_swap *swap;
+    size_t kept = 0, at = 0;
 
-    for (size_t at = 0; at < text.n_bytes;) {
-        const struct text_swap *swap =
-            swap_at(swaps, n_swaps, (struct text_span){text.data + at, text.n_bytes - at});
-
-        if (swap == NULL) {
-            at++;
-            continue;
-        }
+    while ((swap = encode_find_swap(text, swaps, n_swaps, &at)) != NULL) {
         TRY(buf_put(out_text, text.data + kept, at - kept), done);
         const struct text_range mark = {out_text->n_bytes, out_text->n_bytes + swap->put.n_bytes};
         TRY(buf_put(out_text, swap->put.data, swap->put.n_bytes), done);

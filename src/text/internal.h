@@ -319,5 +319,9 @@ enum status encode_text(const struct tokenizer *tokenizer, const char *text, siz
  * Returns ST_OK, ST_ROW, ST_NOMEM. */
 enum status encode_check(const char *text, size_t n_bytes, unsigned flags, struct buf *lossy,
                          struct text_span *out_text, struct row_error *err);
+/* encode_find_swap - the first word to be swapped that stands in text from *at on, of several at
+ * one place the longest; *at becomes its place.  NULL: there is none. */
+const struct text_swap *encode_find_swap(struct text_span text, const struct text_swap *swaps,
+                                         int n_swaps, size_t *at);
 
 #endif

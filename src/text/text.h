@@ -204,8 +204,9 @@ enum status chat_image_order(const char *messages, size_t n_bytes, struct token_
                              struct row_error *err);
 /* chat_user_messages - append the conversation, as JSON text, of one user message that is `text`:
  * a part of type image for each of the words in it, parts of type text for what stands between.
+ * What is put in place of a word is the template's to say.
  * Returns ST_OK, ST_ROW (not UTF-8), ST_NOMEM. */
-enum status chat_user_messages(const char *text, size_t n_bytes, const struct text_span *words,
+enum status chat_user_messages(const char *text, size_t n_bytes, const struct text_swap *words,
                                int n_words, struct buf *out_json, struct row_error *err);
 
 /* text_stop_list - a row's `stop` column (JSON: a string or a list of strings, none empty) into
