@@ -164,7 +164,7 @@ $(out)/tests/%: $(out)/tests/%.o $(out)/libepidote.a
 emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(filter-out %/table.cu,$(wildcard kernels/*.cu))) $(out)/tests/emulator/emulator.o
 CXXFLAGS_ALL := -std=c++17 $(CFLAGS) -Wall -Wextra -Wno-unknown-pragmas $(if $(SAN),,-Werror) -ffp-contract=off \
                 -fno-strict-aliasing -fno-exceptions -fno-rtti -DK_EMULATED $(san_flags)
-$(out)/tests/unit_kernels $(out)/tests/unit_prefill_kernel: $(emulated)
+$(patsubst %,$(out)/tests/unit_%,kernels prefill_kernel sample_kernel): $(emulated)
 $(out)/emulated/%.o: kernels/%.cu $(out)/flags
 	@mkdir -p $(@D)
 	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@

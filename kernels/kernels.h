@@ -199,6 +199,36 @@ struct k_prefill_args {
     float scale, softcap;
 };
 
+/* k_sample - a token of each row of logits [T, V] f32, as sampler_pick (src/model/sampler.c) picks
+ * it of rows without a repetition penalty.
+ *   out      [T] i32         -1 where id is
+ *   max, id  [T] f32, i32    of k_logits
+ *   rows     [T]             what is asked of each row: fields as in struct sampler_params
+ *   work     u64             scratch, k_sample_work_words() of them
+ * Limits: T at most 65535; V at most 2^19; top_p > 0, 0 <= min_p <= 1.
+ * Traffic: T * V * 12; then V * 12 for each row's draw, up to V * 100 for each of top_k and top_p.
+ * Temperature 0 (below the least normal double) gives id.  Else weights are exp((logit - max) /
+ * temperature) by the sampler's steps in double, then rounded to whole numbers of 2^-44 of the
+ * best's: sums are exact and have no order.  Both pick the same token unless a random number or
+ * top_p comes within V * 2^-45 of the border between two.  A token that weighs less than 2^-45, its
+ * logit 31 temperatures below the best, is never picked.  Ranks are by logit, ties to the lowest
+ * id; the sampler's are by score, which has a tie more where two logits are so small beside the
+ * best that the difference to it is the same. */
+struct k_sample_row {
+    double temperature, top_p, min_p;
+    uint64_t seed, row;
+    uint32_t sample;
+    int32_t top_k, position;
+};
+struct k_sample_args {
+    int32_t *out;
+    const float *logits, *max;
+    const int32_t *id;
+    const struct k_sample_row *rows;
+    uint64_t *work;
+    int T, V;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -231,6 +261,8 @@ struct k_table {
     int64_t (*matmul_work_floats)(int T, int N, int n_in);
     int64_t (*logits_work_floats)(int T, int V);
     int (*prefill)(void *stream, const struct k_prefill_args *args);
+    int (*sample)(void *stream, const struct k_sample_args *args);
+    int64_t (*sample_work_words)(int T, int V);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

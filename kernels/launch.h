@@ -31,6 +31,9 @@ int k_prefill(void *stream, const struct k_prefill_args *args);
 /* k_prefill_start - ask for its shared memory, as above. */
 int k_prefill_start(void);
 
+int k_sample(void *stream, const struct k_sample_args *args);
+int64_t k_sample_work_words(int T, int V);
+
 #ifdef __cplusplus
 }
 #endif

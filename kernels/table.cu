@@ -71,6 +71,8 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_matmul_work_floats,
         k_logits_work_floats,
         k_prefill,
+        k_sample,
+        k_sample_work_words,
     };
 
     return &table;
