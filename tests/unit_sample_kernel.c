@@ -135,7 +135,7 @@ static void draws_are_spread(void)
     enum { V = 8, N = 400 };
     const float logits[V] = {0}, max = 0.0f;
     const int32_t id = 0;
-    uint64_t words[V];
+    uint64_t words[V] = {0};
     int counts[V] = {0};
 
     for (int position = 0; position < N; position++) {
@@ -156,7 +156,7 @@ static void limits(void)
 {
     float f[8] = {0};
     int32_t i[8] = {0};
-    uint64_t words[8];
+    uint64_t words[8] = {0};
     const struct k_sample_row row = {1.0, 1.0, 0.0, 0, 0, 0, 0, 0};
 
     CHECK(k_sample(NULL, &(struct k_sample_args){i, f, f, i, &row, words, 0, 8}) != 0);
