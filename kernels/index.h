@@ -453,4 +453,8 @@ K_FN uint32_t k_rank_key(uint32_t bits)
     return bits >> 31 ? bits : 0x7fffffffu - bits;
 }
 
+/* ---- experts ------------------------------------------------------------------------------------ */
+
+enum { K_ROUTE_MAX_X = 1024, K_ROUTE_MAX_USED = 64, K_ROUTE_LANES = 16 };
+
 #endif

@@ -229,6 +229,31 @@ struct k_sample_args {
     int T, V;
 };
 
+/* k_route - of logits [T, X] f32 the n_used most likely experts of each row, in ascending order of
+ * their ids, and their probabilities; of equals the lowest ids.
+ *   experts, weights [T, n_used]   i32, f32
+ *   normalise                      1: weights are divided by their sum
+ * Limits: n_used <= X <= 1024, n_used at most 64.  Traffic: T * (X * 4 + n_used * 8).
+ * A row is one warp's: 16 lanes sum elements i, i + 16 ..., then the tree; the weights' sum in
+ * ascending order.  The bits are those of ops->route. */
+struct k_route_args {
+    int32_t *experts;
+    float *weights;
+    const float *logits;
+    int T, X, n_used, normalise;
+};
+
+/* k_combine - out [T, D] f32 = the sum of weights [T, n_used] * rows[at [T, n_used]] [.., D] f32,
+ * from left to right, a product rounded before it is added.  out may not be rows.
+ * Limits: T at most 65535.  Traffic: T * D * (n_used * 4 + 4).  The bits are those of ops->combine.
+ */
+struct k_combine_args {
+    float *out;
+    const float *rows, *weights;
+    const int32_t *at;
+    int T, n_used, D;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -263,6 +288,8 @@ struct k_table {
     int (*prefill)(void *stream, const struct k_prefill_args *args);
     int (*sample)(void *stream, const struct k_sample_args *args);
     int64_t (*sample_work_words)(int T, int V);
+    int (*route)(void *stream, const struct k_route_args *args);
+    int (*combine)(void *stream, const struct k_combine_args *args);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

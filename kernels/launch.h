@@ -33,6 +33,8 @@ int k_prefill_start(void);
 
 int k_sample(void *stream, const struct k_sample_args *args);
 int64_t k_sample_work_words(int T, int V);
+int k_route(void *stream, const struct k_route_args *args);
+int k_combine(void *stream, const struct k_combine_args *args);
 
 #ifdef __cplusplus
 }

@@ -73,6 +73,8 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_prefill,
         k_sample,
         k_sample_work_words,
+        k_route,
+        k_combine,
     };
 
     return &table;

@@ -381,6 +381,56 @@ static void logits(void)
             logits_of(i < 6 ? 3 : 1, sizes[i], kind);
 }
 
+/* ---- experts ------------------------------------------------------------------------------------ */
+
+/* Experts and weights are the CPU's, to the bit; a bad row has the lowest ids and NaN. */
+static void routes(void)
+{
+    static const int counts[] = {1, 2, 8, 15, 16, 17, 60, 64, 128, 1024};
+
+    for (int round = 0; round < 20; round++) {
+        const int X = counts[round / 2], T = test_between(1, 6);
+        const int most = X < 64 ? X : 64;
+        const int n_used = round % 2 ? most : test_between(1, most < 9 ? most : 9);
+        float *logits = test_floats((size_t)(T * X));
+        float *weights = test_floats((size_t)(T * n_used)),
+              *want = test_floats((size_t)(T * n_used));
+        int32_t *experts = calloc((size_t)(T * n_used), sizeof *experts);
+        int32_t *want_experts = calloc((size_t)(T * n_used), sizeof *experts);
+        const struct k_route_args args = {experts, weights, logits, T, X, n_used, round % 3 == 0};
+
+        for (int i = 0; i < T * X; i++)
+            logits[i] = round % 4 == 1 ? roundf(logits[i]) : logits[i] * 4.0f; /* ties */
+        if (round == 7)
+            logits[X / 2] = NAN;
+        CHECK_INT(k_route(NULL, &args), 0);
+        ops->route(ctx, logits, T, X, n_used, args.normalise != 0, want_experts, want);
+        CHECK(memcmp(experts, want_experts, (size_t)(T * n_used) * sizeof *experts) == 0);
+        for (int i = 0; i < T * n_used; i++)
+            CHECK(weights[i] == want[i] || (isnan(weights[i]) && isnan(want[i])));
+        free(logits), free(weights), free(want), free(experts), free(want_experts);
+    }
+}
+
+static void combines(void)
+{
+    for (int round = 0; round < 6; round++) {
+        const int T = test_between(1, 5), n_used = test_between(1, 8), D = test_between(1, 600);
+        const int n = T * n_used;
+        float *rows = test_floats((size_t)(n * D)), *weights = test_floats((size_t)n);
+        float *out = test_floats((size_t)(T * D)), *want = test_floats((size_t)(T * D));
+        int32_t *at = calloc((size_t)n, sizeof *at);
+        const struct k_combine_args args = {out, rows, weights, at, T, n_used, D};
+
+        for (int i = 0; i < n; i++)
+            at[i] = n - 1 - i;
+        CHECK_INT(k_combine(NULL, &args), 0);
+        ops->combine(ctx, want, rows, at, weights, T, n_used, D);
+        CHECK_INT(test_n_differ(out, want, (size_t)(T * D)), 0);
+        free(rows), free(weights), free(out), free(want), free(at);
+    }
+}
+
 /* ---- copies ------------------------------------------------------------------------------------- */
 
 static void copies(void)
@@ -447,6 +497,9 @@ static void limits(void)
     m.ldw = 2048;
     CHECK(k_matmul(NULL, &m) != 0); /* needs work */
     CHECK(k_logits(NULL, &(struct k_logits_args){f, f, f, i, f, 0, 8, 0, 0}) != 0);
+    CHECK(k_route(NULL, &(struct k_route_args){i, f, f, 1, 8, 9, 0}) != 0);
+    CHECK(k_route(NULL, &(struct k_route_args){i, f, f, 1, 1025, 8, 0}) != 0);
+    CHECK(k_combine(NULL, &(struct k_combine_args){f, f, f, i, 65536, 1, 1}) != 0);
     CHECK(k_kv_copy(NULL, &(struct k_kv_copy_args){h, h, i, 1, 1, 0, 12, 16}) != 0);
 }
 
@@ -462,6 +515,8 @@ int main(void)
     attentions();
     matmuls();
     logits();
+    routes();
+    combines();
     copies();
     limits();
     end();
