@@ -8,7 +8,7 @@
 #include "kernels/device.cuh"
 #include "kernels/launch.h"
 
-enum { ROUTE_LANES = 32, COMBINE_THREADS = 256 };
+enum { ROUTE_LANES = 32, ASSIGN_THREADS = 128, GATHER_THREADS = 256, COMBINE_THREADS = 256 };
 
 /* ---- route -------------------------------------------------------------------------------------- */
 
@@ -81,6 +81,55 @@ int k_route(void *stream, const struct k_route_args *a)
         a->n_used > K_ROUTE_MAX_USED)
         return cudaErrorInvalidValue;
     return K_LAUNCH(route, dim3((unsigned)a->T), dim3(ROUTE_LANES), 0, stream, *a);
+}
+
+/* ---- assign, gather ------------------------------------------------------------------------------ */
+
+static __global__ void assign(struct k_assign_args a)
+{
+    const int i = (int)(blockIdx.x * ASSIGN_THREADS + threadIdx.x), n = a.T * a.n_used;
+    const bool is_row = i < n;
+    const int expert = is_row ? a.experts[i] : i - n;
+    int before = 0;
+
+    if (expert > a.X)
+        return;
+    for (int j = 0; j < n; j++)
+        before += a.experts[j] < expert || (is_row && a.experts[j] == expert && j < i);
+    if (is_row)
+        a.slots[i] = before;
+    else
+        a.first[expert] = before;
+}
+
+int k_assign(void *stream, const struct k_assign_args *a)
+{
+    if (a->T < 1 || a->n_used < 1 || (int64_t)a->T * a->n_used > 65535 || a->X < 1 ||
+        a->X > K_ROUTE_MAX_X)
+        return cudaErrorInvalidValue;
+    const int n = a->T * a->n_used + a->X + 1;
+
+    return K_LAUNCH(assign, dim3((unsigned)k_ceil_div(n, ASSIGN_THREADS)), dim3(ASSIGN_THREADS), 0,
+                    stream, *a);
+}
+
+static __global__ void gather(struct k_gather_args a)
+{
+    const int v = (int)(blockIdx.x * GATHER_THREADS + threadIdx.x), vecs = a.D / 8;
+    const int64_t i = blockIdx.y;
+
+    if (v < vecs)
+        ((uint4 *)a.out)[a.slots[i] * (int64_t)vecs + v] =
+            ((const uint4 *)a.x)[i / a.n_used * vecs + v];
+}
+
+int k_gather(void *stream, const struct k_gather_args *a)
+{
+    if (a->T < 1 || a->n_used < 1 || (int64_t)a->T * a->n_used > 65535 || a->D < 8 || a->D % 8 != 0)
+        return cudaErrorInvalidValue;
+    const dim3 grid((unsigned)k_ceil_div(a->D / 8, GATHER_THREADS), (unsigned)(a->T * a->n_used));
+
+    return K_LAUNCH(gather, grid, dim3(GATHER_THREADS), 0, stream, *a);
 }
 
 /* ---- combine ------------------------------------------------------------------------------------ */

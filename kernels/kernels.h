@@ -254,6 +254,43 @@ struct k_combine_args {
     int T, n_used, D;
 };
 
+/* k_assign - rows of a step in the order of their experts: those of expert 0 first, then by row.
+ *   experts [T, n_used] i32      of k_route
+ *   slots   [T, n_used] i32      where in that order each comes
+ *   first   [X + 1] i32          where each expert's begin, and how many there are
+ * Limits: 1 <= n_used, 1 <= X <= 1024, T * n_used at most 65535.  Traffic: next to none. */
+struct k_assign_args {
+    int32_t *slots, *first;
+    const int32_t *experts;
+    int T, X, n_used;
+};
+
+/* k_gather - row t of x [T, D] bf16 to rows slots [t, 0 ..] of out [T * n_used, D] bf16.
+ * Limits: D a multiple of 8; T * n_used at most 65535.  Traffic: T * D * (2 + n_used * 2). */
+struct k_gather_args {
+    uint16_t *out;
+    const uint16_t *x;
+    const int32_t *slots;
+    int T, n_used, D;
+};
+
+/* k_matmul_experts - out [n_rows, N] f32 = x [n_rows, n_in] bf16 W^T, where rows first[e] ..
+ * first[e + 1] - 1 have the W [N, n_in] bf16 of expert e, expert_elems from one to the next.
+ *   first    [X + 1] i32   of k_assign
+ *   max_rows               no expert has more; the number of tokens will do
+ *   work     f32           scratch, k_matmul_work_floats(n_rows, N, n_in); NULL if that is 0
+ * Limits: max_rows at most 64, n_rows 65535, X 1024; n_in and expert_elems multiples of 8.
+ * Traffic: N * n_in * 2 of each expert that has rows, and of every split n_rows * N * 8.  The bits
+ * of a row are those of k_matmul. */
+struct k_matmul_experts_args {
+    float *out;
+    const uint16_t *x, *w;
+    const int32_t *first;
+    float *work;
+    int64_t expert_elems;
+    int n_rows, max_rows, X, N, n_in;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -290,6 +327,9 @@ struct k_table {
     int64_t (*sample_work_words)(int T, int V);
     int (*route)(void *stream, const struct k_route_args *args);
     int (*combine)(void *stream, const struct k_combine_args *args);
+    int (*assign)(void *stream, const struct k_assign_args *args);
+    int (*gather)(void *stream, const struct k_gather_args *args);
+    int (*matmul_experts)(void *stream, const struct k_matmul_experts_args *args);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

@@ -35,6 +35,9 @@ int k_sample(void *stream, const struct k_sample_args *args);
 int64_t k_sample_work_words(int T, int V);
 int k_route(void *stream, const struct k_route_args *args);
 int k_combine(void *stream, const struct k_combine_args *args);
+int k_assign(void *stream, const struct k_assign_args *args);
+int k_gather(void *stream, const struct k_gather_args *args);
+int k_matmul_experts(void *stream, const struct k_matmul_experts_args *args);
 
 #ifdef __cplusplus
 }

@@ -75,6 +75,9 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_sample_work_words,
         k_route,
         k_combine,
+        k_assign,
+        k_gather,
+        k_matmul_experts,
     };
 
     return &table;
