@@ -167,7 +167,7 @@ emulated := $(patsubst kernels/%.cu,$(out)/emulated/%.o,$(wildcard kernels/*.cu)
 emulated_lib := $(out)/tests/libepidote_cuda.so
 CXXFLAGS_ALL := -std=c++17 $(CFLAGS) -Wall -Wextra -Wno-unknown-pragmas $(if $(SAN),,-Werror) -ffp-contract=off \
                 -fno-strict-aliasing -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden -DK_EMULATED $(san_flags)
-$(out)/tests/unit_kernels $(out)/tests/unit_prefill_kernel: $(emulated)
+$(patsubst %,$(out)/tests/unit_%,kernels prefill_kernel sample_kernel): $(emulated)
 $(out)/tests/unit_engine_cuda: | $(emulated_lib)
 $(emulated_lib): $(emulated)
 	$(LD_SAYS)$(CXX) $(LDFLAGS) -shared $^ -o $@

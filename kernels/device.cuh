@@ -191,6 +191,26 @@ __device__ inline float k_warp_max(float x)
     return x;
 }
 
+struct k_best {
+    float value;
+    int id;
+};
+
+/* The larger, of equals the one with the lower id, of all lanes. */
+__device__ inline struct k_best k_warp_best(struct k_best mine)
+{
+    for (int half = 16; half > 0; half /= 2) {
+        const float value = __shfl_xor_sync(0xffffffffu, mine.value, half);
+        const int id = __shfl_xor_sync(0xffffffffu, mine.id, half);
+
+        if (value > mine.value || (value == mine.value && id < mine.id)) {
+            mine.value = value;
+            mine.id = id;
+        }
+    }
+    return mine;
+}
+
 /* The warps' sums, in the order of the warps; all threads get it.  scratch [warps], shared. */
 template <int N_WARPS> __device__ inline float k_block_sum(float x, float *scratch)
 {

@@ -438,4 +438,33 @@ K_FN int k_logits_chunks(int V)
     return k_ceil_div(V, K_LOGITS_CHUNK);
 }
 
+/* ---- sampling ----------------------------------------------------------------------------------
+ *
+ * A weight is a whole number of 2^-K_SAMPLE_BITS, that of the best token 1; so many tokens as
+ * K_SAMPLE_MAX_V add up to 2^63.  One block takes a row.  Where in the ranks a sum is reached is
+ * found K_SAMPLE_DIGIT bits of a token's key at a time, where in the order of ids a chunk at a
+ * time, then a group of 32 at a time.
+ */
+enum {
+    K_SAMPLE_BITS = 44,
+    K_SAMPLE_MAX_V = 1 << 19,
+    K_SAMPLE_MAX_CHUNKS = K_SAMPLE_MAX_V / K_LOGITS_CHUNK,
+    K_SAMPLE_WEIGH_THREADS = 256,
+    K_SAMPLE_THREADS = 512,
+    K_SAMPLE_WARPS = K_SAMPLE_THREADS / 32,
+    K_SAMPLE_DIGIT = 4,
+    K_SAMPLE_DIGITS = 1 << K_SAMPLE_DIGIT,
+    K_SAMPLE_GROUPS = K_LOGITS_CHUNK / 32
+};
+
+/* Of the bits of a float that is neither NaN nor -0: the larger the float, the smaller the key. */
+K_FN uint32_t k_rank_key(uint32_t bits)
+{
+    return bits >> 31 ? bits : 0x7fffffffu - bits;
+}
+
+/* ---- experts ------------------------------------------------------------------------------------ */
+
+enum { K_ROUTE_MAX_X = 1024, K_ROUTE_MAX_USED = 64, K_ROUTE_LANES = 16 };
+
 #endif

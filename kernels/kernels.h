@@ -224,6 +224,98 @@ struct k_prefill_args {
     float scale, softcap;
 };
 
+/* k_sample - a token of each row of logits [T, V] f32, as sampler_pick (src/model/sampler.c) picks
+ * it of rows without a repetition penalty.
+ *   out      [T] i32         -1 where id is
+ *   max, id  [T] f32, i32    of k_logits
+ *   rows     [T]             what is asked of each row: fields as in struct sampler_params
+ *   work     u64             scratch, k_sample_work_words() of them
+ * Limits: T at most 65535; V at most 2^19; top_p > 0, 0 <= min_p <= 1.
+ * Traffic: T * V * 12; then V * 12 for each row's draw, up to V * 100 for each of top_k and top_p.
+ * Temperature 0 (below the least normal double) gives id.  Else weights are exp((logit - max) /
+ * temperature) by the sampler's steps in double, then rounded to whole numbers of 2^-44 of the
+ * best's: sums are exact and have no order.  Both pick the same token unless a random number or
+ * top_p comes within V * 2^-45 of the border between two.  A token that weighs less than 2^-45, its
+ * logit 31 temperatures below the best, is never picked.  Ranks are by logit, ties to the lowest
+ * id; the sampler's are by score, which has a tie more where two logits are so small beside the
+ * best that the difference to it is the same. */
+struct k_sample_row {
+    double temperature, top_p, min_p;
+    uint64_t seed, row;
+    uint32_t sample;
+    int32_t top_k, position;
+};
+struct k_sample_args {
+    int32_t *out;
+    const float *logits, *max;
+    const int32_t *id;
+    const struct k_sample_row *rows;
+    uint64_t *work;
+    int T, V;
+};
+
+/* k_route - of logits [T, X] f32 the n_used most likely experts of each row, in ascending order of
+ * their ids, and their probabilities; of equals the lowest ids.
+ *   experts, weights [T, n_used]   i32, f32
+ *   normalise                      1: weights are divided by their sum
+ * Limits: n_used <= X <= 1024, n_used at most 64.  Traffic: T * (X * 4 + n_used * 8).
+ * A row is one warp's: 16 lanes sum elements i, i + 16 ..., then the tree; the weights' sum in
+ * ascending order.  The bits are those of ops->route. */
+struct k_route_args {
+    int32_t *experts;
+    float *weights;
+    const float *logits;
+    int T, X, n_used, normalise;
+};
+
+/* k_combine - out [T, D] f32 = the sum of weights [T, n_used] * rows[at [T, n_used]] [.., D] f32,
+ * from left to right, a product rounded before it is added.  out may not be rows.
+ * Limits: T at most 65535.  Traffic: T * D * (n_used * 4 + 4).  The bits are those of ops->combine.
+ */
+struct k_combine_args {
+    float *out;
+    const float *rows, *weights;
+    const int32_t *at;
+    int T, n_used, D;
+};
+
+/* k_assign - rows of a step in the order of their experts: those of expert 0 first, then by row.
+ *   experts [T, n_used] i32      of k_route
+ *   slots   [T, n_used] i32      where in that order each comes
+ *   first   [X + 1] i32          where each expert's begin, and how many there are
+ * Limits: 1 <= n_used, 1 <= X <= 1024, T * n_used at most 65535.  Traffic: next to none. */
+struct k_assign_args {
+    int32_t *slots, *first;
+    const int32_t *experts;
+    int T, X, n_used;
+};
+
+/* k_gather - row t of x [T, D] bf16 to rows slots [t, 0 ..] of out [T * n_used, D] bf16.
+ * Limits: D a multiple of 8; T * n_used at most 65535.  Traffic: T * D * (2 + n_used * 2). */
+struct k_gather_args {
+    uint16_t *out;
+    const uint16_t *x;
+    const int32_t *slots;
+    int T, n_used, D;
+};
+
+/* k_matmul_experts - out [n_rows, N] f32 = x [n_rows, n_in] bf16 W^T, where rows first[e] ..
+ * first[e + 1] - 1 have the W [N, n_in] bf16 of expert e, expert_elems from one to the next.
+ *   first    [X + 1] i32   of k_assign
+ *   max_rows               no expert has more; the number of tokens will do
+ *   work     f32           scratch, k_matmul_work_floats(n_rows, N, n_in); NULL if that is 0
+ * Limits: max_rows at most 64, n_rows 65535, X 1024; n_in and expert_elems multiples of 8.
+ * Traffic: N * n_in * 2 of each expert that has rows, and of every split n_rows * N * 8.  The bits
+ * of a row are those of k_matmul. */
+struct k_matmul_experts_args {
+    float *out;
+    const uint16_t *x, *w;
+    const int32_t *first;
+    float *work;
+    int64_t expert_elems;
+    int n_rows, max_rows, X, N, n_in;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -288,6 +380,13 @@ struct k_table {
     int64_t (*matmul_work_floats)(int T, int N, int n_in);
     int64_t (*logits_work_floats)(int T, int V);
     int (*prefill)(void *stream, const struct k_prefill_args *args);
+    int (*sample)(void *stream, const struct k_sample_args *args);
+    int64_t (*sample_work_words)(int T, int V);
+    int (*route)(void *stream, const struct k_route_args *args);
+    int (*combine)(void *stream, const struct k_combine_args *args);
+    int (*assign)(void *stream, const struct k_assign_args *args);
+    int (*gather)(void *stream, const struct k_gather_args *args);
+    int (*matmul_experts)(void *stream, const struct k_matmul_experts_args *args);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

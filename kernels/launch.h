@@ -52,6 +52,14 @@ int k_prefill(void *stream, const struct k_prefill_args *args);
 /* k_prefill_start - ask for its shared memory, as above. */
 int k_prefill_start(void);
 
+int k_sample(void *stream, const struct k_sample_args *args);
+int64_t k_sample_work_words(int T, int V);
+int k_route(void *stream, const struct k_route_args *args);
+int k_combine(void *stream, const struct k_combine_args *args);
+int k_assign(void *stream, const struct k_assign_args *args);
+int k_gather(void *stream, const struct k_gather_args *args);
+int k_matmul_experts(void *stream, const struct k_matmul_experts_args *args);
+
 #ifdef __cplusplus
 }
 #endif

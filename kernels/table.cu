@@ -94,6 +94,13 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_matmul_work_floats,
         k_logits_work_floats,
         k_prefill,
+        k_sample,
+        k_sample_work_words,
+        k_route,
+        k_combine,
+        k_assign,
+        k_gather,
+        k_matmul_experts,
     };
 
     return &table;

@@ -344,6 +344,27 @@ static void splits_cover_the_inputs(void)
         CHECK(k_mm_tiles(T) * 8 >= T);
 }
 
+/* ---- sampling ----------------------------------------------------------------------------------- */
+
+static void keys_rank_floats(void)
+{
+    static const float edges[] = {3e38f,   1.5f,  1.0f,  1e-30f,   0.0f,
+                                  -1e-30f, -1.0f, -1.5f, -INFINITY};
+
+    for (int i = 0; i + 1 < (int)(sizeof edges / sizeof *edges); i++)
+        CHECK(k_rank_key(bits_from_f32(edges[i])) < k_rank_key(bits_from_f32(edges[i + 1])));
+    for (int round = 0; round < 10000; round++) {
+        const float a = test_normal(), b = round % 4 == 0 ? a : test_normal();
+        const uint32_t key_a = k_rank_key(bits_from_f32(a)), key_b = k_rank_key(bits_from_f32(b));
+
+        CHECK((key_a < key_b) == (a > b) && (key_a == key_b) == (a == b));
+    }
+    /* all tokens may be the best, and their sum still fits */
+    CHECK((uint64_t)K_SAMPLE_MAX_V << K_SAMPLE_BITS <= UINT64_C(1) << 63);
+    CHECK_INT(K_SAMPLE_MAX_CHUNKS, k_logits_chunks(K_SAMPLE_MAX_V));
+    CHECK_INT(32 % K_SAMPLE_DIGIT, 0);
+}
+
 int main(void)
 {
     test_seed(1);
@@ -358,5 +379,6 @@ int main(void)
     rows_are_those_of_fragments();
     stages_fit();
     splits_cover_the_inputs();
+    keys_rank_floats();
     TEST_END();
 }
