@@ -21,6 +21,8 @@
 #else
 #include <cuda_runtime.h>
 
+#define K_NUMERICS "" /* before the name of a device's numerics */
+
 /* kernel <<<grid, block, shared bytes, stream>>> (arguments); the value is cudaGetLastError(). */
 #define K_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
     (kernel<<<(grid), (block), (shared_bytes), (cudaStream_t)(stream)>>>(__VA_ARGS__),             \
@@ -59,6 +61,28 @@ __device__ inline void k_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, 
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* k_load_transposed - four 8 x 8 matrices of bf16 in shared memory: a lane says where row lane % 8
+ * of matrix lane / 8 is (16 bytes, aligned), and gets of each matrix rows 2 (lane % 4) and the next
+ * of column lane / 4, as a word: registers of B of the matrix instruction. */
+__device__ inline void k_load_transposed(uint32_t out[4], const void *row)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+/* k_word - two floats rounded to bf16, `low` the one that comes first in memory. */
+__device__ inline uint32_t k_word(float low, float high)
+{
+    uint32_t word;
+
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
 }
 
 __device__ inline float k_from_bits(uint32_t bits)
@@ -100,10 +124,12 @@ __device__ inline uint16_t k_bf16(float x)
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-__device__ inline uint32_t k_word(float low, float high)
+#if defined(K_EMULATED)
+static inline uint32_t k_word(float low, float high)
 {
     return (uint32_t)k_bf16(high) << 16 | k_bf16(low);
 }
+#endif
 
 /* ---- exp, tanh: the steps of src/ops/cpu/exp_body.h --------------------------------------------- */
 
@@ -163,6 +189,26 @@ __device__ inline float k_warp_max(float x)
     for (int half = 16; half > 0; half /= 2)
         x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, half));
     return x;
+}
+
+struct k_best {
+    float value;
+    int id;
+};
+
+/* The larger, of equals the one with the lower id, of all lanes. */
+__device__ inline struct k_best k_warp_best(struct k_best mine)
+{
+    for (int half = 16; half > 0; half /= 2) {
+        const float value = __shfl_xor_sync(0xffffffffu, mine.value, half);
+        const int id = __shfl_xor_sync(0xffffffffu, mine.id, half);
+
+        if (value > mine.value || (value == mine.value && id < mine.id)) {
+            mine.value = value;
+            mine.id = id;
+        }
+    }
+    return mine;
 }
 
 /* The warps' sums, in the order of the warps; all threads get it.  scratch [warps], shared. */

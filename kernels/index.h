@@ -176,6 +176,117 @@ K_FN int k_mma_c_col(int lane, int i)
     return lane % 4 * 2 + i % 2;
 }
 
+/* ---- attention of a prompt's tokens ---------------------------------------------------------------
+ *
+ * Queries and keys are cut at multiples of K_PRE_ROWS and K_PRE_KEYS, positions of the sequence
+ * wherever a step begins.  One block takes one tile of queries of one sequence and query head, a
+ * warp 16 of its rows.  The tiles of keys come in ascending order, each in two halves of 32 keys;
+ * which ones depends on the tile of queries alone, not on how many of its rows are in the step.
+ *
+ *   scores   [16, 32] of a half are four mma tiles of 8 columns.  Column c of tile j is key
+ *            4 c + j: 16 bytes of the keys' layout (four keys of a pair) are a lane's part of all
+ *            four tiles
+ *   values   the scores of tiles 2 s and 2 s + 1 are, register by register, the left side of step
+ *            s of the half's two; its k = 0 .. 7 are then keys 4 k + 2 s, and k = 8 .. 15 the ones
+ *            after those
+ */
+enum {
+    K_PRE_ROWS = 64,
+    K_PRE_WARP_ROWS = 16,
+    K_PRE_KEYS = 64,
+    K_PRE_HALF = 32, /* keys */
+    K_PRE_THREADS = K_PRE_ROWS / K_PRE_WARP_ROWS * 32,
+    K_PRE_KEY_STRIDE = K_PRE_KEYS + 8 /* words; so that 8 lanes that go together touch all banks */
+};
+
+/* Tiles of queries that n_tok tokens can be in, wherever the first one is. */
+K_FN int k_pre_tiles(int n_tok)
+{
+    return k_ceil_div(n_tok - 1, K_PRE_ROWS) + 1;
+}
+
+/* First position that a query at `pos` sees.  window 0: all. */
+K_FN int k_pre_from(int pos, int window)
+{
+    return window > 0 ? k_max(pos + 1 - window, 0) : 0;
+}
+
+K_FN int k_pre_sees(int pos, int key, int window)
+{
+    return key <= pos && key >= k_pre_from(pos, window);
+}
+
+/* Whether each of a warp's rows, the first at position `row`, sees all keys of the tile. */
+K_FN int k_pre_sees_tile(int row, int key, int window)
+{
+    return key + K_PRE_KEYS - 1 <= row && key >= k_pre_from(row + K_PRE_WARP_ROWS - 1, window);
+}
+
+/* Key of a half that column c of mma tile j of its scores is. */
+K_FN int k_pre_key(int j, int c)
+{
+    return c * 4 + j;
+}
+
+/* Key of the tile that k of step s (of four, two a half) of the values is. */
+K_FN int k_pre_step_key(int s, int k)
+{
+    return s / 2 * K_PRE_HALF + k_pre_key(s % 2 * 2 + k / 8, k % 8);
+}
+
+/* First and last tile of keys, for the tile of queries whose first is at position `row`. */
+K_FN int k_pre_first_tile(int row, int window)
+{
+    return k_pre_from(row, window) / K_PRE_KEYS;
+}
+
+K_FN int k_pre_last_tile(int row)
+{
+    return (row + K_PRE_ROWS - 1) / K_PRE_KEYS;
+}
+
+/* Head sizes share three kernels, for as many elements as this; it also says how memory is laid
+ * out: keys as words [max_E/2][K_PRE_KEY_STRIDE], values [K_PRE_KEYS][max_E/8] of 16 bytes, queries
+ * [max_E/16][K_PRE_THREADS] of 16 bytes, a thread's own of each step. */
+K_FN int k_pre_max_E(int E)
+{
+    return E <= 64 ? 64 : E <= 128 ? 128 : 256;
+}
+
+K_FN int k_pre_key_word(int pair, int key)
+{
+    return pair * K_PRE_KEY_STRIDE + key;
+}
+
+/* Byte of elements 8 chunk .. + 7 of a key's value.  Chunks are moved around within a row, so that
+ * the 8 keys of a step that go together touch all banks once. */
+K_FN int k_pre_value_byte(int max_E, int key, int chunk)
+{
+    return k_pre_key_word(max_E / 2, 0) * 4 + key * max_E * 2 + (chunk ^ key / 4 % 8) * 16;
+}
+
+/* From the value of k of step 0 to that of step s, whatever k is. */
+K_FN int k_pre_step_bytes(int max_E, int s)
+{
+    return k_pre_step_key(s, 0) * max_E * 2;
+}
+
+K_FN int k_pre_query_byte(int max_E, int step, int thread)
+{
+    return k_pre_value_byte(max_E, K_PRE_KEYS, 0) + (step * K_PRE_THREADS + thread) * 16;
+}
+
+K_FN int k_pre_shared_bytes(int max_E)
+{
+    return k_pre_query_byte(max_E, max_E / 16, 0);
+}
+
+/* Blocks that shall have room on a multiprocessor, which bounds the registers of a thread. */
+K_FN int k_pre_blocks(int max_E)
+{
+    return max_E <= 64 ? 4 : max_E <= 128 ? 3 : 2;
+}
+
 /* ---- matmul of few rows: out [T, N] = x [T, n_in] W^T, W [N, n_in] ------------------------------
  *
  *   block   K_MM_ROWS rows of W, all T rows of x, one split of n_in
@@ -308,6 +419,16 @@ K_FN int64_t k_mm_partial(int T, int N, int split, int t, int n)
     return ((int64_t)split * T + t) * N + n;
 }
 
+/* ---- matmul of prompts ------------------------------------------------------------------------ */
+
+/* Rows of a chunk: part of the numerics, and a power of two.  The emulator has few, for its time.
+ */
+#if defined(K_EMULATED)
+enum { K_PREFILL_ROWS = 32 };
+#else
+enum { K_PREFILL_ROWS = 2048 };
+#endif
+
 /* ---- logits ----------------------------------------------------------------------------------- */
 
 enum { K_LOGITS_CHUNK = 1024, K_LOGITS_THREADS = 256, K_LOGITS_LANES = 32 };
@@ -316,5 +437,34 @@ K_FN int k_logits_chunks(int V)
 {
     return k_ceil_div(V, K_LOGITS_CHUNK);
 }
+
+/* ---- sampling ----------------------------------------------------------------------------------
+ *
+ * A weight is a whole number of 2^-K_SAMPLE_BITS, that of the best token 1; so many tokens as
+ * K_SAMPLE_MAX_V add up to 2^63.  One block takes a row.  Where in the ranks a sum is reached is
+ * found K_SAMPLE_DIGIT bits of a token's key at a time, where in the order of ids a chunk at a
+ * time, then a group of 32 at a time.
+ */
+enum {
+    K_SAMPLE_BITS = 44,
+    K_SAMPLE_MAX_V = 1 << 19,
+    K_SAMPLE_MAX_CHUNKS = K_SAMPLE_MAX_V / K_LOGITS_CHUNK,
+    K_SAMPLE_WEIGH_THREADS = 256,
+    K_SAMPLE_THREADS = 512,
+    K_SAMPLE_WARPS = K_SAMPLE_THREADS / 32,
+    K_SAMPLE_DIGIT = 4,
+    K_SAMPLE_DIGITS = 1 << K_SAMPLE_DIGIT,
+    K_SAMPLE_GROUPS = K_LOGITS_CHUNK / 32
+};
+
+/* Of the bits of a float that is neither NaN nor -0: the larger the float, the smaller the key. */
+K_FN uint32_t k_rank_key(uint32_t bits)
+{
+    return bits >> 31 ? bits : 0x7fffffffu - bits;
+}
+
+/* ---- experts ------------------------------------------------------------------------------------ */
+
+enum { K_ROUTE_MAX_X = 1024, K_ROUTE_MAX_USED = 64, K_ROUTE_LANES = 16 };
 
 #endif

@@ -4,7 +4,8 @@
  * The program finds the table with dlopen (src/ops/cuda.c), so that it needs no CUDA itself.  Both
  * sides are of one build: `abi` and `n_bytes` tell them apart if they are not.
  *
- * Every function returns 0 or a cudaError_t, which error_text explains.
+ * Every function that returns int returns 0, a cudaError_t or an enum k_error, which error_text
+ * explains.
  */
 #ifndef EPIDOTE_KERNELS_H
 #define EPIDOTE_KERNELS_H
@@ -16,27 +17,34 @@
 extern "C" {
 #endif
 
-enum { K_ABI = 1 };                       /* changes with the meaning of anything below */
+enum { K_ABI = 2 };                       /* changes with the meaning of anything below */
 #define K_LIBRARY "libepidote_cuda.so"    /* its name */
 #define K_TABLE_NAME "epidote_cuda_table" /* its only symbol */
+
+enum k_error {
+    K_ERROR_LT = 100000,   /* and a cublasStatus_t */
+    K_ERROR_ROWS = 200000, /* a library's matmul gives a row other bits at another place */
+    K_ERROR_ALGORITHM      /* a library has no algorithm that may be used */
+};
 
 /* The least that the kernels run on (bf16 mma.sync and cp.async came with it). */
 enum { K_MIN_MAJOR = 8, K_MIN_MINOR = 0 };
 
 struct k_device {
     char name[128];
-    int major, minor; /* compute capability */
-    int n_processors; /* streaming multiprocessors */
+    char numerics[32]; /* devices of one name give the same bits: "sm90-lt130000/1" */
+    int major, minor;  /* compute capability */
+    int n_processors;  /* streaming multiprocessors */
     uint64_t memory_bytes;
 };
 
 /*
- * What the launchers share.  Pointers are to device memory, 16-byte aligned; rows of what is read
- * or written 16 bytes at a time are a multiple of that apart (said where it is so).  bf16 is
- * uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher enqueues on
- * it and returns at once: it never waits and never allocates, so it may be captured in a graph.
- * What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was enqueued; what
- * the ids and positions in device memory say is not looked at.
+ * What the launchers share.  Pointers are to device memory, 16-byte aligned (of i32: 4); rows of
+ * what is read or written 16 bytes at a time are a multiple of that apart (said where it is so).
+ * bf16 is uint16_t, float32 is float; sums are float32.  `stream` is a cudaStream_t; a launcher
+ * enqueues on it and returns at once: it never waits and never allocates, so it may be captured in
+ * a graph.  What is wrong with the arguments is cudaErrorInvalidValue, and then nothing was
+ * enqueued; what the ids and positions in device memory say is not looked at.
  *
  * A row's bits depend on the row alone: not on T, B, its place, the other rows, or where its blocks
  * lie.  "Traffic" is bytes read and written, each once.
@@ -54,7 +62,7 @@ struct k_embed_args {
     float scale;
 };
 
-/* k_rmsnorm - x [T, D] f32 / sqrt(mean(x^2) + eps) * w [D] f32.
+/* k_rmsnorm - x [T, D] f32 / sqrt(mean(x^2) + eps) * w [D] f32; x itself where w is NULL.
  *   out    [T, D] bf16   NULL: not wanted        out_f32 [T, D] f32   likewise; may be x
  *   add    [T, D] f32    NULL, or first x += add * add_scale (the product rounded before it is
  *                        added), and x is written
@@ -144,6 +152,23 @@ struct k_matmul_args {
     int ldx, ldo, T, N, n_in, add;
 };
 
+/* k_matmul_prefill - out [T, N] f32 = x [T, n_in] bf16 W^T + bias, for prompts: a library's matmul,
+ * over chunks of prefill_rows rows whatever T is, by the one algorithm of its plan.
+ *   plan     of prefill_plan_create, for this N and n_in
+ *   x, out   have room for T rounded up to whole chunks: rows from T on are read, whatever they
+ *            hold, and written
+ *   w        [N, n_in] bf16       bias   [N] f32, or NULL; added to the whole sum
+ * Limits: T at most 65535; w, x and out 64-byte aligned.  Traffic, of each chunk: N * n_in * 2 +
+ * prefill_rows * (n_in * 2 + N * 4).  The sum of an output is not split; its order is the
+ * library's, the same for each row: that is tested when a plan is made. */
+struct k_matmul_prefill_args {
+    const void *plan;
+    float *out;
+    const uint16_t *x, *w;
+    const float *bias;
+    int T;
+};
+
 /* k_logits - of every row of logits [T, V] f32 (in place: scaled, then capped, where that is not
  * 0): its maximum, the lowest id that has it, and the logarithm of the sum of exp(x - max).
  *   out_max, out_logsum [T] f32   out_id [T] i32   work f32: k_logits_work_floats() of them
@@ -172,6 +197,125 @@ struct k_kv_copy_args {
     int64_t block_elems, layer_elems;
 };
 
+/* k_prefill - of the new tokens of B sequences, over their KV, which has these already.
+ *   out     [T, H, E] bf16
+ *   q       [T, H, E] bf16
+ *   kv      [N][2][K][P*E] bf16   one layer's pool, as ops.h has it
+ *   tables  [B, ld_tables] i32    block ids in token order
+ *   pos0, n_tok, row0 [B] i32     sequence b has n_tok[b] tokens at positions pos0[b] .., in rows
+ *                                 row0[b] .. of out and q
+ *   T                             rows in all
+ *   max_tok                       no n_tok is above it; it says how many blocks are launched
+ *   scale, softcap, window        as in struct ops_attention
+ * Limits: E a multiple of 16, at most 256; H / K whole; H and B at most 65535; P 16, 32 or 64;
+ * 1 <= max_tok <= T.
+ * Traffic: T * H * E * 4, and for each tile of 64 queries of a head E * 4 of every position seen.
+ * Products of bf16 on the tensor cores; so the weights of the values, exp(score - max), are rounded
+ * to bf16, and it is these that are summed.  Queries and keys are cut at multiples of 64, tiles of
+ * keys come in ascending order, each weighed by the maximum so far.  The bits of a token depend on
+ * its position and what it sees, not on the chunk that it comes in.  A position that none of a
+ * tile's queries sees is not read as a value, and its key changes nothing; one that only some see
+ * weighs 0 for the others, which is as good as nothing unless the value is infinite or NaN. */
+struct k_prefill_args {
+    uint16_t *out;
+    const uint16_t *q, *kv;
+    const int32_t *tables, *pos0, *n_tok, *row0;
+    int ld_tables, B, T, H, K, E, P, max_tok, window;
+    float scale, softcap;
+};
+
+/* k_sample - a token of each row of logits [T, V] f32, as sampler_pick (src/model/sampler.c) picks
+ * it of rows without a repetition penalty.
+ *   out      [T] i32         -1 where id is
+ *   max, id  [T] f32, i32    of k_logits
+ *   rows     [T]             what is asked of each row: fields as in struct sampler_params
+ *   work     u64             scratch, k_sample_work_words() of them
+ * Limits: T at most 65535; V at most 2^19; top_p > 0, 0 <= min_p <= 1.
+ * Traffic: T * V * 12; then V * 12 for each row's draw, up to V * 100 for each of top_k and top_p.
+ * Temperature 0 (below the least normal double) gives id.  Else weights are exp((logit - max) /
+ * temperature) by the sampler's steps in double, then rounded to whole numbers of 2^-44 of the
+ * best's: sums are exact and have no order.  Both pick the same token unless a random number or
+ * top_p comes within V * 2^-45 of the border between two.  A token that weighs less than 2^-45, its
+ * logit 31 temperatures below the best, is never picked.  Ranks are by logit, ties to the lowest
+ * id; the sampler's are by score, which has a tie more where two logits are so small beside the
+ * best that the difference to it is the same. */
+struct k_sample_row {
+    double temperature, top_p, min_p;
+    uint64_t seed, row;
+    uint32_t sample;
+    int32_t top_k, position;
+};
+struct k_sample_args {
+    int32_t *out;
+    const float *logits, *max;
+    const int32_t *id;
+    const struct k_sample_row *rows;
+    uint64_t *work;
+    int T, V;
+};
+
+/* k_route - of logits [T, X] f32 the n_used most likely experts of each row, in ascending order of
+ * their ids, and their probabilities; of equals the lowest ids.
+ *   experts, weights [T, n_used]   i32, f32
+ *   normalise                      1: weights are divided by their sum
+ * Limits: n_used <= X <= 1024, n_used at most 64.  Traffic: T * (X * 4 + n_used * 8).
+ * A row is one warp's: 16 lanes sum elements i, i + 16 ..., then the tree; the weights' sum in
+ * ascending order.  The bits are those of ops->route. */
+struct k_route_args {
+    int32_t *experts;
+    float *weights;
+    const float *logits;
+    int T, X, n_used, normalise;
+};
+
+/* k_combine - out [T, D] f32 = the sum of weights [T, n_used] * rows[at [T, n_used]] [.., D] f32,
+ * from left to right, a product rounded before it is added.  out may not be rows.
+ * Limits: T at most 65535.  Traffic: T * D * (n_used * 4 + 4).  The bits are those of ops->combine.
+ */
+struct k_combine_args {
+    float *out;
+    const float *rows, *weights;
+    const int32_t *at;
+    int T, n_used, D;
+};
+
+/* k_assign - rows of a step in the order of their experts: those of expert 0 first, then by row.
+ *   experts [T, n_used] i32      of k_route
+ *   slots   [T, n_used] i32      where in that order each comes
+ *   first   [X + 1] i32          where each expert's begin, and how many there are
+ * Limits: 1 <= n_used, 1 <= X <= 1024, T * n_used at most 65535.  Traffic: next to none. */
+struct k_assign_args {
+    int32_t *slots, *first;
+    const int32_t *experts;
+    int T, X, n_used;
+};
+
+/* k_gather - row t of x [T, D] bf16 to rows slots [t, 0 ..] of out [T * n_used, D] bf16.
+ * Limits: D a multiple of 8; T * n_used at most 65535.  Traffic: T * D * (2 + n_used * 2). */
+struct k_gather_args {
+    uint16_t *out;
+    const uint16_t *x;
+    const int32_t *slots;
+    int T, n_used, D;
+};
+
+/* k_matmul_experts - out [n_rows, N] f32 = x [n_rows, n_in] bf16 W^T, where rows first[e] ..
+ * first[e + 1] - 1 have the W [N, n_in] bf16 of expert e, expert_elems from one to the next.
+ *   first    [X + 1] i32   of k_assign
+ *   max_rows               no expert has more; the number of tokens will do
+ *   work     f32           scratch, k_matmul_work_floats(n_rows, N, n_in); NULL if that is 0
+ * Limits: max_rows at most 64, n_rows 65535, X 1024; n_in and expert_elems multiples of 8.
+ * Traffic: N * n_in * 2 of each expert that has rows, and of every split n_rows * N * 8.  The bits
+ * of a row are those of k_matmul. */
+struct k_matmul_experts_args {
+    float *out;
+    const uint16_t *x, *w;
+    const int32_t *first;
+    float *work;
+    int64_t expert_elems;
+    int n_rows, max_rows, X, N, n_in;
+};
+
 struct k_table {
     int abi;        /* K_ABI */
     size_t n_bytes; /* of this struct */
@@ -187,8 +331,39 @@ struct k_table {
     int (*device_count)(int *out_n);
     int (*device_facts)(int device, struct k_device *out_facts);
 
-    /* start - what launchers need once, for the current device, before the first of them. */
-    int (*start)(void);
+    /* start - the calling thread computes on this device from now on; and what launchers need once
+     * for it.  Before anything below. */
+    int (*start)(int device);
+
+    /* Memory of the device and, pinned, of the host: at least 256-byte aligned, not cleared.  For
+     * the start and the end: all of it may wait for the device.  free_bytes - of the device. */
+    int (*free_bytes)(size_t *out_n_bytes);
+    int (*alloc)(void **out, size_t n_bytes);
+    int (*release)(void *memory);
+    int (*alloc_pinned)(void **out, size_t n_bytes);
+    int (*release_pinned)(void *memory);
+
+    /* copy - enqueue on stream, between memory of the device and pinned memory or within one of
+     * them; the bytes are read when the stream gets there. */
+    int (*copy)(void *stream, void *to, const void *from, size_t n_bytes);
+
+    /* What is enqueued on a stream is done in order.  An event stands for all that its stream had
+     * to do when it was recorded: event_query asks whether that is done, event_wait waits for it.
+     * Both also give what went wrong before on the device. */
+    int (*stream_create)(void **out_stream);
+    int (*stream_destroy)(void *stream);
+    int (*event_create)(void **out_event);
+    int (*event_destroy)(void *event);
+    int (*event_record)(void *event, void *stream);
+    int (*event_query)(void *event, int *out_done);
+    int (*event_wait)(void *event);
+
+    /* prefill_plan_create - choose how such a matmul is done, and test that a row's bits do not
+     * depend on its place, with w [N, n_in] bf16.  n_in is a multiple of 8.  Takes memory of the
+     * device meanwhile, prefill_rows * (n_in * 2 + N * 8) bytes, and waits for it. */
+    int prefill_rows; /* rows of a chunk */
+    int (*prefill_plan_create)(const uint16_t *w, int N, int n_in, void **out_plan);
+    void (*prefill_plan_destroy)(void *plan); /* accepts NULL */
 
     /* The launchers, as above. */
     int (*embed)(void *stream, const struct k_embed_args *args);
@@ -198,11 +373,20 @@ struct k_table {
     int (*gated)(void *stream, const struct k_gated_args *args);
     int (*attention)(void *stream, const struct k_attention_args *args);
     int (*matmul)(void *stream, const struct k_matmul_args *args);
+    int (*matmul_prefill)(void *stream, const struct k_matmul_prefill_args *args);
     int (*logits)(void *stream, const struct k_logits_args *args);
     int (*kv_copy)(void *stream, const struct k_kv_copy_args *args);
     int64_t (*attention_work_floats)(int B, int H, int E, int max_pos);
     int64_t (*matmul_work_floats)(int T, int N, int n_in);
     int64_t (*logits_work_floats)(int T, int V);
+    int (*prefill)(void *stream, const struct k_prefill_args *args);
+    int (*sample)(void *stream, const struct k_sample_args *args);
+    int64_t (*sample_work_words)(int T, int V);
+    int (*route)(void *stream, const struct k_route_args *args);
+    int (*combine)(void *stream, const struct k_combine_args *args);
+    int (*assign)(void *stream, const struct k_assign_args *args);
+    int (*gather)(void *stream, const struct k_gather_args *args);
+    int (*matmul_experts)(void *stream, const struct k_matmul_experts_args *args);
 };
 
 /* epidote_cuda_table - the table.  It lives as long as the library. */

@@ -10,26 +10,6 @@
 
 enum { ROWS_LANES = K_LOGITS_LANES };
 
-struct best {
-    float value;
-    int id;
-};
-
-/* The larger, of equals the one with the lower id, of all lanes. */
-static __device__ inline struct best warp_best(struct best mine)
-{
-    for (int half = 16; half > 0; half /= 2) {
-        const float value = __shfl_xor_sync(0xffffffffu, mine.value, half);
-        const int id = __shfl_xor_sync(0xffffffffu, mine.id, half);
-
-        if (value > mine.value || (value == mine.value && id < mine.id)) {
-            mine.value = value;
-            mine.id = id;
-        }
-    }
-    return mine;
-}
-
 /* max, sum and id of a row's chunks, each [T][n_chunks]; a NaN as max is a chunk that is bad. */
 struct figures {
     float *max, *sum;
@@ -51,7 +31,7 @@ static __global__ void __launch_bounds__(K_LOGITS_THREADS) chunks(struct k_logit
     __shared__ int ids[WARPS];
     const int first = (int)blockIdx.x * K_LOGITS_CHUNK, lane = (int)threadIdx.x % 32;
     float *logits = a.logits + (int64_t)blockIdx.y * a.V;
-    struct best most = {-INFINITY, INT32_MAX};
+    struct k_best most = {-INFINITY, INT32_MAX};
     float x[EACH], bad = 0.0f, sum = 0.0f;
 
 #pragma unroll
@@ -73,7 +53,7 @@ static __global__ void __launch_bounds__(K_LOGITS_THREADS) chunks(struct k_logit
         if (x[i] > most.value)
             most = {x[i], id};
     }
-    most = warp_best(most);
+    most = k_warp_best(most);
     if (lane == 0) {
         scratch[0][threadIdx.x / 32] = most.value;
         ids[threadIdx.x / 32] = most.id;
@@ -118,7 +98,7 @@ static __global__ void __launch_bounds__(ROWS_LANES) rows(struct k_logits_args a
 {
     const int n_chunks = k_logits_chunks(a.V), row = (int)blockIdx.x, lane = (int)threadIdx.x;
     const struct figures from = figures_of(a, row);
-    struct best most = {-INFINITY, INT32_MAX};
+    struct k_best most = {-INFINITY, INT32_MAX};
     float bad = 0.0f, sum = 0.0f;
 
     for (int c = lane; c < n_chunks; c += ROWS_LANES) {
@@ -127,7 +107,7 @@ static __global__ void __launch_bounds__(ROWS_LANES) rows(struct k_logits_args a
         if (from.max[c] > most.value)
             most = {from.max[c], from.id[c]};
     }
-    most = warp_best(most);
+    most = k_warp_best(most);
     bad = k_warp_sum(bad);
     for (int c = lane; c < n_chunks; c += ROWS_LANES)
         if (from.max[c] > -INFINITY)

@@ -2,9 +2,10 @@
  * matmul.cu - a few rows times a matrix of weights: the weights are read once, and are the tall
  * side of the tensor cores' product.
  *
- *   multiply   block (64 outputs, split of the inputs): stages of 128 inputs of W and x come into a
- *              ring in shared memory while those before are multiplied
- *   add_up     thread (output, token): the splits in ascending order, where there are several
+ *   multiply           block (64 outputs, split of the inputs): stages of 128 inputs of W and x
+ *                      come into a ring in shared memory while those before are multiplied
+ *   multiply_experts   block (64 outputs, split of the inputs, expert): the same of its rows
+ *   add_up             thread (output, token): the splits in ascending order, if several
  *
  * index.h says which thread takes what, and in which order sums are made.
  */
@@ -75,8 +76,9 @@ static __device__ inline void put(const struct k_matmul_args &a, int t, int n, f
     *out = a.add ? *out + value : value;
 }
 
+/* One block's outputs and split; partial sums are of work_T rows. */
 template <int TILES>
-static __global__ void __launch_bounds__(K_MM_THREADS) multiply(struct k_matmul_args a)
+static __device__ inline void multiply_split(const struct k_matmul_args &a, int work_T)
 {
     constexpr int RING = k_mm_ring(TILES), STAGE_BYTES = k_mm_stage_bytes(TILES);
     K_SHARED(unsigned char, shared);
@@ -125,10 +127,46 @@ static __global__ void __launch_bounds__(K_MM_THREADS) multiply(struct k_matmul_
         if (n >= a.N || t >= a.T)
             continue;
         if (n_splits > 1)
-            a.work[k_mm_partial(a.T, a.N, split, t, n)] = value;
+            a.work[k_mm_partial(work_T, a.N, split, t, n)] = value;
         else
             put(a, t, n, value);
     }
+}
+
+template <int TILES>
+static __global__ void __launch_bounds__(K_MM_THREADS) multiply(struct k_matmul_args a)
+{
+    multiply_split<TILES>(a, a.T);
+}
+
+/* T rows from `first` on, times the weights of one expert. */
+static __host__ __device__ inline struct k_matmul_args
+rows_of(const struct k_matmul_experts_args &x, int64_t first, int T, int expert)
+{
+    float *work = x.work != NULL ? x.work + first * x.N : NULL;
+
+    return {x.out + first * x.N,
+            x.x + first * x.n_in,
+            x.w + expert * x.expert_elems,
+            NULL,
+            work,
+            x.n_in,
+            x.n_in,
+            x.N,
+            T,
+            x.N,
+            x.n_in,
+            0};
+}
+
+template <int TILES>
+static __global__ void __launch_bounds__(K_MM_THREADS)
+    multiply_experts(struct k_matmul_experts_args x)
+{
+    const int expert = (int)blockIdx.z, first = x.first[expert], T = x.first[expert + 1] - first;
+
+    if (T > 0)
+        multiply_split<TILES>(rows_of(x, first, T, expert), x.n_rows);
 }
 
 /* ---- add_up ------------------------------------------------------------------------------------- */
@@ -159,8 +197,13 @@ template <int TILES> static int start(void)
 #if defined(K_EMULATED)
     return cudaSuccess;
 #else
-    return cudaFuncSetAttribute(multiply<TILES>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                k_mm_shared_bytes(TILES));
+    const cudaError_t error = cudaFuncSetAttribute(
+        multiply<TILES>, cudaFuncAttributeMaxDynamicSharedMemorySize, k_mm_shared_bytes(TILES));
+
+    return error != cudaSuccess ? error
+                                : cudaFuncSetAttribute(multiply_experts<TILES>,
+                                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                       k_mm_shared_bytes(TILES));
 #endif
 }
 
@@ -193,4 +236,27 @@ int k_matmul(void *stream, const struct k_matmul_args *a)
         return error;
     return K_LAUNCH(add_up, dim3((unsigned)k_ceil_div(a->N, ADD_THREADS), (unsigned)a->T),
                     dim3(ADD_THREADS), 0, stream, *a, n_splits);
+}
+
+int k_matmul_experts(void *stream, const struct k_matmul_experts_args *x)
+{
+    if (x->max_rows < 1 || x->max_rows > K_MM_MAX_T || x->n_rows < 1 || x->n_rows > 65535 ||
+        x->X < 1 || x->X > K_ROUTE_MAX_X || x->N < 1 || x->n_in < 8 || x->n_in % 8 != 0 ||
+        x->expert_elems % 8 != 0)
+        return cudaErrorInvalidValue;
+    const int n_splits = k_mm_splits(x->N, x->n_in), tiles = k_mm_tiles(x->max_rows);
+    const dim3 grid((unsigned)k_mm_blocks(x->N), (unsigned)n_splits, (unsigned)x->X);
+    const auto kernel = tiles == 1   ? multiply_experts<1>
+                        : tiles == 2 ? multiply_experts<2>
+                        : tiles == 4 ? multiply_experts<4>
+                                     : multiply_experts<8>;
+
+    if (n_splits > 1 && x->work == NULL)
+        return cudaErrorInvalidValue;
+    const int error =
+        K_LAUNCH(kernel, grid, dim3(K_MM_THREADS), k_mm_shared_bytes(tiles), stream, *x);
+    if (error != cudaSuccess || n_splits == 1)
+        return error;
+    return K_LAUNCH(add_up, dim3((unsigned)k_ceil_div(x->N, ADD_THREADS), (unsigned)x->n_rows),
+                    dim3(ADD_THREADS), 0, stream, rows_of(*x, 0, x->n_rows, 0), n_splits);
 }

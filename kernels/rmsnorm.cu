@@ -36,8 +36,13 @@ static __global__ void __launch_bounds__(THREADS) rmsnorm(struct k_rmsnorm_args 
     const float root = sqrtf(k_block_sum<THREADS / 32>(squares, sums) / (float)a.D + a.eps);
 
     for (int i = (int)threadIdx.x; i < a.D / 4; i += THREADS) {
-        const float4 v = x[i], w = ((const float4 *)a.w)[i];
-        const float4 y = {v.x / root * w.x, v.y / root * w.y, v.z / root * w.z, v.w / root * w.w};
+        float4 y = x[i];
+
+        if (a.w != NULL) {
+            const float4 w = ((const float4 *)a.w)[i];
+
+            y = float4{y.x / root * w.x, y.y / root * w.y, y.z / root * w.z, y.w / root * w.w};
+        }
 
         if (a.out != NULL) {
             uint32_t *to = (uint32_t *)(a.out + row) + 2 * i;

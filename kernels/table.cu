@@ -9,9 +9,12 @@
 #include "kernels/device.cuh"
 #include "kernels/launch.h"
 
+enum { K_NUMERICS_VERSION = 1 }; /* changes with the order of any sum */
+
 static const char *error_text(int error)
 {
-    return cudaGetErrorString((cudaError_t)error);
+    return error >= K_ERROR_LT ? k_prefill_error_text(error)
+                               : cudaGetErrorString((cudaError_t)error);
 }
 
 static int versions(int *out_runtime, int *out_driver)
@@ -34,6 +37,8 @@ static int device_facts(int device, struct k_device *out_facts)
     if (error != cudaSuccess)
         return error;
     snprintf(out_facts->name, sizeof out_facts->name, "%.127s", properties.name);
+    snprintf(out_facts->numerics, sizeof out_facts->numerics, K_NUMERICS "sm%d%d-lt%d/%d",
+             properties.major, properties.minor, k_prefill_version(), K_NUMERICS_VERSION);
     out_facts->major = properties.major;
     out_facts->minor = properties.minor;
     out_facts->n_processors = properties.multiProcessorCount;
@@ -41,9 +46,12 @@ static int device_facts(int device, struct k_device *out_facts)
     return 0;
 }
 
-static int start(void)
+static int start(int device)
 {
-    return k_matmul_start();
+    int error = cudaSetDevice(device);
+
+    error = error != cudaSuccess ? error : k_matmul_start();
+    return error != cudaSuccess ? error : k_prefill_start();
 }
 
 extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
@@ -56,6 +64,22 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         device_count,
         device_facts,
         start,
+        k_free_bytes,
+        k_alloc,
+        k_release,
+        k_alloc_pinned,
+        k_release_pinned,
+        k_copy,
+        k_stream_create,
+        k_stream_destroy,
+        k_event_create,
+        k_event_destroy,
+        k_event_record,
+        k_event_query,
+        k_event_wait,
+        K_PREFILL_ROWS,
+        k_prefill_plan_create,
+        k_prefill_plan_destroy,
         k_embed,
         k_rmsnorm,
         k_rmsnorm_heads,
@@ -63,11 +87,20 @@ extern "C" K_SHOWN const struct k_table *epidote_cuda_table(void)
         k_gated,
         k_attention,
         k_matmul,
+        k_matmul_prefill,
         k_logits,
         k_kv_copy,
         k_attention_work_floats,
         k_matmul_work_floats,
         k_logits_work_floats,
+        k_prefill,
+        k_sample,
+        k_sample_work_words,
+        k_route,
+        k_combine,
+        k_assign,
+        k_gather,
+        k_matmul_experts,
     };
 
     return &table;

@@ -16,7 +16,7 @@ BEGIN {
         n_bounds++
     }
     if (n_bounds == 0) { print "cuda_report: no bounds in " bounds; bad = 1; exit 1 }
-    printf "%-16s %-6s %10s %12s %14s\n", "kernel", "arch", "registers", "spill bytes", "shared bytes"
+    printf "%-20s %-6s %10s %12s %14s\n", "kernel", "arch", "registers", "spill bytes", "shared bytes"
 }
 # "_Z6attendILi8EEv16k_attention_args" is attend<8>
 function name_of(mangled, part) {
@@ -37,7 +37,7 @@ function name_of(mangled, part) {
     else if (r + 0 > regs[name] + 0) word = "more than " regs[name] " registers"
     else if (bytes > spill[name] + 0) word = "more than " spill[name] " spilled"
     else if (smem > shared[name] + 0) word = "more than " shared[name] " shared"
-    printf "%-16s %-6s %10d %12d %14d  %s\n", name, arch, r, bytes, smem, word == "" ? "ok" : "FAIL: " word
+    printf "%-20s %-6s %10d %12d %14d  %s\n", name, arch, r, bytes, smem, word == "" ? "ok" : "FAIL: " word
     n_failed += word != ""; n_ok += word == ""
     seen[name] = seen[name] arch " "
 }
@@ -47,7 +47,7 @@ END {
     for (name in regs)
         for (i = 1; i <= n; i++)
             if (index(seen[name], "sm_" want[i] " ") == 0) {
-                printf "%-16s sm_%-3s FAIL: not compiled\n", name, want[i]
+                printf "%-20s sm_%-3s FAIL: not compiled\n", name, want[i]
                 n_failed++
             }
     printf "cuda-report: %d within their bounds, %d not\n", n_ok, n_failed

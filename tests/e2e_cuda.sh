@@ -2,8 +2,8 @@
 # TEST needs: readelf
 # The program needs no CUDA, and says what is missing when a job asks for it: no library, one that
 # does not load, one of another version, no driver, an old one, no device, one too old; and, with
-# all of them there, that the engine is not in this version.  Libraries are made up here, beside a
-# copy of the program.
+# all of them there, a device that does not start.  Libraries are made up here, beside a copy of the
+# program.  What computes is e2e_cuda_engine's.
 . "$(dirname "$0")/e2e.bash"
 
 readelf -d "$epidote" >"$dir/needed"
@@ -53,11 +53,12 @@ static int device_facts(int device, struct k_device *f)
     f->major = $4; f->minor = 0; f->n_processors = 1; f->memory_bytes = (uint64_t)80 << 30;
     return 0;
 }
+static int start(int device) { (void)device; return 46; }
 const struct k_table *epidote_cuda_table(void);
 const struct k_table *epidote_cuda_table(void)
 {
     static const struct k_table table = {.abi = $1, .n_bytes = sizeof table, .error_text = error_text,
-        .versions = versions, .device_count = device_count, .device_facts = device_facts};
+        .versions = versions, .device_count = device_count, .device_facts = device_facts, .start = start};
     return &table;
 }
 MADE
@@ -80,11 +81,10 @@ refused "no device" "no GPU may be used here (made-up error)" "CUDA_VISIBLE_DEVI
 library K_ABI 0 1 7 13000 13000
 refused "a device too old" "the Made-up GPU has compute capability 7.0, the kernels need 8.0"
 library K_ABI 0 1 9 13000 13000
-refused "all there" "the CUDA engine is not in this version yet" "Made-up GPU, sm_90, 80 GiB"
-auto "all there" "the CUDA engine is not in this version yet" "Made-up GPU"
+refused "a device that does not start" "the GPU (Made-up GPU, sm_90, 80 GiB) failed at starting up: made-up error"
 mkdir -p "$dir/lib/epidote"
 mv "$dir/bin/libepidote_cuda.so" "$dir/lib/epidote/"
-refused "installed" "the CUDA engine is not in this version yet"
+refused "installed" "failed at starting up: made-up error"
 rm "$dir/lib/epidote/libepidote_cuda.so"
 
 # The real one, if this build has it.
@@ -95,6 +95,7 @@ if [ -f "$real" ]; then
     same "symbols that the library shows" "$(readelf -W --dyn-syms "$real" |
         awk '$5 == "GLOBAL" && $7 != "UND" { print $8 }' | sort | tr '\n' ' ')" "epidote_cuda_table "
     cp "$real" "$dir/bin/"
-    refused "the real library" 'backend = "cuda": ' 'use backend = "cpu"'
+    run a --set 'backend="auto"'
+    same "the real library, auto" $? 0
 fi
 end

@@ -110,6 +110,109 @@ static void fragments_are_whole(void)
     CHECK_INT(wrong, 0);
 }
 
+/* ---- attention of a prompt's tokens --------------------------------------------------------------- */
+
+/* What a query sees is what its window has, in tiles that its tile of queries goes through. */
+static void tiles_have_what_is_seen(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        const int pos = round < 600 ? round : test_between(0, 100000);
+        const int window = round % 3 == 0 ? 0 : test_between(1, round % 3 == 1 ? 200 : 70000);
+        const int row = pos / K_PRE_ROWS * K_PRE_ROWS, from = k_pre_from(pos, window);
+        const int warp_row = pos / K_PRE_WARP_ROWS * K_PRE_WARP_ROWS;
+        int wrong = 0;
+
+        CHECK_INT(pos + 1 - from, window > 0 ? k_min(window, pos + 1) : pos + 1);
+        CHECK(k_pre_first_tile(row, window) * K_PRE_KEYS <= from);
+        CHECK_INT(k_pre_last_tile(row), pos / K_PRE_KEYS);
+        for (int i = -3; i <= 3; i++) /* around both ends */
+            wrong += k_pre_sees(pos, from + i, window) != (i >= 0 && from + i <= pos) ||
+                     k_pre_sees(pos, pos + i, window) != (i <= 0 && pos + i >= from);
+        for (int tile = k_pre_first_tile(row, window); tile <= pos / K_PRE_KEYS; tile++)
+            if (k_pre_sees_tile(warp_row, tile * K_PRE_KEYS, window))
+                wrong += !k_pre_sees(pos, tile * K_PRE_KEYS, window) ||
+                         !k_pre_sees(pos, tile * K_PRE_KEYS + K_PRE_KEYS - 1, window);
+        CHECK_INT(wrong, 0);
+    }
+    for (int pos0 = 0; pos0 < 200; pos0++)
+        for (int n_tok = 1; n_tok < 200; n_tok++)
+            CHECK((pos0 / K_PRE_ROWS + k_pre_tiles(n_tok)) * K_PRE_ROWS >= pos0 + n_tok);
+}
+
+/* Scores become the left side of the values where they are: each key of a tile is a column of the
+ * scores once and a k of the values once, and a lane has both in the same register. */
+static void weights_stay_in_place(void)
+{
+    int columns[K_PRE_KEYS] = {0}, ks[K_PRE_KEYS] = {0}, wrong = 0;
+
+    for (int half = 0; half < 2; half++)
+        for (int j = 0; j < 4; j++)
+            for (int c = 0; c < 8; c++)
+                columns[half * K_PRE_HALF + k_pre_key(j, c)]++;
+    for (int s = 0; s < 4; s++)
+        for (int k = 0; k < 16; k++)
+            ks[k_pre_step_key(s, k)]++;
+    for (int key = 0; key < K_PRE_KEYS; key++)
+        wrong += columns[key] != 1 || ks[key] != 1;
+    for (int lane = 0; lane < LANES; lane++)
+        for (int s = 0; s < 4; s++)
+            for (int i = 0; i < 4; i++) /* register i of A: float 2 (i % 2) of tile 2 s + i / 2 */
+                for (int e = 0; e < 2; e++) {
+                    const int at = i % 2 * 2 + e, j = s % 2 * 2 + i / 2;
+                    const int column = k_mma_c_col(lane, at), k = k_mma_a_k(lane, i) + e;
+
+                    wrong += k_mma_c_row(lane, at) != k_mma_a_row(lane, i);
+                    wrong += s / 2 * K_PRE_HALF + k_pre_key(j, column) != k_pre_step_key(s, k);
+                }
+    CHECK_INT(wrong, 0);
+}
+
+/* Keys, values and queries lie beside each other; lanes that go together touch all banks. */
+static void tiles_fit(void)
+{
+    for (int max_E = 64; max_E <= K_ATT_MAX_E; max_E *= 2) {
+        const int n_bytes = k_pre_shared_bytes(max_E);
+        uint8_t *used = calloc((size_t)n_bytes / 4, 1);
+        int wrong = 0;
+
+        CHECK(n_bytes <= (max_E == 64 ? 48 : 100) << 10); /* of 64 without asking */
+        CHECK_INT(k_pre_max_E(max_E), max_E);
+        CHECK_INT(k_pre_max_E(max_E - 16), max_E - 16 > max_E / 2 ? max_E : 64);
+        for (int pair = 0; pair < max_E / 2; pair++)
+            for (int key = 0; key < K_PRE_KEYS; key++)
+                wrong += used[k_pre_key_word(pair, key)]++ != 0;
+        for (int key = 0; key < K_PRE_KEYS; key++)
+            for (int chunk = 0; chunk < max_E / 8; chunk++)
+                for (int i = 0; i < 4; i++)
+                    wrong += used[k_pre_value_byte(max_E, key, chunk) / 4 + i]++ != 0;
+        for (int step = 0; step < max_E / 16; step++)
+            for (int thread = 0; thread < K_PRE_THREADS; thread++)
+                for (int i = 0; i < 4; i++)
+                    wrong += used[k_pre_query_byte(max_E, step, thread) / 4 + i]++ != 0;
+        CHECK_INT(k_pre_query_byte(max_E, max_E / 16 - 1, K_PRE_THREADS - 1) + 16, n_bytes);
+        for (int first = 0; first < LANES; first += 8) {
+            unsigned keys = 0, values = 0; /* sets of 4 banks */
+
+            for (int lane = first; lane < first + 8; lane++) {
+                const int key = k_pre_key(0, k_mma_b_col(lane));
+
+                keys |= 1u << k_pre_key_word(k_mma_b_k(lane, 0) / 2, key) / 4 % 8;
+                values |=
+                    1u << k_pre_value_byte(max_E, k_pre_step_key(0, lane % 16), lane / 16) / 16 % 8;
+            }
+            wrong += keys != 0xff || values != 0xff;
+        }
+        for (int s = 0; s < 4; s++)
+            for (int k = 0; k < 16; k++)
+                for (int chunk = 0; chunk < max_E / 8; chunk++)
+                    wrong += k_pre_value_byte(max_E, k_pre_step_key(s, k), chunk) !=
+                             k_pre_value_byte(max_E, k_pre_step_key(0, k), chunk) +
+                                 k_pre_step_bytes(max_E, s);
+        CHECK_INT(wrong, 0);
+        free(used);
+    }
+}
+
 /* ---- matmul ------------------------------------------------------------------------------------- */
 
 /* Both sides of a product have the same input at the same k, each input of a stage comes up once.
@@ -241,6 +344,27 @@ static void splits_cover_the_inputs(void)
         CHECK(k_mm_tiles(T) * 8 >= T);
 }
 
+/* ---- sampling ----------------------------------------------------------------------------------- */
+
+static void keys_rank_floats(void)
+{
+    static const float edges[] = {3e38f,   1.5f,  1.0f,  1e-30f,   0.0f,
+                                  -1e-30f, -1.0f, -1.5f, -INFINITY};
+
+    for (int i = 0; i + 1 < (int)(sizeof edges / sizeof *edges); i++)
+        CHECK(k_rank_key(bits_from_f32(edges[i])) < k_rank_key(bits_from_f32(edges[i + 1])));
+    for (int round = 0; round < 10000; round++) {
+        const float a = test_normal(), b = round % 4 == 0 ? a : test_normal();
+        const uint32_t key_a = k_rank_key(bits_from_f32(a)), key_b = k_rank_key(bits_from_f32(b));
+
+        CHECK((key_a < key_b) == (a > b) && (key_a == key_b) == (a == b));
+    }
+    /* all tokens may be the best, and their sum still fits */
+    CHECK((uint64_t)K_SAMPLE_MAX_V << K_SAMPLE_BITS <= UINT64_C(1) << 63);
+    CHECK_INT(K_SAMPLE_MAX_CHUNKS, k_logits_chunks(K_SAMPLE_MAX_V));
+    CHECK_INT(32 % K_SAMPLE_DIGIT, 0);
+}
+
 int main(void)
 {
     test_seed(1);
@@ -248,9 +372,13 @@ int main(void)
     splits_cover_the_window();
     groups_share_the_positions();
     fragments_are_whole();
+    tiles_have_what_is_seen();
+    weights_stay_in_place();
+    tiles_fit();
     inputs_meet();
     rows_are_those_of_fragments();
     stages_fit();
     splits_cover_the_inputs();
+    keys_rank_floats();
     TEST_END();
 }

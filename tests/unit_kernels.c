@@ -62,6 +62,9 @@ static void rmsnorms(void)
             out_alone, NULL, alone, adds ? y + (T - 1) * D : NULL, w, 1, D, 1e-5f, args.add_scale};
         CHECK_INT(k_rmsnorm(NULL, &args), 0);
         CHECK(memcmp(out_alone, out + (T - 1) * D, (size_t)D * 2) == 0);
+        args = (struct k_rmsnorm_args){out, NULL, mine, NULL, NULL, T, D, 1e-5f, 0.0f};
+        CHECK_INT(k_rmsnorm(NULL, &args), 0); /* without w: only rounded */
+        CHECK_INT(n_unrounded(out, mine, n), 0);
         free(x), free(y), free(w), free(mine), free(normed), free(out_f32), free(alone);
         free(out), free(out_alone);
     }
@@ -309,6 +312,50 @@ static void multiplies(int T, int N, int n_in, bool bias, bool add)
     free(x), free(w), free(b), free(was), free(out), free(again), free(want), free(work);
 }
 
+/* As the above, of prompts: any T, rows that lie beyond it NaN; a row's bits are those of the same
+ * row in another place of another chunk. */
+static void multiplies_prompts(int T, int N, int n_in, bool bias)
+{
+    const int chunk = epidote_cuda_table()->prefill_rows;
+    const size_t room = (size_t)((T + chunk - 1) / chunk * chunk);
+    uint16_t *x = nan_bf16(room * (size_t)n_in), *w = random_bf16((size_t)(N * n_in));
+    float *out = poisoned(room * (size_t)N), *b = test_floats((size_t)N);
+    float *want = malloc((size_t)(T * N) * sizeof *want);
+    void *plan = NULL;
+
+    for (int i = 0; i < T * n_in; i++)
+        x[i] = bf16_from_f32(test_normal());
+    for (int t = 0; t < T; t++)
+        for (int n = 0; n < N; n++) {
+            double sum = bias ? (double)b[n] : 0.0;
+
+            for (int k = 0; k < n_in; k++)
+                sum +=
+                    (double)f32_from_bf16(x[t * n_in + k]) * (double)f32_from_bf16(w[n * n_in + k]);
+            want[t * N + n] = (float)sum;
+        }
+    CHECK_INT(k_prefill_plan_create(w, N, n_in, &plan), 0);
+    struct k_matmul_prefill_args args = {plan, out, x, w, bias ? b : NULL, T};
+    CHECK_INT(k_matmul_prefill(NULL, &args), 0);
+    CHECK_NEAR(out, want, (size_t)(T * N), 1e-12);
+    memcpy(want, out + (T - 1) * N, (size_t)N * sizeof *want);
+    memmove(x, x + (T - 1) * n_in, (size_t)n_in * sizeof *x);
+    args.T = 1;
+    CHECK_INT(k_matmul_prefill(NULL, &args), 0);
+    CHECK_INT(test_n_differ(out, want, (size_t)N), 0);
+    k_prefill_plan_destroy(plan);
+    free(x), free(w), free(out), free(b), free(want);
+}
+
+static void matmuls_of_prompts(void)
+{
+    const int chunk = epidote_cuda_table()->prefill_rows;
+    const int tokens[] = {1, 2, chunk - 1, chunk, chunk + 1, 3 * chunk + 5};
+
+    for (int i = 0; i < 6; i++)
+        multiplies_prompts(tokens[i], test_between(1, 70), 8 * test_between(1, 40), i % 2);
+}
+
 static void matmuls(void)
 {
     static const int tokens[] = {1, 7, 8, 9, 16, 17, 33, 64};
@@ -381,6 +428,113 @@ static void logits(void)
             logits_of(i < 6 ? 3 : 1, sizes[i], kind);
 }
 
+/* ---- experts ------------------------------------------------------------------------------------ */
+
+/* Experts and weights are the CPU's, to the bit; a bad row has the lowest ids and NaN. */
+static void routes(void)
+{
+    static const int counts[] = {1, 2, 8, 15, 16, 17, 60, 64, 128, 1024};
+
+    for (int round = 0; round < 20; round++) {
+        const int X = counts[round / 2], T = test_between(1, 6);
+        const int most = X < 64 ? X : 64;
+        const int n_used = round % 2 ? most : test_between(1, most < 9 ? most : 9);
+        float *logits = test_floats((size_t)(T * X));
+        float *weights = test_floats((size_t)(T * n_used)),
+              *want = test_floats((size_t)(T * n_used));
+        int32_t *experts = calloc((size_t)(T * n_used), sizeof *experts);
+        int32_t *want_experts = calloc((size_t)(T * n_used), sizeof *experts);
+        const struct k_route_args args = {experts, weights, logits, T, X, n_used, round % 3 == 0};
+
+        for (int i = 0; i < T * X; i++)
+            logits[i] = round % 4 == 1 ? roundf(logits[i]) : logits[i] * 4.0f; /* ties */
+        if (round == 7)
+            logits[X / 2] = NAN;
+        CHECK_INT(k_route(NULL, &args), 0);
+        ops->route(ctx, logits, T, X, n_used, args.normalise != 0, want_experts, want);
+        CHECK(memcmp(experts, want_experts, (size_t)(T * n_used) * sizeof *experts) == 0);
+        for (int i = 0; i < T * n_used; i++)
+            CHECK(weights[i] == want[i] || (isnan(weights[i]) && isnan(want[i])));
+        free(logits), free(weights), free(want), free(experts), free(want_experts);
+    }
+}
+
+static void combines(void)
+{
+    for (int round = 0; round < 6; round++) {
+        const int T = test_between(1, 5), n_used = test_between(1, 8), D = test_between(1, 600);
+        const int n = T * n_used;
+        float *rows = test_floats((size_t)(n * D)), *weights = test_floats((size_t)n);
+        float *out = test_floats((size_t)(T * D)), *want = test_floats((size_t)(T * D));
+        int32_t *at = calloc((size_t)n, sizeof *at);
+        const struct k_combine_args args = {out, rows, weights, at, T, n_used, D};
+
+        for (int i = 0; i < n; i++)
+            at[i] = n - 1 - i;
+        CHECK_INT(k_combine(NULL, &args), 0);
+        ops->combine(ctx, want, rows, at, weights, T, n_used, D);
+        CHECK_INT(test_n_differ(out, want, (size_t)(T * D)), 0);
+        free(rows), free(weights), free(out), free(want), free(at);
+    }
+}
+
+/* Rows go to their experts and back: each has the bits of k_matmul with its expert's weights. */
+static void matmuls_of_experts(void)
+{
+    static const int inputs[] = {40, 1152, 128, 8};
+
+    for (int round = 0; round < 4; round++) {
+        const int T = round == 3 ? 64 : test_between(1, 20), X = test_between(2, 9);
+        const int n_used = test_between(1, X < 4 ? X : 4), n_rows = T * n_used;
+        const int n_in = inputs[round], N = test_between(1, 90);
+        const int64_t elems = (int64_t)N * n_in + 8 * round;
+        const int n_work = (int)k_matmul_work_floats(n_rows, N, n_in);
+        uint16_t *x = random_bf16((size_t)(T * n_in)), *w = random_bf16((size_t)(X * elems));
+        uint16_t *sorted = nan_bf16((size_t)(n_rows * n_in));
+        float *out = poisoned((size_t)(n_rows * N)), *alone = poisoned((size_t)N);
+        float *work = poisoned((size_t)n_work), *logits = test_floats((size_t)(T * X));
+        float *weights = test_floats((size_t)n_rows);
+        int32_t *experts = calloc((size_t)n_rows, sizeof *experts);
+        int32_t *slots = calloc((size_t)n_rows, sizeof *slots), first[10];
+        const struct k_route_args route = {experts, weights, logits, T, X, n_used, 1};
+        const struct k_assign_args assign = {slots, first, experts, T, X, n_used};
+        const struct k_gather_args gather = {sorted, x, slots, T, n_used, n_in};
+        const struct k_matmul_experts_args args = {out,    sorted, w, first, work, elems,
+                                                   n_rows, T,      X, N,     n_in};
+        int wrong = 0;
+
+        CHECK_INT(k_route(NULL, &route), 0);
+        CHECK_INT(k_assign(NULL, &assign), 0);
+        CHECK_INT(k_gather(NULL, &gather), 0);
+        CHECK_INT(k_matmul_experts(NULL, &args), 0);
+        CHECK_INT(first[0], 0);
+        CHECK_INT(first[X], n_rows);
+        for (int i = 0; i < n_rows; i++) {
+            const int expert = experts[i], slot = slots[i];
+            const struct k_matmul_args one = {alone,
+                                              x + i / n_used * n_in,
+                                              w + expert * elems,
+                                              NULL,
+                                              work,
+                                              n_in,
+                                              n_in,
+                                              N,
+                                              1,
+                                              N,
+                                              n_in,
+                                              0};
+
+            wrong += slot < first[expert] || slot >= first[expert + 1];
+            wrong += i >= n_used && expert == experts[i - n_used] && slot <= slots[i - n_used];
+            CHECK_INT(k_matmul(NULL, &one), 0);
+            wrong += test_n_differ(alone, out + slot * N, (size_t)N) != 0;
+        }
+        CHECK_INT(wrong, 0);
+        free(x), free(w), free(sorted), free(out), free(alone), free(work), free(logits);
+        free(weights), free(experts), free(slots);
+    }
+}
+
 /* ---- copies ------------------------------------------------------------------------------------- */
 
 static void copies(void)
@@ -447,6 +601,16 @@ static void limits(void)
     m.ldw = 2048;
     CHECK(k_matmul(NULL, &m) != 0); /* needs work */
     CHECK(k_logits(NULL, &(struct k_logits_args){f, f, f, i, f, 0, 8, 0, 0}) != 0);
+    CHECK(k_route(NULL, &(struct k_route_args){i, f, f, 1, 8, 9, 0}) != 0);
+    CHECK(k_route(NULL, &(struct k_route_args){i, f, f, 1, 1025, 8, 0}) != 0);
+    CHECK(k_assign(NULL, &(struct k_assign_args){i, i, i, 65536, 8, 1}) != 0);
+    CHECK(k_gather(NULL, &(struct k_gather_args){h, h, i, 1, 1, 12}) != 0);
+    struct k_matmul_experts_args e = {f, h, h, i, NULL, 64, 65, 65, 1, 8, 8};
+    CHECK(k_matmul_experts(NULL, &e) != 0); /* too many rows of an expert */
+    e.max_rows = 1;
+    e.n_in = 2048;
+    CHECK(k_matmul_experts(NULL, &e) != 0); /* needs work */
+    CHECK(k_combine(NULL, &(struct k_combine_args){f, f, f, i, 65536, 1, 1}) != 0);
     CHECK(k_kv_copy(NULL, &(struct k_kv_copy_args){h, h, i, 1, 1, 0, 12, 16}) != 0);
 }
 
@@ -461,7 +625,11 @@ int main(void)
     ropes();
     attentions();
     matmuls();
+    matmuls_of_prompts();
     logits();
+    routes();
+    combines();
+    matmuls_of_experts();
     copies();
     limits();
     end();

@@ -1,7 +1,7 @@
 /*
  * engine.h - submit and poll: a batch of rows through the layers of the model, over KV blocks.
  *
- * The CPU engine computes a part of a layer per poll, a CUDA engine will query events, a simulated
+ * The CPU engine computes a part of a layer per poll, the CUDA engine queries events, a simulated
  * engine returns predicted times.  One step at a time; a stage that finds it busy comes back later.
  */
 #ifndef EPIDOTE_ENGINE_H
@@ -82,6 +82,18 @@ struct engine_cpu_args {
     int max_patches;
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);
+
+/* Text of models that decoder_cuda_check agrees with, on one GPU; sampling on the CPU. */
+struct engine_cuda_args {
+    const struct model_config *config;
+    const struct weights_cuda *weights; /* borrowed */
+    const struct ops_cuda *cuda;        /* borrowed; started by the thread that submits and polls */
+    struct threads *threads;            /* borrowed, for sampling */
+    struct kv_space space;              /* in memory of the device, borrowed */
+    int max_tok, max_seqs, context;
+};
+/* engine_cuda_create - Returns ST_OK, ST_NOMEM, ST_IO (logged). */
+enum status engine_cuda_create(const struct engine_cuda_args *args, struct engine **out_engine);
 
 /*
  * The simulated engine: results come when the predicted time has passed on the caller's clock.  It

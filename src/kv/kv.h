@@ -30,7 +30,8 @@ size_t kv_block_bytes(const struct kv_layout *layout);
 struct kv_space {
     struct kv_layout layout;
     int N;      /* blocks of all ranks that share it */
-    void *base; /* borrowed; N * kv_block_bytes(layout), 64-byte aligned */
+    void *base; /* borrowed; N * kv_block_bytes(layout), 64-byte aligned.  It may be memory of a
+                   GPU: then what is here computes addresses with it, and nobody follows them */
 };
 /* kv_space_layer - what ops need to address layer l. */
 struct ops_kv kv_space_layer(const struct kv_space *space, int layer);
@@ -56,7 +57,7 @@ const struct kv_space *kv_pool_space(const struct kv_pool *pool);
 enum status kv_pool_take(struct kv_pool *pool, int n, int32_t *out_blocks);
 /* kv_pool_give - take blocks back; giving a free block back is a broken promise (assert). */
 void kv_pool_give(struct kv_pool *pool, const int32_t *blocks, int n);
-/* kv_pool_poison - fill free blocks with NaN (tests, and `debug` builds). */
+/* kv_pool_poison - fill free blocks with NaN (tests, and `debug` builds); in host memory. */
 void kv_pool_poison(struct kv_pool *pool);
 
 #endif

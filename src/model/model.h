@@ -465,4 +465,53 @@ enum status decoder_layer(struct decoder *decoder, int layer, const struct kv_sp
 enum status decoder_end(struct decoder *decoder, const float **out_logits, const float **out_max,
                         const float **out_logsum);
 
+/* ---- on a GPU (weights_cuda.c decoder_cuda.c decoder_cuda_setup.c) --------------------------- */
+
+/* decoder_cuda_check - whether the kernels can compute such a model.
+ * Pure.  Returns ST_OK, ST_UNSUPPORTED (why names what they lack). */
+enum status decoder_cuda_check(const struct model_config *config, struct row_error *why);
+
+struct weights_cuda; /* bf16, row by row, in memory of the device */
+struct weights_cuda_args {
+    const struct model_source *source; /* borrowed; may be closed afterwards */
+    struct threads *threads;           /* borrowed, for the upload */
+    const struct ops_cuda *cuda;       /* borrowed, outlives the weights; started */
+};
+/* weights_cuda_create - dequantise, check for NaN and infinity, upload.  Waits for the device.
+ * Local.  Returns ST_OK, ST_FORMAT, ST_NOMEM, ST_IO. */
+enum status weights_cuda_create(const struct weights_cuda_args *args,
+                                struct weights_cuda **out_weights);
+void weights_cuda_destroy(struct weights_cuda *weights);
+/* weights_cuda_bytes - of the device's memory. */
+size_t weights_cuda_bytes(const struct model_config *config);
+
+struct decoder_cuda;
+struct decoder_cuda_args {
+    const struct model_config *config;  /* copied; decoder_cuda_check has agreed */
+    const struct weights_cuda *weights; /* borrowed */
+    const struct ops_cuda *cuda;        /* borrowed; started */
+    struct kv_space space;              /* in memory of the device */
+    int max_T, max_B, max_logit_rows, context;
+};
+/* decoder_cuda_create - all memory, of host and device, is set aside here.
+ * Returns ST_OK, ST_NOMEM, ST_IO (logged). */
+enum status decoder_cuda_create(const struct decoder_cuda_args *args,
+                                struct decoder_cuda **out_decoder);
+/* decoder_cuda_destroy - waits for what the device is doing.  Accepts NULL. */
+void decoder_cuda_destroy(struct decoder_cuda *decoder);
+/* decoder_cuda_submit - enqueue a whole forward pass; the one before is done.
+ *   batch       in  has neither inputs nor positions; its arrays are copied
+ *   of_prompts  in  by the kernels for prompts; else each sequence has one token, of an answer
+ * Does not wait for the device.
+ * Returns ST_OK, ST_IO (a launch failed; logged with kernel and shape). */
+enum status decoder_cuda_submit(struct decoder_cuda *decoder, const struct decoder_batch *batch,
+                                bool of_prompts);
+/* decoder_cuda_layer_done - whether the keys and values of a layer are in their blocks;
+ * decoder_cuda_done - whether the pass has ended.  Neither waits.  Return ST_OK, ST_IO. */
+enum status decoder_cuda_layer_done(struct decoder_cuda *decoder, int layer, bool *out_done);
+enum status decoder_cuda_done(struct decoder_cuda *decoder, bool *out_done);
+/* decoder_cuda_logits - as decoder_end, in host memory, of a pass that has ended. */
+void decoder_cuda_logits(const struct decoder_cuda *decoder, const float **out_logits,
+                         const float **out_max, const float **out_logsum);
+
 #endif

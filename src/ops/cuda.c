@@ -4,7 +4,7 @@
  *
  * The program is linked with none of them.  The library lies beside the program, in lib/epidote/ of
  * the same PREFIX, or where the loader finds it; what is missing is said in words that name the
- * remedy.  Nothing is computed here.  Called by stage/ through ops.h.
+ * remedy.  The device is not touched here (cuda_device.c).  Called by stage/ through ops.h.
  */
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -128,6 +128,8 @@ static bool pick(const struct k_table *table, int n, struct ops_cuda *found)
             (facts.major == K_MIN_MAJOR && facts.minor >= K_MIN_MINOR)) {
             snprintf(found->device, sizeof found->device, "%s, sm_%d%d, %.0f GiB", facts.name,
                      facts.major, facts.minor, (double)facts.memory_bytes / 1073741824.0);
+            memcpy(found->numerics, facts.numerics, sizeof found->numerics);
+            found->index = i;
             return true;
         }
     }
@@ -167,5 +169,8 @@ bool ops_cuda_look(struct ops_cuda *out_found)
     void *library = load(out_found);
     const struct k_table *table = library != NULL ? table_of(library, out_found) : NULL;
 
-    return table != NULL && devices(table, out_found);
+    if (table == NULL || !devices(table, out_found))
+        return false;
+    out_found->kernels = table;
+    return true;
 }

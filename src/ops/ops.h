@@ -11,6 +11,7 @@
 #define EPIDOTE_OPS_H
 
 #include "base/base.h"
+#include "kernels/kernels.h"
 
 /* What weights and KV are stored as; with OPS_BF16, matmul and attention round their float32 inputs
  * to bf16 (nearest even).  Accumulation is float32 in both. */
@@ -208,15 +209,42 @@ enum status ops_find(const char *name, const struct ops **out_ops);
 /* ops_list - NULL-terminated table of all variants, plain first. */
 const struct ops *const *ops_list(void);
 
+/* ---- a GPU (cuda.c cuda_device.c) ------------------------------------------------------------ */
+
 /* What there is to compute with on a GPU. */
 struct ops_cuda {
-    char library[256]; /* where the kernels were found; "" = nowhere */
-    char device[192];  /* the first that can be used: name, architecture, memory */
-    char why[1024];    /* what is missing, and the remedy */
+    char library[256];             /* where the kernels were found; "" = nowhere */
+    char device[192];              /* the first that can be used: name, architecture, memory */
+    char why[1024];                /* what is missing, and the remedy */
+    int index;                     /* of the device */
+    char numerics[32];             /* of its results: "sm90-lt130000/1" */
+    const struct k_table *kernels; /* static; NULL if anything is missing */
 };
 /* ops_cuda_look - whether library, driver and a device are there; if not, out_found->why says what
  * was looked for.  Loads the library; sets no device up.  Local. */
 bool ops_cuda_look(struct ops_cuda *out_found);
+
+/* ops_cuda_start - the calling thread computes on the device that was found, from now on; what
+ * follows is for that thread.  *out_free_bytes: of its memory.  Returns ST_OK, ST_IO (logged). */
+enum status ops_cuda_start(const struct ops_cuda *cuda, uint64_t *out_free_bytes);
+/* ops_cuda_check - of a function of the table: ST_OK for 0; else ST_IO, logged with the error's
+ * text and what was being done, such as a kernel with its shape. */
+enum status ops_cuda_check(const struct ops_cuda *cuda, int error, const char *doing, ...)
+    __attribute__((format(printf, 3, 4)));
+/* ops_cuda_alloc - memory of the device, 256-byte aligned, for the start only.
+ *   what    in  it is for, and
+ *   remedy  in  what takes less of it, both for the message
+ * Returns ST_OK, ST_NOMEM (logged). */
+enum status ops_cuda_alloc(const struct ops_cuda *cuda, size_t n_bytes, const char *what,
+                           const char *remedy, void **out_memory);
+/* ops_cuda_alloc_pinned - likewise of the host, that the device reads and writes. */
+enum status ops_cuda_alloc_pinned(const struct ops_cuda *cuda, size_t n_bytes, const char *what,
+                                  const char *remedy, void **out_memory);
+/* ops_cuda_free, ops_cuda_free_pinned - accept NULL. */
+void ops_cuda_free(const struct ops_cuda *cuda, void *memory);
+void ops_cuda_free_pinned(const struct ops_cuda *cuda, void *memory);
+
+/* ---- contexts of the CPU's operations --------------------------------------------------------- */
 
 /* ops_ctx_create - threads is borrowed.  Returns ST_OK, ST_NOMEM. */
 enum status ops_ctx_create(struct threads *threads, struct ops_ctx **out_ctx);

@@ -142,7 +142,7 @@ enum outcome stage_check(const struct job *job, struct ranks *ranks, int n_ranks
         crew_suppose(ranks, n_ranks, job, &crew);
     else
         crew_begin(ranks, NULL, job, &crew);
-    TRY(session_open(job, &session), err);
+    TRY(session_open(job, crew.n, &session), err);
     TRY(crew_assign(&crew, session_has_images(&session)), err);
     TRY(links_check(&crew, job), err);
     TRY(machine_check(&session, &crew, &n_blocks), err);

@@ -152,7 +152,7 @@ enum status crew_same_data(struct crew *crew, struct session *session)
         err);
     TRY(same_model(crew, session), err);
     TRY(ranks_same(crew->ranks, "two different numerics in one run",
-                   hash_bytes(session->ops->numerics, strlen(session->ops->numerics), 0),
+                   hash_bytes(session->numerics, strlen(session->numerics), 0),
                    "use nodes of one kind, or set the option `instructions`"),
         err);
     TRY(ranks_same(crew->ranks, "ranks see different prompt files",

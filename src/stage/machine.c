@@ -53,7 +53,7 @@ enum status machine_size(const struct session *session, const struct crew *crew,
         .block_bytes = kv_block_bytes(&session->kv),
         .table_bytes =
             (size_t)session->kv.P * decoder_position_bytes(model_source_config(session->source)),
-        .available_bytes = node->available_bytes,
+        .available_bytes = session->cuda != NULL ? session->cuda_free_bytes : node->available_bytes,
         .weights_bytes = (shares ? own / (size_t)n_sharing : own) + mapped / (size_t)n_sharing,
         .n_sharing = n_sharing,
         .n_pools = (decode >= 0) + stages,
@@ -123,7 +123,13 @@ static enum status make_weights(struct machine *machine, struct row_error *why)
 
         st = threads_create(n_threads, &machine->threads);
         /* Packing is everybody's where it is for all; else an encoder alone needs none. */
-        if (st == ST_OK && (machine->shared_weights != NULL || decodes(machine)))
+        const bool packs = machine->shared_weights != NULL || decodes(machine);
+
+        if (st == ST_OK && session->cuda != NULL)
+            st = weights_cuda_create(
+                &(struct weights_cuda_args){session->source, machine->threads, session->cuda},
+                &machine->weights_cuda);
+        else if (st == ST_OK && packs)
             st = weights_create(
                 &(struct weights_args){
                     .source = session->source,
@@ -210,6 +216,17 @@ err:
     return st;
 }
 
+/* In memory of the GPU.  Collective over all. */
+static enum status make_kv_cuda(struct machine *machine, size_t n_bytes)
+{
+    const enum status st =
+        ops_cuda_alloc(machine->session->cuda, n_bytes, "KV blocks",
+                       "lower kv_memory_mib, decode_batch or context", &machine->kv.base);
+
+    machine->kv.n_bytes = st == ST_OK ? n_bytes : 0;
+    return crew_together(machine->crew, st, "setting memory aside");
+}
+
 static enum status make_kv(struct machine *machine)
 {
     enum status st;
@@ -221,8 +238,11 @@ static enum status make_kv(struct machine *machine)
     TRY(crew_together(crew, count_blocks(machine, shared, &n_blocks, &first),
                       "counting the KV blocks"),
         err);
-    TRY(crew_memory_make(crew, "KV blocks", (size_t)n_blocks * kv_block_bytes(layout), shared,
-                         &machine->kv),
+    const size_t n_bytes = (size_t)n_blocks * kv_block_bytes(layout);
+
+    TRY(machine->session->cuda != NULL
+            ? make_kv_cuda(machine, n_bytes)
+            : crew_memory_make(crew, "KV blocks", n_bytes, shared, &machine->kv),
         err);
     machine->space = (struct kv_space){*layout, n_blocks, machine->kv.base};
     st = crew_together(crew, make_pools(machine, first), "setting the KV blocks aside");
@@ -232,12 +252,31 @@ err:
 
 /* ---- engine, world, links, stages ------------------------------------------------------------ */
 
+static enum status make_engine_cuda(struct machine *machine)
+{
+    const struct session *session = machine->session;
+    const struct engine_cuda_args args = {
+        .config = model_source_config(session->source),
+        .weights = machine->weights_cuda,
+        .cuda = session->cuda,
+        .threads = machine->threads,
+        .space = machine->space,
+        .max_tok = machine->sizes.max_tok,
+        .max_seqs = machine->sizes.max_seqs,
+        .context = session->context,
+    };
+
+    return engine_cuda_create(&args, &machine->engine);
+}
+
 static enum status make_engine(struct machine *machine)
 {
     const struct session *session = machine->session;
 
     if (!computes(machine))
         return ST_OK;
+    if (session->cuda != NULL)
+        return make_engine_cuda(machine);
     const struct engine_cpu_args args = {
         .config = model_source_config(session->source),
         .weights = decodes(machine) ? machine->weights : NULL,
@@ -466,7 +505,11 @@ void machine_destroy(struct machine *machine, bool in_order)
     vision_end(machine);
     kv_pool_destroy(machine->staging);
     kv_pool_destroy(machine->pool);
-    crew_memory_end(&machine->kv);
+    if (machine->session->cuda != NULL)
+        ops_cuda_free(machine->session->cuda, machine->kv.base);
+    else
+        crew_memory_end(&machine->kv);
+    weights_cuda_destroy(machine->weights_cuda);
     weights_destroy(machine->weights);
     if (machine->shared_weights != NULL)
         ranks_unshare(machine->shared_weights, machine->weights_bytes);

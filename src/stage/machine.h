@@ -63,9 +63,10 @@ struct machine {
         weights_bytes; /* set aside; stored weights are mapped_bytes of the model's files beside */
     size_t mapped_bytes;
     struct weights *weights;
-    struct node_memory kv;
-    struct kv_space space;          /* N = 0: this rank has no blocks */
-    struct kv_pool *pool, *staging; /* NULL = it has none */
+    struct weights_cuda *weights_cuda; /* instead, where a GPU computes */
+    struct node_memory kv;             /* of the GPU, where one computes */
+    struct kv_space space;             /* N = 0: this rank has no blocks */
+    struct kv_pool *pool, *staging;    /* NULL = it has none */
     struct engine *engine;
     struct world *world;
     struct link_out *link_out;

@@ -122,7 +122,7 @@ void report_start(const struct machine *machine, double load_s)
         log_info("loaded in %.2f s: weights %.0f MiB%s, KV %d blocks of %d tokens, %.0f MiB; %s, "
                  "%d threads",
                  load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored,
-                 mine->n_blocks, session->kv.P, mib(machine->kv.n_bytes), session->ops->name,
+                 mine->n_blocks, session->kv.P, mib(machine->kv.n_bytes), session->unit,
                  mine->n_threads);
         return;
     }
@@ -132,7 +132,7 @@ void report_start(const struct machine *machine, double load_s)
     warn_of_copies(machine);
     log_info("loaded in %.2f s: weights %.0f MiB%s, KV blocks of %d tokens and %.1f KiB; %s",
              load_s, mib(machine->weights_bytes + machine->mapped_bytes), stored, session->kv.P,
-             (double)kv_block_bytes(&session->kv) / 1024, session->ops->name);
+             (double)kv_block_bytes(&session->kv) / 1024, session->unit);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -269,7 +269,7 @@ static void print_software(const struct session *session, const char *program, F
     char mpi[128], data[128];
 
     fprintf(out, "software  %s; %s, %s; %s, %s\n", program, ranks_mpi_version(mpi, sizeof mpi),
-            data_versions(data, sizeof data), session->ops->name, session->ops->numerics);
+            data_versions(data, sizeof data), session->unit, session->numerics);
 }
 
 void report_summary(const struct session *session, const struct crew *crew,
@@ -318,7 +318,6 @@ void report_summary(const struct session *session, const struct crew *crew,
 
 void report_layout(const struct session *session, const struct crew *crew)
 {
-    const struct ops *ops = session->ops;
     char stages[64];
 
     if (crew->n == 1) {
@@ -327,14 +326,15 @@ void report_layout(const struct session *session, const struct crew *crew)
                crew->layout.n_stages[ROLE_ENCODER] > 0 ? "encoder, " : "",
                session->job->threads > 0 ? session->job->threads
                                          : ranks_threads(crew->ranks, &crew->layout),
-               ops->name, ops->numerics);
+               session->unit, session->numerics);
         return;
     }
     printf("layout    %d ranks%s: ", crew->n, crew->supposed ? " on one node, as an example" : "");
     if (crew->layout.n_stages[ROLE_ENCODER] > 0)
         printf("%d encoder, ", crew->layout.n_stages[ROLE_ENCODER]);
     printf("%d prefill, %d decode; link %s; %s, %s\n", crew->layout.n_stages[ROLE_PREFILL],
-           crew->layout.n_stages[ROLE_DECODE], session->job->link, ops->name, ops->numerics);
+           crew->layout.n_stages[ROLE_DECODE], session->job->link, session->unit,
+           session->numerics);
     for (int r = 0; r < crew->n; r++)
         printf("          rank %d%s%s: %s\n", r, crew->supposed ? "" : " on ",
                crew->supposed ? "" : ranks_info(crew->ranks, r)->host,

@@ -125,9 +125,9 @@ static enum status prepare(struct run *run, uint64_t *out_n_todo)
     TRY(crew_same_job(crew, run->job, run->program), err);
     TRY(crew_take_roles(crew, run->role), err);
     /* Rank 0 first, so that what is wrong with a file is found, and told, once. */
-    st = leads(run) ? session_open(run->job, &run->session) : ST_OK;
+    st = leads(run) ? session_open(run->job, crew->n, &run->session) : ST_OK;
     TRY(crew_together(crew, st, "reading model and prompt file"), err);
-    st = leads(run) ? ST_OK : session_open(run->job, &run->session);
+    st = leads(run) ? ST_OK : session_open(run->job, crew->n, &run->session);
     TRY(crew_together(crew, st, "opening model and prompt file"), err);
     TRY(crew_same_data(crew, &run->session), err);
     TRY(crew_assign(crew, session_has_images(&run->session)), err);
@@ -306,7 +306,7 @@ static enum status merge(void *arg)
         .program = run->program,
         .job = (const char *)session->effective_job.data,
         .identity = (const char *)session->identity.data,
-        .numerics = session->ops->numerics,
+        .numerics = session->numerics,
         .model_fingerprint = session->model_fingerprint,
         .prompts_fingerprint = session->prompts_fingerprint,
         .seed = run->job->seed,

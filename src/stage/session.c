@@ -167,7 +167,7 @@ static enum status make_identity(struct session *session)
                    "model_fingerprint = %016llx\nprompts_fingerprint = %016llx\n"
                    "numerics = %s\n",
                    (unsigned long long)session->model_fingerprint,
-                   (unsigned long long)session->prompts_fingerprint, session->ops->numerics),
+                   (unsigned long long)session->prompts_fingerprint, session->numerics),
         err);
     if (session->job->sampling == SAMPLING_MODEL) {
         TRY(buf_puts(out, "sampling_of_model = "), err);
@@ -230,39 +230,11 @@ static enum status make_intake(struct session *session)
     return ST_OK;
 }
 
-/* Whether the CPU is to compute: with "cuda" it is not, and nothing else can yet. */
-static enum status resolve_backend(const struct job *job)
-{
-    struct ops_cuda found;
-
-    if (strcmp(job->backend, "cpu") == 0)
-        return ST_OK;
-    const bool is = ops_cuda_look(&found);
-    if (strcmp(job->backend, "auto") == 0) {
-        if (is)
-            log_info("backend auto takes cpu: there is a GPU (%s), but the CUDA engine is not in "
-                     "this version yet",
-                     found.device);
-        else
-            log_info("backend auto takes cpu: %s", found.why);
-        return ST_OK;
-    }
-    if (!is) {
-        log_error("backend = \"cuda\": %s; or use backend = \"cpu\"", found.why);
-        return ST_CONFIG;
-    }
-    log_error("backend = \"cuda\": the CUDA engine is not in this version yet, though there is a "
-              "GPU (%s); use backend = \"cpu\"",
-              found.device);
-    return ST_UNSUPPORTED;
-}
-
-enum status session_open(const struct job *job, struct session *session)
+enum status session_open(const struct job *job, int n_ranks, struct session *session)
 {
     enum status st;
 
     *session = (struct session){.job = job};
-    TRY(resolve_backend(job), err);
     TRY(resolve_link(job), err);
     TRY(ops_find(job->instructions, &session->ops), err);
     TRY(model_open(job->model, &session->source), err);
@@ -273,6 +245,7 @@ enum status session_open(const struct job *job, struct session *session)
     TRY(resolve_sampling(session), err);
     TRY(resolve_chat(session), err);
     TRY(resolve_vision(session), err);
+    TRY(session_choose_backend(session, n_ranks), err);
     session->type = job->precision == PRECISION_F32 ? OPS_F32 : OPS_BF16;
     session->stored = job->precision == PRECISION_STORED;
     session->kv = resolve_kv(session);
@@ -285,9 +258,15 @@ err:
 
 void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped)
 {
+    const struct model_config *config = model_source_config(session->source);
+
     *out_mapped = 0;
-    *out_own = session->stored ? weights_stored_bytes(session->source, out_mapped)
-                               : weights_bytes(model_source_config(session->source), session->type);
+    if (session->cuda != NULL)
+        *out_own = weights_cuda_bytes(config);
+    else if (session->stored)
+        *out_own = weights_stored_bytes(session->source, out_mapped);
+    else
+        *out_own = weights_bytes(config, session->type);
 }
 
 uint64_t session_fingerprint(struct session *session)

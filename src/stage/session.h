@@ -15,6 +15,10 @@ struct session {
     struct prompts *prompts;
     struct chat_template *chat; /* owned; NULL if no row needs one */
     const struct ops *ops;
+    struct ops_cuda found;       /* the GPU, if the job wants one */
+    const struct ops_cuda *cuda; /* that, started; NULL: the CPU computes */
+    uint64_t cuda_free_bytes;    /* of its memory, before anything is loaded */
+    const char *unit, *numerics; /* what computes, "avx2" or the GPU's name; what its results are */
     enum ops_type type;
     bool stored; /* weights stay as they are in the file */
     int context;
@@ -31,16 +35,21 @@ struct session {
     struct intake intake;
 };
 
-/* session_open - open and check everything that a run needs but the weights' content.
- * Returns ST_OK, or why the job cannot run (logged); close it in either case. */
-enum status session_open(const struct job *job, struct session *session);
+/* session_open - open and check everything that a run on n_ranks needs but the weights' content.
+ * Returns ST_OK, or why the job cannot run (logged); close it in either case.  It points into
+ * itself: it is not copied. */
+enum status session_open(const struct job *job, int n_ranks, struct session *session);
 void session_close(struct session *session);
+/* session_choose_backend - unit, numerics and, for a GPU, the device (backend.c); once the files
+ * are open.  Returns ST_OK, ST_CONFIG (there is no GPU), ST_UNSUPPORTED, ST_IO; logged. */
+enum status session_choose_backend(struct session *session, int n_ranks);
 /* session_has_images - whether any row of the prompt file has one. */
 bool session_has_images(const struct session *session);
 /* session_print_sampling - append what rows are sampled with that say nothing, on one line. */
 enum status session_print_sampling(const struct session *session, struct buf *out);
-/* session_weights_bytes - memory that the weights take: *out_own set aside, shared by the ranks of
- * a node if they can; *out_mapped of the model's files, which ranks of a node share anyway. */
+/* session_weights_bytes - memory, of the GPU if one computes, that the weights take: *out_own set
+ * aside, shared by the ranks of a node if they can; *out_mapped of the model's files, which ranks
+ * of a node share anyway. */
 void session_weights_bytes(const struct session *session, size_t *out_own, size_t *out_mapped);
 /* session_fingerprint - of the model; reads it to its end the first time. */
 uint64_t session_fingerprint(struct session *session);

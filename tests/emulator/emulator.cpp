@@ -28,6 +28,7 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 extern "C" void emulator_switch(void **save_sp, void *sp);
 asm(".text\n"
     ".globl emulator_switch\n"
+    ".hidden emulator_switch\n"
     "emulator_switch:\n"
     "  push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15\n"
     "  mov %rsp, (%rdi)\n"
@@ -307,7 +308,36 @@ void emulator_wait(int n_left)
     f->n_copies = n;
 }
 
-/* ---- the matrix instruction --------------------------------------------------------------------- */
+/* ---- the matrix instructions -------------------------------------------------------------------- */
+
+/* As the PTX ISA has ldmatrix ("Matrix load instruction"): threads 8 i .. 8 i + 7 have the
+ * addresses of the rows of matrix i.  Of a matrix a thread gets elements 2 (lane % 4) and the next
+ * of row lane / 4; .trans: of column lane / 4. */
+void k_load_transposed(uint32_t out[4], const void *row)
+{
+    if ((uintptr_t)row % 16 != 0 || (const unsigned char *)row < shared ||
+        (const unsigned char *)row + 16 > shared + SHARED_BYTES)
+        wrong("a row of a matrix that is not 16 aligned bytes of shared memory");
+    const unsigned char *all = emulator_meet(row, 16);
+    const unsigned lane = running % 32, column = lane / 4, first = lane % 4 * 2;
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint16_t two[2];
+
+        for (unsigned k = 0; k < 2; k++)
+            memcpy(&two[k], all + (8 * i + first + k) * 64 + column * 2, sizeof two[k]);
+        out[i] = (uint32_t)two[1] << 16 | two[0];
+    }
+}
+
+/* Element i of what a lane has brought: of A, then of B. */
+static double half_of(const unsigned char *brought, int i)
+{
+    uint32_t word;
+
+    memcpy(&word, brought + i / 2 * 4, sizeof word);
+    return (double)k_from_bits(i & 1 ? word & 0xffff0000u : word << 16);
+}
 
 /* As the PTX ISA has it ("Matrix Fragments for mma.m16n8k16 with floating point type"):
  *   groupID = lane >> 2, threadID_in_group = lane % 4
@@ -323,29 +353,20 @@ void k_mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint3
     const uint32_t mine[6] = {a0, a1, a2, a3, b0, b1};
     const unsigned char *all = emulator_meet(mine, sizeof mine);
     const int lane = (int)(running % 32), group = lane >> 2, in_group = lane % 4;
-    double a[2][16], b[16][2]; /* the rows and columns that this lane needs */
+    double a[2][16], b[16][2]; /* rows group and group + 8, columns 2 * in_group and the next */
 
-    for (int other = 0; other < 32; other++) {
-        uint32_t words[6];
-        const int its_group = other >> 2, its_in_group = other % 4;
-
-        memcpy(words, all + other * 64, sizeof words);
+    for (int other = group * 4; other < group * 4 + 4; other++) /* they have those rows of A */
         for (int i = 0; i < 8; i++) {
-            const int row = i < 2 || (i >= 4 && i < 6) ? its_group : its_group + 8;
-            const int col = its_in_group * 2 + (i & 1) + (i >= 4 ? 8 : 0);
+            const int col = other % 4 * 2 + (i & 1) + (i >= 4 ? 8 : 0);
 
-            if (row % 8 == group)
-                a[row / 8][col] =
-                    k_from_bits(i & 1 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+            a[i < 2 || (i >= 4 && i < 6) ? 0 : 1][col] = half_of(all + other * 64, i);
         }
+    for (int other = in_group * 8; other < in_group * 8 + 8; other++) /* and those columns of B */
         for (int i = 0; i < 4; i++) {
-            const int row = its_in_group * 2 + (i & 1) + (i >= 2 ? 8 : 0), col = its_group;
-            const uint32_t word = words[4 + i / 2];
+            const int row = other % 4 * 2 + (i & 1) + (i >= 2 ? 8 : 0), col = other >> 2;
 
-            if (col / 2 == in_group)
-                b[row][col % 2] = k_from_bits(i & 1 ? word & 0xffff0000u : word << 16);
+            b[row][col % 2] = half_of(all + other * 64, 8 + i);
         }
-    }
     for (int i = 0; i < 4; i++) {
         double sum = 0.0;
 

@@ -1,0 +1,40 @@
+/*
+ * batch.h - what the engines that compute share: the sequences of a step one after another, as the
+ * decoders take them, and the tokens that follow from the logits.  Private to this room.
+ */
+#ifndef EPIDOTE_ENGINE_BATCH_H
+#define EPIDOTE_ENGINE_BATCH_H
+
+#include "engine/engine.h"
+
+struct batch {
+    struct decoder_batch work; /* the step's; views of what follows */
+    struct ops_seq *seqs;      /* [max_seqs] owned */
+    int32_t *tokens;           /* [max_tok] owned */
+    int32_t *logit_rows;       /* [max_seqs] owned */
+    int32_t *sampled_seqs;     /* [max_seqs] owned: which sequence a row of logits is of */
+    const float **inputs;      /* [max_tok] owned */
+    int32_t *positions;        /* [max_tok, 3] owned */
+    int V;
+    struct threads *threads;   /* borrowed */
+    struct sampler **samplers; /* [threads] owned */
+
+    struct step *step;                  /* the one that is laid out; borrowed */
+    const float *logits, *max, *logsum; /* views; while sampling */
+};
+
+/* batch_create - for steps of up to max_tok tokens and max_seqs sequences.
+ * Returns ST_OK, ST_NOMEM; free it in either case. */
+enum status batch_create(int max_tok, int max_seqs, int V, struct threads *threads,
+                         struct batch *batch);
+void batch_free(struct batch *batch);
+
+/* batch_lay_out - fill batch->work with the sequences of a step, which is borrowed until
+ * batch_sample. */
+void batch_lay_out(struct batch *batch, struct step *step);
+
+/* batch_sample - pick the tokens of that step from logits [n_logit_rows, V] and their figures, in
+ * parallel over rows; what is drawn depends on the row alone.  Fills the step's out_ members. */
+void batch_sample(struct batch *batch, const float *logits, const float *max, const float *logsum);
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * engine_cuda.c - the engine that computes on a GPU.
+ *
+ *   submit: lay the step out, enqueue all of it (model/decoder_cuda.c)
+ *   poll:   ask whether the KV of layer 0 is there │ of layer 1 │ ... │ whether the step has ended;
+ *           then sample, on this machine's cores, from the logits that came back
+ *
+ * Nothing here waits for the device: a poll that comes too early finds it busy.
+ */
+#include "engine/batch.h"
+
+struct engine_cuda {
+    struct engine base;
+    struct decoder_cuda *decoder; /* owned */
+    struct batch batch;
+    int next_layer; /* L: all have been told */
+    double begun_s; /* the step */
+};
+
+static struct engine_cuda *self_of(struct engine *engine)
+{
+    return (struct engine_cuda *)engine;
+}
+
+static enum status submit(struct engine *engine, struct step *step)
+{
+    struct engine_cuda *self = self_of(engine);
+
+    self->next_layer = 0;
+    self->begun_s = clock_now_s();
+    batch_lay_out(&self->batch, step);
+    return decoder_cuda_submit(self->decoder, &self->batch.work, step->of_prompts);
+}
+
+static enum status poll(struct engine *engine, enum engine_event *out_event, int *out_layer)
+{
+    struct engine_cuda *self = self_of(engine);
+    enum status st;
+    const float *logits, *max, *logsum;
+    bool done = false;
+
+    *out_event = ENGINE_BUSY;
+    if (self->next_layer < engine->L) {
+        TRY(decoder_cuda_layer_done(self->decoder, self->next_layer, &done), err);
+        if (done) {
+            *out_layer = self->next_layer++;
+            *out_event = ENGINE_LAYER_DONE;
+        }
+        return ST_OK;
+    }
+    TRY(decoder_cuda_done(self->decoder, &done), err);
+    if (done) {
+        decoder_cuda_logits(self->decoder, &logits, &max, &logsum);
+        batch_sample(&self->batch, logits, max, logsum);
+        engine->stats.busy_s += clock_now_s() - self->begun_s;
+        *out_event = ENGINE_STEP_DONE;
+    }
+err:
+    return st;
+}
+
+static void destroy(struct engine *engine)
+{
+    struct engine_cuda *self = self_of(engine);
+
+    decoder_cuda_destroy(self->decoder);
+    batch_free(&self->batch);
+    host_free(self);
+}
+
+static const struct engine_ops engine_cuda_ops = {submit, poll, destroy};
+
+enum status engine_cuda_create(const struct engine_cuda_args *args, struct engine **out_engine)
+{
+    enum status st;
+    struct engine_cuda *self = host_zalloc(sizeof *self);
+    const struct decoder_cuda_args decoder = {
+        .config = args->config,
+        .weights = args->weights,
+        .cuda = args->cuda,
+        .space = args->space,
+        .max_T = args->max_tok,
+        .max_B = args->max_seqs,
+        .max_logit_rows = args->max_seqs < args->max_tok ? args->max_seqs : args->max_tok,
+        .context = args->context,
+    };
+
+    if (self == NULL)
+        return ST_NOMEM;
+    self->base = (struct engine){.ops = &engine_cuda_ops,
+                                 .max_tok = args->max_tok,
+                                 .max_seqs = args->max_seqs,
+                                 .L = args->config->L};
+    TRY(batch_create(args->max_tok, args->max_seqs, args->config->V, args->threads, &self->batch),
+        err);
+    TRY(decoder_cuda_create(&decoder, &self->decoder), err);
+    *out_engine = &self->base;
+    return ST_OK;
+err:
+    destroy(&self->base);
+    return st;
+}
