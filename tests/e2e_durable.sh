@@ -147,14 +147,14 @@ run e --set retry_errors=true
 same "error rows that stay errors" $? 1
 clear e
 run e --set max_errors=1
-same "more errors than max_errors" $? 3
+same "more errors than max_errors" $? 2
 has "names max_errors" "$dir/e.log" max_errors
 clear e
 run e --set max_errors=0
-same "an error where none may be" $? 3
+same "an error where none may be" $? 2
 "$epidote" export --partial "$dir/e.out.h5" "$dir/e.out.jsonl" 2>"$dir/e.export.log"
 has "the reason that the message tells to look for" "$dir/e.out.jsonl" "prompt is empty"
 run e --set max_errors=1
-same "the errors of all attempts count" $? 3
+same "the errors of all attempts count" $? 2
 has "how many there were" "$dir/e.log" "2 rows ended as errors"
 end

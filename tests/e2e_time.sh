@@ -50,9 +50,17 @@ same "digest" "$(digest "$dir/a.out.h5")" "$want"
 
 # No time at all: nothing is begun, nothing is wrong.
 clear a
-run a --set time_limit_s=0.001
+run a --set time_limit_s=0.001 --set time_margin_s=0
 same "no time at all: outcome" $? 3
 same "no time at all: rows" "$(told 'done')" 0
+
+run a --set time_limit_s=20 --set time_margin_s=30
+same "a margin that leaves no time: outcome" $? 2
+has "a margin that leaves no time: why" "$dir/a.log" "raise the one or lower the other"
+clear a
+SLURM_JOB_END_TIME=1000000000 run a --set rows=0:9
+same "a Slurm job that ended long ago: outcome" $? 0
+has "a Slurm job that ended long ago: told" "$dir/a.log" "does not count"
 
 # Asked to: one process, several ranks.
 for n in 1 3; do
@@ -77,6 +85,7 @@ done
 clear a
 launch 3 a --set time_limit_s=2.2 --set time_margin_s=0.3 --set decode_batch=400 --set kv_memory_mib=256
 same "rows are given up: outcome" $? 3
+has "rows are given up: why" "$dir/a.log" "rows in flight are left to the next run"
 launch 2 a || fail_log a "the run after that"
 same "digest" "$(digest "$dir/a.out.h5")" "$want"
 end

@@ -127,6 +127,35 @@ static void other_host(void)
     lock_release(lock);
 }
 
+/* A job that Slurm has put into the queue again is not where it was before; another job may be. */
+static void requeued(void)
+{
+    static const char text[] =
+        "{\"host\": \"elsewhere\", \"pid\": 41, \"started\": 7, \"job\": \"4711\", "
+        "\"restart\": 1, \"flock\": false}";
+    static const struct {
+        const char *job, *restart;
+        bool dead;
+    } cases[] = {{"4711", "2", true}, {"4711", "1", false}, {"4712", "2", false}};
+    struct lock *lock = NULL;
+    struct lock_owner owner;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int mode = LOCK_FLOCK; mode <= LOCK_CONTENT; mode++) {
+            dir_renew();
+            write_file(beside(".lock"), text, strlen(text));
+            setenv("SLURM_JOB_ID", cases[i].job, 1);
+            setenv("SLURM_RESTART_COUNT", cases[i].restart, 1);
+            CHECK_INT(lock_look(beside(".lock"), &owner), cases[i].dead ? LOCK_DEAD : LOCK_HELD);
+            CHECK_INT(lock_take(beside(".lock"), (enum lock_mode)mode, &lock),
+                      cases[i].dead ? ST_OK : ST_CONFIG);
+            if (cases[i].dead)
+                lock_release(lock);
+        }
+    unsetenv("SLURM_JOB_ID");
+    unsetenv("SLURM_RESTART_COUNT");
+}
+
 /* A pid that lives again in another process does not hold the lock of the first. */
 static void pid_used_again(void)
 {
@@ -247,6 +276,7 @@ int main(void)
     held_by_another(LOCK_FLOCK);
     held_by_another(LOCK_CONTENT);
     other_host();
+    requeued();
     pid_used_again();
     unreadable();
     removed_by_hand();

@@ -282,8 +282,8 @@ static void prompt_routes(void)
     CHECK_INT(plan_route_prompt(queues, 1, -1), 0);
 }
 
-/* A row that is begun takes a quarter more than the slowest of the latest 256, or of those in
- * flight. */
+/* A row that is begun takes a quarter more than most of the latest 256; the slowest count while
+ * there are few. */
 static void paces(void)
 {
     struct plan_pace pace = {.n_rows = 0};
@@ -294,13 +294,15 @@ static void paces(void)
     plan_pace_add(&pace, 4);
     CHECK(plan_pace_need_s(&pace, 8) == 50);
     CHECK(plan_pace_need_s(&pace, 80) == 100);
-    for (int i = 0; i < PLAN_PACE_ROWS - 2; i++)
+    for (int i = 0; i < 98; i++)
+        plan_pace_add(&pace, 4);
+    CHECK(plan_pace_need_s(&pace, 80) == 5); /* one straggler of a hundred */
+    for (int i = 0; i < 6; i++)
+        plan_pace_add(&pace, 40);
+    CHECK(plan_pace_need_s(&pace, 0) == 50); /* but not seven */
+    for (int i = 0; i < PLAN_PACE_ROWS; i++)
         plan_pace_add(&pace, 2);
-    CHECK(plan_pace_need_s(&pace, 0) == 50);
-    plan_pace_add(&pace, 2);
-    CHECK(plan_pace_need_s(&pace, 0) == 5);
-    plan_pace_add(&pace, 2);
-    CHECK(plan_pace_need_s(&pace, 0) == 2.5);
+    CHECK(plan_pace_need_s(&pace, 0) == 2.5); /* the latest alone count */
 }
 
 /* Parts follow one another, hold every row, and differ by one row at most. */

@@ -75,6 +75,7 @@ struct lock_owner {
     char host[256], job[64], since[32], command[512];
     int64_t pid;
     uint64_t started; /* of the process, in clock ticks since boot */
+    int64_t restart;  /* how often Slurm had put the job into the queue again by then */
     bool flock;       /* taken with flock(2); else only by what the file says */
 };
 

@@ -4,7 +4,7 @@
  * flock(2) decides where the file system has it: the kernel lets go when the owner ends, however he
  * ends.  The content then only says who it is.  Elsewhere the content decides: an owner on this
  * host is alive if his pid is and began when the file says; of an owner on another host nothing is
- * known, so he is refused with a remedy.
+ * known, so he is refused with a remedy, unless he was this very Slurm job before it was requeued.
  *
  * The file is removed while it is still held.  Whoever opened it before that gets a lock on a file
  * without a name, sees so, and starts over: two owners cannot hold two files.
@@ -91,15 +91,29 @@ static void own_host(char *out, size_t cap)
 
 static void owner_self(bool flocked, struct lock_owner *out_owner)
 {
-    const char *job = getenv("SLURM_JOB_ID");
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     struct lock_owner owner = {.pid = (int64_t)getpid(), .flock = flocked};
 
+    owner.restart = restart != NULL ? strtoll(restart, NULL, 10) : 0;
     owner.started = process_started(owner.pid);
     own_host(owner.host, sizeof owner.host);
     clock_utc(owner.since, sizeof owner.since);
     snprintf(owner.job, sizeof owner.job, "%s", job != NULL ? job : "");
     own_command(owner.command, sizeof owner.command);
     *out_owner = owner;
+}
+
+/* Whether the owner is surely gone: his process is not there, or he was this very Slurm job before
+ * it was put into the queue again. */
+static bool owner_is_dead(const struct lock_owner *owner)
+{
+    struct lock_owner self;
+
+    owner_self(false, &self);
+    if (strcmp(owner->host, self.host) == 0 && !process_alive(owner))
+        return true;
+    return owner->job[0] != '\0' && strcmp(owner->job, self.job) == 0 &&
+           owner->restart < self.restart;
 }
 
 static bool same_process(const struct lock_owner *a, const struct lock_owner *b)
@@ -138,6 +152,7 @@ static void owner_read(int fd, struct lock_owner *out_owner)
     *out_owner = (struct lock_owner){
         .pid = pid > 0 ? (int64_t)pid : 0,
         .started = started > 0 ? (uint64_t)started : 0,
+        .restart = (int64_t)json_integer_value(json_object_get(root, "restart")),
         .flock = json_is_true(json_object_get(root, "flock")),
     };
     copy_string(root, "host", out_owner->host, sizeof out_owner->host);
@@ -159,9 +174,10 @@ static enum status owner_write(int fd, const char *path, const struct lock_owner
 {
     enum status st = ST_NOMEM;
     char *text = NULL;
-    json_t *root = json_pack("{s:o, s:I, s:I, s:o, s:o, s:o, s:b}", "host", text_value(owner->host),
-                             "pid", (json_int_t)owner->pid, "started", (json_int_t)owner->started,
-                             "since", text_value(owner->since), "job", text_value(owner->job),
+    json_t *root = json_pack("{s:o, s:I, s:I, s:o, s:o, s:I, s:o, s:b}", "host",
+                             text_value(owner->host), "pid", (json_int_t)owner->pid, "started",
+                             (json_int_t)owner->started, "since", text_value(owner->since), "job",
+                             text_value(owner->job), "restart", (json_int_t)owner->restart,
                              "command", text_value(owner->command), "flock", (int)owner->flock);
 
     if (root == NULL || (text = json_dumps(root, JSON_INDENT(2))) == NULL) {
@@ -245,7 +261,7 @@ static int flock_try(int fd)
 static enum status take_flock(struct lock *lock)
 {
     enum status st = ST_OK;
-    struct lock_owner before, self;
+    struct lock_owner before;
 
     const int fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
@@ -264,10 +280,8 @@ static enum status take_flock(struct lock *lock)
         st = ST_AGAIN;
         goto err;
     }
-    own_host(self.host, sizeof self.host);
     /* Held by its content alone, by a process that saw this file system without flock. */
-    if (before.pid != 0 && !before.flock &&
-        (strcmp(before.host, self.host) != 0 || process_alive(&before))) {
+    if (before.pid != 0 && !before.flock && !owner_is_dead(&before)) {
         st = refuse(lock->path, &before, false);
         goto err;
     }
@@ -315,7 +329,7 @@ static enum status take_content(struct lock *lock)
         goto err_unlink;
     }
     owner_read(fd, &before);
-    if (strcmp(before.host, lock->owner.host) != 0 || process_alive(&before)) {
+    if (!owner_is_dead(&before)) {
         st = refuse(lock->path, &before, strcmp(before.host, lock->owner.host) == 0);
         goto err_close;
     }
@@ -409,20 +423,17 @@ void lock_release(struct lock *lock)
 enum lock_state lock_look(const char *path, struct lock_owner *out_owner)
 {
     struct lock_owner owner;
-    char host[sizeof owner.host];
     bool held;
 
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return LOCK_FREE;
     owner_read(fd, &owner);
-    own_host(host, sizeof host);
-    const bool here = strcmp(owner.host, host) == 0;
     if (owner.pid == 0 || owner.flock) {
         /* Shared and for an instant; lock_take tries for longer than that. */
         held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     } else {
-        held = !here || process_alive(&owner);
+        held = !owner_is_dead(&owner);
     }
     close(fd);
     *out_owner = owner;

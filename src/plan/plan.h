@@ -116,9 +116,9 @@ struct plan_pace {
     uint64_t n_rows;
 };
 void plan_pace_add(struct plan_pace *pace, double took_s);
-/* plan_pace_need_s - how long a row that is begun now may take: a quarter more than the slowest of
- * the latest rows, or than `oldest_s`, the age of the oldest row in flight, if that is more.  Pure.
- */
+/* plan_pace_need_s - how long a row that is begun now may take: a quarter more than 95 of 100 of
+ * the latest rows took; or, as long as there are few, than the slowest of them and than `oldest_s`,
+ * the age of the oldest row in flight.  Pure. */
 double plan_pace_need_s(const struct plan_pace *pace, double oldest_s);
 
 /* A mirror of one prefill stage. */

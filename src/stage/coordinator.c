@@ -344,7 +344,7 @@ static enum status look_at_clock(struct coordinator *self, double now_s)
 
         snprintf(why, sizeof why, "rows take up to %.1f s, %.1f s are left", need_s,
                  left_s > 0 ? left_s : 0.0);
-        if (left_s <= need_s)
+        if (left_s <= need_s + 2 * LOOK_S) /* so that one more look comes before it is too late */
             drain(self, why);
     }
     if (left_s > 0 || n_in_flight(self) == 0)

@@ -205,15 +205,17 @@ static struct run_end end_of_time(const struct run *run)
 {
     const struct job *job = run->job;
     const char *slurm = getenv("SLURM_JOB_END_TIME"); /* seconds since 1970 */
-    const double slurm_left_s = slurm != NULL ? strtod(slurm, NULL) - clock_unix_s() : 0;
+    const double slurm_s = slurm != NULL ? clock_now_s() + strtod(slurm, NULL) - clock_unix_s() : 0;
     struct run_end end = {
         .at_s = job->time_limit_s,
         .margin_s = job->time_margin_s,
         .drain = warden_drain(run->warden),
     };
 
-    if (slurm_left_s > 0 && (end.at_s == 0 || clock_now_s() + slurm_left_s < end.at_s))
-        end.at_s = clock_now_s() + slurm_left_s;
+    if (slurm != NULL && slurm_s <= clock_now_s())
+        log_warn("SLURM_JOB_END_TIME=%s is over: it does not count", slurm);
+    else if (slurm != NULL && (end.at_s == 0 || slurm_s < end.at_s))
+        end.at_s = slurm_s;
     if (end.at_s > 0)
         log_info("the time of this run ends in %.0f s: rows are begun as long as they should be "
                  "finished %.0f s before",
@@ -314,8 +316,10 @@ static enum status merge(void *arg)
     };
     const double begin_s = clock_now_s();
 
-    if (summary == NULL)
+    if (summary == NULL) {
+        log_error("no memory for the summary");
         goto err;
+    }
     TRY(journal_merge(run->journal, session->prompts, &meta), err);
     printf("%smerge     %.2f s\n", summary, clock_now_s() - begin_s);
 err:
@@ -349,6 +353,9 @@ static enum outcome outcome_of(const struct run *run, enum status st)
         return run->figures.counts.n_failed > 0 ? OUTCOME_ERRORS : OUTCOME_DONE;
     if (run->lost >= 0)
         return OUTCOME_MACHINE;
+    if (leads(run) && st == ST_STOPPED && run->job->max_errors >= 0 &&
+        run->figures.counts.n_failed > (uint64_t)run->job->max_errors)
+        return OUTCOME_JOB; /* it asks for another max_errors, or for other rows */
     if (st == ST_STOPPED)
         return OUTCOME_BROKEN;
     return st == ST_NOMEM || st == ST_COMM || run->begun ? OUTCOME_MACHINE : OUTCOME_JOB;

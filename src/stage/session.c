@@ -25,6 +25,17 @@ static enum status resolve_link(const struct job *job)
     return ST_CONFIG;
 }
 
+/* Under a margin as long as the limit no row would ever be begun. */
+static enum status check_time(const struct job *job)
+{
+    if (job->time_limit_s == 0 || job->time_limit_s > job->time_margin_s)
+        return ST_OK;
+    log_error("time_limit_s = %g leaves no time before time_margin_s = %g: no row would be begun; "
+              "raise the one or lower the other",
+              job->time_limit_s, job->time_margin_s);
+    return ST_CONFIG;
+}
+
 static enum status resolve_rows(struct session *session)
 {
     const struct job *job = session->job;
@@ -240,6 +251,7 @@ enum status session_open(const struct job *job, int n_ranks, struct session *ses
     TRY(model_open(job->model, &session->source), err);
     TRY(model_source_tokenizer(session->source, &session->tokenizer), err);
     TRY(prompts_open(job->prompts, &session->prompts), err);
+    TRY(check_time(session->job), err);
     TRY(resolve_rows(session), err);
     TRY(resolve_context(session), err);
     TRY(resolve_sampling(session), err);
