@@ -4,7 +4,7 @@
  *   every part: rows, identity ─► one after another, without gap or overlap, of one job?
  *     ─► OUT.tmp, part after part ─► read again ─► OUT
  *
- * One part is open at a time, so there may be any number.
+ * One part is open at a time, so there may be any number.  OUT.lock, as of a run, keeps others away.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,7 +200,8 @@ enum status data_join(const char *out_path, const char *const *paths, int n_path
 {
     enum status st = ST_NOMEM;
     struct join join = {.n_parts = n_paths};
-    struct buf temp_path = {0};
+    struct buf lock_path = {0}, temp_path = {0};
+    struct lock *lock = NULL;
     uint64_t digest;
 
     join.parts = host_zalloc((size_t)n_paths * sizeof *join.parts);
@@ -208,12 +209,15 @@ enum status data_join(const char *out_path, const char *const *paths, int n_path
         goto err;
     TRY(buf_printf(&temp_path, "%s.tmp", out_path), err);
     TRY(buf_put(&temp_path, "", 1), err);
+    TRY(buf_printf(&lock_path, "%s.lock", out_path), err);
+    TRY(buf_put(&lock_path, "", 1), err);
     const char *temp = (const char *)temp_path.data;
     for (int i = 0; i < n_paths; i++) {
         join.parts[i].path = paths[i];
         TRY(replace_allowed(paths[i], out_path), err);
         TRY(look(&join, i), err);
     }
+    TRY(lock_take((const char *)lock_path.data, LOCK_FLOCK, &lock), err);
     qsort(join.parts, (size_t)n_paths, sizeof *join.parts, by_rows);
     TRY(check_rows(&join), err);
     TRY(write_whole(&join, temp, &digest), err);
@@ -227,8 +231,10 @@ enum status data_join(const char *out_path, const char *const *paths, int n_path
     };
 err:
     result_writer_close(join.writer);
+    lock_release(lock);
     result_file_close(join.first);
     host_free(join.parts);
+    buf_free(&lock_path);
     buf_free(&temp_path);
     return st;
 }

@@ -90,24 +90,24 @@ below() {
     for child in $(pgrep -P "$1"); do below "$child"; done
 }
 
-# A step's processes hang on its slurmstepd, not on slurmd: all that have this node's name are of it.
-node_kill() { # NAME
-    local pid
-    kill -9 "$(cat "$cluster_dir/slurmd.$1.pid")"
-    for pid in $(pgrep -x slurmstepd) $(pgrep -f "epidote (run|check) "); do
-        { tr '\0' '\n' <"/proc/$pid/environ" | grep -qxE "(SLURMD_NODENAME=$1|SLURM_NODENAME=$1)" ||
-            tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "slurmstepd:"; } 2>/dev/null && echo "$pid"
-    done | while read -r pid; do node_of "$pid" "$1" && kill -9 $(below "$pid") 2>/dev/null; done
-    true
+# of_node NAME - the slurmstepds of this cluster's node: those that have started something there.  Other clusters on
+# this host may have nodes of the same name.
+of_node() { # NAME
+    local step pid environment
+    for step in $(pgrep -x slurmstepd); do
+        for pid in $(below "$step"); do
+            environment=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ")
+            grep -qx "SLURMD_NODENAME=$1" <<<"$environment" && grep -qx "SLURM_CONF=$cluster_dir/slurm.conf" <<<"$environment" &&
+                echo "$step" && break
+        done
+    done
 }
 
-# node_of PID NAME - whether a process, or what it has started, runs on that node.
-node_of() {
-    local pid
-    for pid in $(below "$1"); do
-        tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SLURMD_NODENAME=$2" && return 0
-    done
-    return 1
+node_kill() { # NAME
+    local step
+    kill -9 "$(cat "$cluster_dir/slurmd.$1.pid")"
+    for step in $(of_node "$1"); do kill -9 $(below "$step") 2>/dev/null; done
+    true
 }
 
 cluster_stop() {
@@ -116,7 +116,7 @@ cluster_stop() {
     scancel -u "$(id -un)" 2>/dev/null
     sleep 1
     for node in $cluster_nodes; do
-        for pid in $(pgrep -x slurmstepd); do node_of "$pid" "$node" && kill -9 $(below "$pid") 2>/dev/null; done
+        for pid in $(of_node "$node"); do kill -9 $(below "$pid") 2>/dev/null; done
     done
     for file in "$cluster_dir"/slurmd.*.pid "$cluster_dir/slurmctld.pid" "$cluster_dir/munged.pid"; do
         [ -e "$file" ] || continue

@@ -175,6 +175,10 @@ test_array() {
     until_over 90 "${id}_1" "${id}_2" "${id}_3"
     same "digest of the whole" "$(digest "$dir/array.h5")" "$want"
     same "three parts" "$(ls "$dir" | grep -c 'array.h5.[1-3]-of-3$')" 3
+    "$EPIDOTE" inspect "$dir/array.h5" >/dev/null || fail "the whole cannot be read"
+    submit array_rows --array=1-2 -n 2 -t 5 slurm/array.sbatch "$dir/array.cfg" --set rows=0:9
+    until_over 60 "${id}_1" "${id}_2"
+    has "rows of its own: refused" "$log" "leave \`rows\` out"
     submit array_wrong --array=2-3 -n 2 -t 5 slurm/array.sbatch "$dir/array.cfg"
     until_over 60 "${id}_2" "${id}_3"
     has "part of an array: refused" "$log" "tasks have to be 1 to N"
@@ -183,11 +187,11 @@ test_array() {
 # Too little time: it ends by the clock, goes into the queue again, and is done at last.
 test_walltime() {
     long_job walltime
-    submit walltime -n 2 -t 1 slurm/run.sbatch "$dir/walltime.cfg" --set time_margin_s=52
+    submit walltime --signal=CONT@1 -n 2 -t 1 slurm/run.sbatch "$dir/walltime.cfg" --set time_margin_s=52
     until_over 150 "$id"
     finished walltime
     has "it knew its end" "$log" "the time of this run ends in"
-    has "it began no more rows" "$log" "no more rows are begun"
+    has "it began no more rows, going by the clock" "$log" "rows take up to"
     has "and was requeued" "$log" "into the queue again, number 1"
     same "no rank was killed" "$(grep -c "MPI_ABORT\|CANCELLED AT.*TIME" "$log")" 0
 }
@@ -236,6 +240,31 @@ test_cancel() {
     until_over 90 "$id"
     finished cancel
     same "rows were found done" "$(grep -c "to do, 0 found done" "$log")" 0
+}
+
+# A task of an array that is cancelled stays so, though its sisters run on.
+test_cancel_task() {
+    long_job task
+    submit task --array=1-3 -n 2 -t 5 slurm/array.sbatch "$dir/task.cfg"
+    local i
+    for ((i = 0; i < 600; i++)); do [ -s "$dir/task.h5.2-of-3.status" ] && break; sleep 0.1; done
+    scancel "${id}_2"
+    sleep 12 # a job in the queue again would wait for a while
+    same "the task: state" "$(state "${id}_2")" CANCELLED
+    scancel "$id"
+    until_over 60 "${id}_1" "${id}_3"
+}
+
+# A machine that fails again and again without a row done is not tried for ever.
+test_fruitless() {
+    job fruitless 10 4
+    # A program that crashes as soon as it serves.
+    printf '#!/bin/sh\ncase $1 in run) echo "{ \\"outcome\\": 4, \\"n\\": $$ }" >"%s.status"; kill -9 $$ ;; *) exec "%s" "$@" ;; esac\n' "$dir/fruitless.h5" "$EPIDOTE" >"$dir/crashes"
+    chmod +x "$dir/crashes"
+    EPIDOTE=$dir/crashes submit fruitless -n 1 -t 5 slurm/run.sbatch "$dir/fruitless.cfg"
+    until_over 120 "$id"
+    has "three times in a row" "$log" "no row was finished, 3 times in a row"
+    same "state" "$(state "$id")" FAILED
 }
 
 # Two jobs on one result file: the second is refused, and told which job has it.
@@ -291,7 +320,7 @@ test_preflight() {
 
 n_passed=0 n_failed=0
 [ $# -gt 0 ] || set -- $(declare -F | sed -n 's/^declare -f test_//p')
-for name in plain hetero hetero_images array walltime signal node_failure cancel two_jobs wrong_launch mpirun preflight; do
+for name in plain hetero hetero_images array walltime signal node_failure cancel cancel_task fruitless two_jobs wrong_launch mpirun preflight; do
     [[ " $* " = *" $name "* ]] || continue
     begin=$SECONDS n_wrong=0
     "test_$name" >"$dir/out" 2>&1
