@@ -20,7 +20,7 @@ expect() { # WHAT GOT WANT
     echo "FAILED: $1: \"$2\", not \"$3\""
 }
 run() { # ARG ... -> $out, $rc
-    out=$(TEST_PATIENCE=1 "$dir/tests/run.sh" --bin "$dir/bin" "$@" 2>&1)
+    out=$(TEST_JOBS=${TEST_JOBS:-1} TEST_PATIENCE=1 "$dir/tests/run.sh" --bin "$dir/bin" "$@" 2>&1)
     rc=$?
 }
 
@@ -43,6 +43,8 @@ expect 'a mixed lot' "$(tail -n 1 <<<"$out"), status $rc" '1 passed, 4 failed, 2
 expect 'names' "$(grep '^failed:' <<<"$out")" 'failed: unit_crash e2e_bad e2e_hangs e2e_mute'
 expect 'output of a failed test' "$(grep -c 'the reason' <<<"$out")" 1
 expect 'why a test was skipped' "$(grep -c '^skip .*no no-such-command-here in PATH' <<<"$out")" 1
+TEST_JOBS=3 run
+expect 'several at a time' "$(tail -n 1 <<<"$out"), status $rc" '1 passed, 4 failed, 2 skipped, status 1'
 run --set slow
 expect 'the slow set' "$(tail -n 1 <<<"$out"), status $rc" '1 passed, 0 failed, 0 skipped, status 0'
 run --set smollm2 e2e_real

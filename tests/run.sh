@@ -14,7 +14,8 @@
 # The set `fast` is what needs neither time nor anything fetched; `slow` is what needs slow only;
 # `smollm2` is what needs something fetched.  Exit status 77 means skipped, the last line says why.
 # Output is kept in DIR/NAME.log and shown when a test fails.  Environment: TEST_PATIENCE multiplies
-# every timeout (sanitizers are slow); MPIRUN is the launcher of the build's MPI.
+# every timeout (sanitizers are slow); TEST_JOBS is how many unit tests run at a time (1); MPIRUN is the
+# launcher of the build's MPI.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -108,14 +109,19 @@ pml_lacks() { # PML
         echo 'this Open MPI has no PML ucx'
 }
 
-run_one() { # NAME LOG TIMEOUT COMMAND...
-    local name=$1 log=$2 limit=$3 begin end rc s
-    shift 3
+execute() { # LOG TIMEOUT COMMAND... - run it; its exit status and seconds go to LOG.end
+    local log=$1 limit=$2 begin rc
+    shift 2
     begin=$(date +%s.%N)
     timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
     rc=$?
-    end=$(date +%s.%N)
-    s=$(awk -v a="$begin" -v b="$end" 'BEGIN { print b - a }')
+    awk -v a="$begin" -v b="$(date +%s.%N)" -v rc=$rc 'BEGIN { print rc, b - a }' >"$log.end"
+}
+
+conclude() { # NAME LOG TIMEOUT - how it went
+    local name=$1 log=$2 limit=$3 rc s
+    read -r rc s <"$log.end"
+    rm -f "$log.end"
     case $rc in
     0) passed=$((passed + 1)) && report ok "$name" "$s" ;;
     77) skipped=$((skipped + 1)) && report skip "$name" "$s" "$(tail -n 1 "$log")" ;;
@@ -135,6 +141,26 @@ run_one() { # NAME LOG TIMEOUT COMMAND...
         echo "----"
         ;;
     esac
+}
+
+run_one() { # NAME LOG TIMEOUT COMMAND...
+    execute "$2" "$3" "${@:4}"
+    conclude "$1" "$2" "$3"
+}
+
+# Unit tests have one thread most of the time: with TEST_JOBS several run beside each other, and are told in
+# order when all have ended.
+jobs=${TEST_JOBS:-1} started=()
+start_one() { # NAME LOG TIMEOUT COMMAND...
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    execute "$2" "$3" "${@:4}" &
+    started+=("$1" "$2" "$3")
+}
+settle() {
+    local i
+    wait
+    for ((i = 0; i < ${#started[@]}; i += 3)); do conclude "${started[@]:i:3}"; done
+    started=()
 }
 
 wanted() { # NAME
@@ -169,6 +195,11 @@ for src in tests/unit_*.c tests/mpi_*.c tests/e2e_*.sh; do
     *.sh) cmd=(bash "$src") ;;
     *) cmd=("$bin/$name") ;;
     esac
+    if [ "$jobs" -gt 1 ] && [ -z "$np" ] && [[ $src = *.c ]]; then
+        start_one "$name" "$bin/$name.log" "$limit" "${cmd[@]}"
+        continue
+    fi
+    settle
     if [ -z "$np" ]; then
         run_one "$name" "$bin/$name.log" "$limit" "${cmd[@]}"
         continue
@@ -187,6 +218,7 @@ for src in tests/unit_*.c tests/mpi_*.c tests/e2e_*.sh; do
     done
 done
 
+settle
 [ -z "$bad" ] || echo "failed:$bad"
 tests/sum.sh --add "$passed" "$failed" "$skipped"
 [ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]

@@ -5,7 +5,7 @@
 #   tests/stages.sh STAGE ...
 #
 # A stage adds its own line to the file TEST_SUMS names; one that leaves no line counts as one test.
-# The fuzz stage gets 10 s a target, or CI_FUZZ_S.
+# The fuzz stage gets 10 s a target, or CI_FUZZ_S; the slow tests are all, or those that CI_SLOW names.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 mkdir -p build/ci
@@ -19,6 +19,7 @@ for stage in "$@"; do
     before=$(wc -l <"$sums")
     args=()
     [ "$stage" = fuzz ] && args=(FUZZ_S="${CI_FUZZ_S:-10}")
+    [ "$stage" = test-slow ] && args=(TESTS="${CI_SLOW:-}")
     TEST_SUMS="$PWD/$sums" make --no-print-directory "$stage" "${args[@]}"
     rc=$?
     lines=$(sed -n "$((before + 1)),\$p" "$sums")
