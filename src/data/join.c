@@ -4,7 +4,8 @@
  *   every part: rows, identity ─► one after another, without gap or overlap, of one job?
  *     ─► OUT.tmp, part after part ─► read again ─► OUT
  *
- * One part is open at a time, so there may be any number.  OUT.lock, as of a run, keeps others away.
+ * One part is open at a time, so there may be any number.  OUT.lock, as of a run, keeps others
+ * away.
  */
 #include <stdio.h>
 #include <stdlib.h>
