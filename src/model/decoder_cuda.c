@@ -6,6 +6,8 @@
  *   x = embed;  L times:
  *     x ─ norm ─ qkv ─ rope, KV blocks ─ attention ─ o ─► y
  *     x + y ─► x ─ norm ─ gate, up ─ act * ─ down ─► y       (and the next layer adds that)
+ *                  └ or ─ router ─ experts of each row; 64 rows at a time:
+ *                           gathered by expert ─ gate, up ─ act * ─ down ─ weighted sums ─► y
  *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ═► pinned
  *
  * What a block adds is left in y; whoever reads x next adds it, in the same launch (read_x). Norms,
@@ -15,7 +17,8 @@
  * Prompts and answers have kernels of their own for attention and for the matmuls of layers: those
  * of prompts are a library's, over fixed chunks, those of answers, and the head, the decode
  * kernel's, 64 rows at a time.  The phase says which, never the number of rows, so that a
- * position's bits do not depend on the schedule.
+ * position's bits do not depend on the schedule.  Routers and experts have the decode kernels in
+ * both phases: 64 rows at a time, so that no expert has more than they take.
  *
  * engine_cuda.c calls this.  Nothing here waits for the device, unless the driver has no room for
  * so many launches.
@@ -258,23 +261,146 @@ err:
     return st;
 }
 
-static enum status layer_ffn(struct decoder_cuda *d, const struct layer_cuda *w)
+/* hidden = act(gate) * up of n_rows rows of gate_up. */
+static enum status gate(const struct decoder_cuda *d, int n_rows)
 {
-    enum status st;
     const struct k_gated_args args = {
         .out = d->hidden,
         .gate_up = d->gate_up,
-        .T = d->batch.T,
+        .T = n_rows,
         .F = d->config.F,
         .gelu = d->config.activation == ACTIVATION_GELU,
     };
 
-    TRY(read_x(d, w->ffn_norm), err);
-    TRY(multiply(d, d->gate_up, d->normed, &w->gate_up, NULL, MATRIX_GATE_UP), err);
-    TRY(ops_cuda_check(d->cuda, d->cuda->kernels->gated(d->stream, &args), "gated (T %d, F %d)",
-                       args.T, args.F),
+    return ops_cuda_check(d->cuda, d->cuda->kernels->gated(d->stream, &args), "gated (T %d, F %d)",
+                          args.T, args.F);
+}
+
+/* Which experts each row of normed goes to, and with what weight. */
+static enum status route(const struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct k_route_args args = {
+        .experts = d->experts,
+        .weights = d->expert_weights,
+        .logits = d->router,
+        .T = d->batch.T,
+        .X = c->X,
+        .n_used = c->n_used_experts,
+        .normalise = c->normalise_experts,
+    };
+
+    TRY(multiply_few(d, d->router, d->normed, args.T, &w->router, NULL), err);
+    st = ops_cuda_check(d->cuda, d->cuda->kernels->route(d->stream, &args),
+                        "route (T %d, %d of %d experts)", args.T, args.n_used, args.X);
+err:
+    return st;
+}
+
+/* The rows of T tokens from t on, into slots: side by side with those of the same expert. */
+static enum status gather_slots(const struct decoder_cuda *d, int t, int T)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct k_assign_args assign = {
+        .slots = d->slots,
+        .first = d->first,
+        .experts = d->experts + (ptrdiff_t)t * c->n_used_experts,
+        .T = T,
+        .X = c->X,
+        .n_used = c->n_used_experts,
+    };
+    const struct k_gather_args args = {
+        .out = d->gathered,
+        .x = d->normed + (ptrdiff_t)t * c->D,
+        .slots = d->slots,
+        .T = T,
+        .n_used = c->n_used_experts,
+        .D = c->D,
+    };
+
+    TRY(ops_cuda_check(d->cuda, d->cuda->kernels->assign(d->stream, &assign),
+                       "assign (T %d, %d of %d experts)", T, assign.n_used, assign.X),
         err);
-    TRY(multiply(d, d->y, d->hidden, &w->down, NULL, MATRIX_DOWN), err);
+    st = ops_cuda_check(d->cuda, d->cuda->kernels->gather(d->stream, &args),
+                        "gather (T %d, %d experts, D %d)", T, args.n_used, args.D);
+err:
+    return st;
+}
+
+/* out = the slots of T tokens, x, each times its expert's matrix. */
+static enum status multiply_slots(const struct decoder_cuda *d, float *out, const uint16_t *x,
+                                  const struct matrix_cuda *w, int T)
+{
+    const struct k_matmul_experts_args args = {
+        .out = out,
+        .x = x,
+        .w = w->data,
+        .first = d->first,
+        .work = d->work,
+        .expert_elems = (int64_t)matrix_cuda_elems(w),
+        .n_rows = T * d->config.n_used_experts,
+        .max_rows = T,
+        .X = d->config.X,
+        .N = w->n_out,
+        .n_in = w->n_in,
+    };
+
+    return ops_cuda_check(d->cuda, d->cuda->kernels->matmul_experts(d->stream, &args),
+                          "matmul_experts (%d rows of %d tokens, %d experts, N %d, inputs %d)",
+                          args.n_rows, T, args.X, args.N, args.n_in);
+}
+
+/* y of T tokens from t on = what their experts made of them, weighted, in the order of their ids.
+ */
+static enum status combine(const struct decoder_cuda *d, int t, int T)
+{
+    const struct model_config *c = &d->config;
+    const struct k_combine_args args = {
+        .out = d->y + (ptrdiff_t)t * c->D,
+        .rows = d->expert_rows,
+        .weights = d->expert_weights + (ptrdiff_t)t * c->n_used_experts,
+        .at = d->slots,
+        .T = T,
+        .n_used = c->n_used_experts,
+        .D = c->D,
+    };
+
+    return ops_cuda_check(d->cuda, d->cuda->kernels->combine(d->stream, &args),
+                          "combine (T %d, %d experts, D %d)", T, args.n_used, args.D);
+}
+
+static enum status experts(const struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+
+    TRY(route(d, w), err);
+    for (int t = 0; t < d->batch.T; t += EXPERTS_TOK) {
+        const int left = d->batch.T - t, T = left < EXPERTS_TOK ? left : EXPERTS_TOK;
+
+        TRY(gather_slots(d, t, T), err);
+        TRY(multiply_slots(d, d->gate_up, d->gathered, &w->gate_up, T), err);
+        TRY(gate(d, T * d->config.n_used_experts), err);
+        TRY(multiply_slots(d, d->expert_rows, d->hidden, &w->down, T), err);
+        TRY(combine(d, t, T), err);
+    }
+err:
+    return st;
+}
+
+static enum status layer_ffn(struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+
+    TRY(read_x(d, w->ffn_norm), err);
+    if (d->config.X > 0) {
+        TRY(experts(d, w), err);
+    } else {
+        TRY(multiply(d, d->gate_up, d->normed, &w->gate_up, NULL, MATRIX_GATE_UP), err);
+        TRY(gate(d, d->batch.T), err);
+        TRY(multiply(d, d->y, d->hidden, &w->down, NULL, MATRIX_DOWN), err);
+    }
     st = leave_y(d, w->ffn_post_norm);
 err:
     return st;
