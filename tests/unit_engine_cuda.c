@@ -1,9 +1,9 @@
-/* TEST */
+/* TEST timeout: 240 */
 /*
  * unit_engine_cuda.c - the CUDA engine over the emulated device (tests/emulator/), through the
  * loader: logits of small checkpoints of the families against transformers; the same bits
- * whatever the schedule; the contract of submit and poll; what is refused, and how memory that
- * runs out is told.
+ * whatever the schedule; the contract of submit and poll; who picks tokens; what is refused, and
+ * how memory that runs out is told.
  *
  * Nothing here says what a device does.
  */
@@ -122,7 +122,7 @@ static void chunks(struct gpu *gpu, struct decoder_cuda *decoder, const struct g
         }
         for (int i = 0; i < n; i++)
             rows[i] = mine + i;
-        RIG_OK(decoder_cuda_submit(decoder, &batch, of_prompts));
+        RIG_OK(decoder_cuda_submit(decoder, &batch, NULL, of_prompts));
         while (!done)
             RIG_OK(decoder_cuda_done(decoder, &done));
         decoder_cuda_logits(decoder, &got, &max, &logsum);
@@ -153,7 +153,7 @@ static void right_answers(void)
         bool of_prompts;
     } ways[] = {{16, 1000, 0, 1000, true}, {16, 1, 0, 1000, false}, /* to compare with: */
                 {32, 1, 0, 1000, true},    {64, 1, 1, 1000, false}, {64, 9, 1, 1000, true},
-                {16, 25, 2, 1000, true},   {32, 1, 65, 5, false}};
+                {16, 25, 2, 1000, true},   {32, 1, 65, 2, false}};
     enum { N_WAYS = sizeof ways / sizeof ways[0] };
 
     for (int i = 0; i < N_CASES; i++) {
@@ -279,6 +279,213 @@ static void answers(void)
     buf_free(&g.file);
 }
 
+/* ---- who picks ------------------------------------------------------------------------------- */
+
+enum { N_PICKED = 4, N_PICK_PROMPT = 11, N_PICK_OUT = 12, N_PICK = N_PICK_PROMPT + N_PICK_OUT };
+
+/* What the device was asked for; the emulator's own functions do it. */
+static struct {
+    const struct k_table *real;
+    int n_rows;     /* of sample */
+    size_t n_bytes; /* of copies */
+    bool spoil;     /* logits are infinite */
+} seen;
+
+static int seen_sample(void *stream, const struct k_sample_args *args)
+{
+    seen.n_rows += args->T;
+    return seen.real->sample(stream, args);
+}
+
+static int seen_copy(void *stream, void *to, const void *from, size_t n_bytes)
+{
+    seen.n_bytes += n_bytes;
+    return seen.real->copy(stream, to, from, n_bytes);
+}
+
+static int seen_logits(void *stream, const struct k_logits_args *args)
+{
+    struct k_logits_args spoilt = *args;
+
+    if (seen.spoil)
+        spoilt.scale = INFINITY;
+    return seen.real->logits(stream, &spoilt);
+}
+
+/* Answers of some rows side by side; true if they were refused, each by the sampler's words. */
+static bool pick_answers(const struct engine_cuda_args *args, struct gpu *gpu,
+                         const struct sampler_params *params, int32_t tokens[][N_PICK])
+{
+    struct engine *engine;
+    int32_t blocks[N_PICKED][2];
+    int n_failed = 0;
+
+    RIG_OK(engine_cuda_create(args, &engine));
+    seen.n_rows = 0;
+    seen.n_bytes = 0;
+    for (int b = 0; b < N_PICKED; b++)
+        take_blocks(gpu, 2, blocks[b]);
+    for (int at = 0; at < N_PICK - 1 && n_failed == 0;) {
+        const int n = at < N_PICK_PROMPT ? N_PICK_PROMPT : 1;
+        struct step_seq seqs[N_PICKED];
+        struct step step = {.of_prompts = at < N_PICK_PROMPT, .n_seqs = N_PICKED, .seqs = seqs};
+
+        for (int b = 0; b < N_PICKED; b++)
+            seqs[b] = (struct step_seq){.tokens = tokens[b] + at,
+                                        .n_tok = n,
+                                        .pos0 = at,
+                                        .blocks = blocks[b],
+                                        .sample = true,
+                                        .params = &params[b],
+                                        .history = tokens[b],
+                                        .failed = !seen.spoil};
+        RIG_OK(engine_submit(engine, &step));
+        poll_step(engine);
+        at += n;
+        for (int b = 0; b < N_PICKED; b++) {
+            n_failed += seqs[b].failed;
+            if (seqs[b].failed)
+                CHECK_HAS(seqs[b].error.text, "no usable logits at position 11 (one is NaN");
+            else
+                tokens[b][at] = seqs[b].sampled.token;
+        }
+    }
+    for (int b = 0; b < N_PICKED; b++)
+        kv_pool_give(gpu->pool, blocks[b], 2);
+    engine_destroy(engine);
+    return n_failed == N_PICKED;
+}
+
+/* The device picks for whom it can, and the host's tokens; only the others' logits come back. */
+static void who_picks(void)
+{
+    static const struct sampler_params rows[N_PICKED] = {
+        {.temperature = 0.9, .top_p = 0.9, .repetition_penalty = 1, .seed = 7, .n_top = -1},
+        {.temperature = 1.3,
+         .top_p = 1,
+         .min_p = 0.02,
+         .repetition_penalty = 1,
+         .top_k = 30,
+         .seed = 8,
+         .row = 5,
+         .sample = 2,
+         .n_top = -1},
+        {.temperature = 1, .top_p = 1, .repetition_penalty = 1.3, .seed = 9, .n_top = -1},
+        {.top_p = 1, .repetition_penalty = 1, .n_top = -1}};
+    static const struct {
+        bool told[N_PICKED];                   /* wants log-probabilities */
+        int n_there;                           /* rows that the device picks for */
+    } ways[] = {{{true, true, true, true}, 0}, /* the host picks for all */
+                {{false, false, false, false}, 3},
+                {{false, true, false, false}, 2},
+                {{true, true, false, true}, 0}};
+    struct golden g = golden_read(GOLDEN "small/model.golden");
+    const size_t row_bytes = (size_t)g.V * sizeof(float);
+    int32_t tokens[2][N_PICKED][N_PICK];
+    size_t all_bytes = 0;
+    struct gpu gpu;
+
+    gpu_begin(&gpu, GOLDEN "small", 16);
+    seen.real = gpu.cuda.kernels;
+    struct k_table table = *seen.real;
+    table.sample = seen_sample;
+    table.copy = seen_copy;
+    table.logits = seen_logits;
+    gpu.cuda.kernels = &table;
+    const struct engine_cuda_args args = {&gpu.config, gpu.weights, &gpu.cuda, gpu.threads,
+                                          gpu.space,   MAX_TOK,     MAX_SEQS,  CONTEXT};
+    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+        const size_t n_there = (size_t)ways[w].n_there;
+        int32_t(*to)[N_PICK] = tokens[w > 0];
+        struct sampler_params params[N_PICKED];
+
+        for (int b = 0; b < N_PICKED; b++) {
+            params[b] = rows[b];
+            params[b].n_top = ways[w].told[b] ? 0 : -1;
+            memcpy(to[b], g.tokens + 5 * b, N_PICK_PROMPT * sizeof **to);
+        }
+        seen.spoil = false;
+        CHECK(!pick_answers(&args, &gpu, params, to));
+        CHECK_INT(seen.n_rows, n_there > 0 ? N_PICKED * N_PICK_OUT : 0);
+        CHECK(memcmp(tokens[0], to, sizeof tokens[0]) == 0);
+        all_bytes = w == 0 ? seen.n_bytes : all_bytes;
+        if (n_there > 0)
+            CHECK_INT(all_bytes - seen.n_bytes,
+                      N_PICK_OUT * (n_there * row_bytes - N_PICKED * sizeof(int32_t)));
+        seen.spoil = true;
+        CHECK(pick_answers(&args, &gpu, params, to));
+    }
+    gpu.cuda.kernels = seen.real;
+    gpu_end(&gpu);
+    buf_free(&g.file);
+}
+
+/* More rows than one launch of k_sample takes, some of them the host's: the sampler's tokens. */
+static void many_picks(void)
+{
+    enum { N = 70, N_HOST = 3 }; /* every N_HOST-th row is */
+    struct golden g = golden_read(GOLDEN "small/model.golden");
+    float *logits = host_alloc((size_t)(N * g.V) * sizeof *logits);
+    struct sampler_params params[N];
+    struct decoder_cuda_pick picks[N];
+    int32_t blocks[CONTEXT / 16], tokens[N], rows[N];
+    struct gpu gpu;
+    struct decoder_cuda *decoder;
+    struct sampler *sampler;
+
+    gpu_begin(&gpu, GOLDEN "small", 16);
+    const struct decoder_cuda_args args = {&gpu.config, gpu.weights, &gpu.cuda, gpu.space,
+                                           MAX_TOK,     MAX_SEQS,    MAX_TOK,   CONTEXT};
+    RIG_OK(decoder_cuda_create(&args, &decoder));
+    RIG_OK(sampler_create(g.V, &sampler));
+    take_blocks(&gpu, CONTEXT / 16, blocks);
+    for (int i = 0; i < N; i++) {
+        params[i] = (struct sampler_params){.temperature = 1,
+                                            .top_p = 0.99,
+                                            .repetition_penalty = 1,
+                                            .seed = (uint64_t)i,
+                                            .n_top = i % N_HOST == 0 ? 0 : -1};
+        CHECK(decoder_cuda_picks(decoder, &params[i]) == (i % N_HOST != 0));
+        picks[i] = (struct decoder_cuda_pick){i % N_HOST != 0 ? &params[i] : NULL, i + 1};
+        tokens[i] = g.tokens[i % g.T];
+        rows[i] = i;
+    }
+    const struct ops_seq seq = {blocks, 0, N, 0};
+    const struct decoder_batch batch = {
+        .T = N, .B = 1, .tokens = tokens, .seqs = &seq, .logit_rows = rows, .n_logit_rows = N};
+    for (int way = 0; way < 2; way++) {
+        const float *got, *max, *logsum;
+        bool done = false;
+
+        RIG_OK(decoder_cuda_submit(decoder, &batch, way == 0 ? NULL : picks, true));
+        while (!done)
+            RIG_OK(decoder_cuda_done(decoder, &done));
+        decoder_cuda_logits(decoder, &got, &max, &logsum);
+        if (way == 0) {
+            memcpy(logits, got, (size_t)(N * g.V) * sizeof *logits);
+            continue;
+        }
+        for (int i = 0; i < N; i++) {
+            const float *row = logits + (size_t)(i * g.V);
+            struct sampled by_host;
+            struct row_error why;
+
+            if (i % N_HOST == 0) {
+                CHECK(memcmp(got + (size_t)(i * g.V), row, (size_t)g.V * sizeof *row) == 0);
+                continue;
+            }
+            RIG_OK(sampler_pick(sampler, &params[i], row, max[i], logsum[i], NULL, 0, i + 1,
+                                &by_host, &why));
+            CHECK_INT(decoder_cuda_tokens(decoder)[i], by_host.token);
+        }
+    }
+    sampler_destroy(sampler);
+    decoder_cuda_destroy(decoder);
+    gpu_end(&gpu);
+    host_free(logits);
+    buf_free(&g.file);
+}
+
 /* ---- what is refused --------------------------------------------------------------------------- */
 
 static void refused(void)
@@ -354,6 +561,8 @@ int main(void)
 {
     right_answers();
     answers();
+    who_picks();
+    many_picks();
     refused();
     moody_library();
     memory_runs_out();

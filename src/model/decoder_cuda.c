@@ -8,7 +8,8 @@
  *     x + y ─► x ─ norm ─ gate, up ─ act * ─ down ─► y       (and the next layer adds that)
  *                  └ or ─ router ─ experts of each row; 64 rows at a time:
  *                           gathered by expert ─ gate, up ─ act * ─ down ─ weighted sums ─► y
- *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ═► pinned
+ *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ─► tokens    figures, tokens and the
+ *                                             logits of the other rows ═► pinned
  *
  * What a block adds is left in y; whoever reads x next adds it, in the same launch (read_x). Norms,
  * biases, windows, factors and caps are where decoder.c has them.  The residual stream is float32,
@@ -423,8 +424,28 @@ err:
 
 /* ---- a pass -------------------------------------------------------------------------------- */
 
+/* What k_sample does for a row; without a pick the least, and nobody looks. */
+static struct k_sample_row draw_of(const struct decoder_cuda_pick *pick)
+{
+    const struct sampler_params *params = pick->params;
+
+    if (params == NULL)
+        return (struct k_sample_row){.temperature = 0, .top_p = 1};
+    return (struct k_sample_row){
+        .temperature = params->temperature,
+        .top_p = params->top_p,
+        .min_p = params->min_p,
+        .seed = params->seed,
+        .row = params->row,
+        .sample = (uint32_t)params->sample,
+        .top_k = params->top_k,
+        .position = pick->position,
+    };
+}
+
 /* The step's arrays, by pinned memory; the tables side by side, as wide as the longest. */
-static enum status bring(struct decoder_cuda *d, const struct decoder_batch *batch)
+static enum status bring(struct decoder_cuda *d, const struct decoder_batch *batch,
+                         const struct decoder_cuda_pick *picks)
 {
     const int P = d->space.layout.P;
     int longest = 0;
@@ -444,6 +465,14 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
 
     memcpy(d->host.tokens, batch->tokens, T * sizeof *d->host.tokens);
     memcpy(d->host.rows, batch->logit_rows, R * sizeof *d->host.rows);
+    d->any_picked = false;
+    for (int r = 0; r < batch->n_logit_rows; r++) {
+        const struct decoder_cuda_pick pick =
+            picks != NULL ? picks[r] : (struct decoder_cuda_pick){.params = NULL};
+
+        d->host.draws[r] = draw_of(&pick);
+        d->any_picked = d->any_picked || pick.params != NULL;
+    }
     for (int b = 0; b < batch->B; b++) {
         const struct ops_seq *seq = &batch->seqs[b];
         int32_t *table = d->host.tables + (ptrdiff_t)b * longest;
@@ -494,12 +523,65 @@ static enum status gather(const struct decoder_cuda *d)
                           "kv_copy (%d rows of %d)", args.n, d->config.D);
 }
 
-static enum status end(struct decoder_cuda *d)
+/* picked = a token of each row. */
+static enum status pick_tokens(const struct decoder_cuda *d)
+{
+    enum status st = ST_OK;
+    const int R = d->batch.n_logit_rows, V = d->config.V;
+
+    for (int r = 0; r < R; r += SAMPLE_ROWS) {
+        const struct k_sample_args args = {
+            .out = d->picked + r,
+            .logits = d->logits + (ptrdiff_t)r * V,
+            .max = d->max + r,
+            .id = d->best + r,
+            .rows = d->device.draws + r,
+            .work = (uint64_t *)(void *)d->work,
+            .T = R - r < SAMPLE_ROWS ? R - r : SAMPLE_ROWS,
+            .V = V,
+        };
+
+        TRY(ops_cuda_check(d->cuda, d->cuda->kernels->sample(d->stream, &args),
+                           "sample (T %d, V %d)", args.T, V),
+            err);
+    }
+err:
+    return st;
+}
+
+static bool is_picked(const struct decoder_cuda_pick *picks, int r)
+{
+    return picks != NULL && picks[r].params != NULL;
+}
+
+/* Figures, tokens, and the logits of rows that have no token yet: side by side, in one piece. */
+static enum status take_back(const struct decoder_cuda *d, const struct decoder_cuda_pick *picks)
+{
+    enum status st = ST_OK;
+    const int R = d->batch.n_logit_rows;
+    const size_t V = (size_t)d->config.V, row_bytes = (size_t)R * sizeof(float);
+
+    for (int r = 0, n; r < R; r += n) {
+        for (n = 1; r + n < R && is_picked(picks, r + n) == is_picked(picks, r); n++)
+            ;
+        if (!is_picked(picks, r))
+            TRY(decoder_cuda_copy(d, d->host_logits + (size_t)r * V, d->logits + (size_t)r * V,
+                                  (size_t)n * V * sizeof *d->logits),
+                err);
+    }
+    TRY(decoder_cuda_copy(d, d->host_max, d->max, row_bytes), err);
+    TRY(decoder_cuda_copy(d, d->host_logsum, d->logsum, row_bytes), err);
+    if (d->any_picked)
+        TRY(decoder_cuda_copy(d, d->host_picked, d->picked, (size_t)R * sizeof *d->picked), err);
+err:
+    return st;
+}
+
+static enum status end(struct decoder_cuda *d, const struct decoder_cuda_pick *picks)
 {
     enum status st = ST_OK;
     const struct model_config *c = &d->config;
     const int R = d->batch.n_logit_rows;
-    const size_t row_bytes = (size_t)R * sizeof(float);
     const struct k_logits_args args = {
         .logits = d->logits,
         .out_max = d->max,
@@ -519,9 +601,9 @@ static enum status end(struct decoder_cuda *d)
         TRY(ops_cuda_check(d->cuda, d->cuda->kernels->logits(d->stream, &args),
                            "logits (T %d, V %d)", args.T, args.V),
             err);
-        TRY(decoder_cuda_copy(d, d->host_logits, d->logits, row_bytes * (size_t)c->V), err);
-        TRY(decoder_cuda_copy(d, d->host_max, d->max, row_bytes), err);
-        TRY(decoder_cuda_copy(d, d->host_logsum, d->logsum, row_bytes), err);
+        if (d->any_picked)
+            TRY(pick_tokens(d), err);
+        TRY(take_back(d, picks), err);
     }
     st = decoder_cuda_record(d, d->end_event);
 err:
@@ -529,7 +611,7 @@ err:
 }
 
 enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_batch *batch,
-                                bool of_prompts)
+                                const struct decoder_cuda_pick *picks, bool of_prompts)
 {
     enum status st;
 
@@ -537,14 +619,14 @@ enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_bat
     assert(batch->n_logit_rows >= 0 && batch->n_logit_rows <= d->max_logit_rows);
     assert(batch->inputs == NULL && batch->positions == NULL);
     assert(of_prompts || batch->T == batch->B);
-    TRY(bring(d, batch), err);
+    TRY(bring(d, batch, picks), err);
     d->batch =
         (struct decoder_batch){.T = batch->T, .B = batch->B, .n_logit_rows = batch->n_logit_rows};
     d->of_prompts = of_prompts;
     TRY(embed(d), err);
     for (int l = 0; l < d->config.L; l++)
         TRY(layer(d, l), err);
-    st = end(d);
+    st = end(d, picks);
 err:
     return st;
 }
@@ -577,4 +659,9 @@ void decoder_cuda_logits(const struct decoder_cuda *d, const float **out_logits,
     *out_logits = d->host_logits;
     *out_max = d->host_max;
     *out_logsum = d->host_logsum;
+}
+
+const int32_t *decoder_cuda_tokens(const struct decoder_cuda *d)
+{
+    return d->host_picked;
 }

@@ -12,6 +12,7 @@
 
 enum { ALIGN_BYTES = 256 };                         /* of each array */
 enum { MAX_EXPERTS = 1024, MAX_USED_EXPERTS = 64 }; /* of k_route */
+enum { MAX_SAMPLE_V = 1 << 19 };                    /* of k_sample */
 static const char REMEDY[] = "lower prefill_chunk_tok, decode_batch, context or kv_memory_mib";
 
 enum status decoder_cuda_check(const struct model_config *config, struct row_error *why)
@@ -30,6 +31,11 @@ enum status decoder_cuda_check(const struct model_config *config, struct row_err
         return ST_OK;
     (void)row_error_set(why, "%s", lacks);
     return ST_UNSUPPORTED;
+}
+
+bool decoder_cuda_picks(const struct decoder_cuda *d, const struct sampler_params *params)
+{
+    return params->repetition_penalty == 1.0 && params->n_top < 0 && d->config.V <= MAX_SAMPLE_V;
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -68,10 +74,15 @@ size_t decoder_cuda_place(uint8_t *base, size_t T, size_t B, size_t R, size_t n,
                           struct step_arrays *out)
 {
     const struct cut cuts[] = {
-        {&out->tokens, T * sizeof(int32_t)}, {&out->pos, T * sizeof(int32_t)},
-        {&out->seq, T * sizeof(int32_t)},    {&out->pos0, B * sizeof(int32_t)},
-        {&out->n_tok, B * sizeof(int32_t)},  {&out->row0, B * sizeof(int32_t)},
-        {&out->rows, R * sizeof(int32_t)},   {&out->tables, n * sizeof(int32_t)},
+        {&out->tokens, T * sizeof(int32_t)},
+        {&out->pos, T * sizeof(int32_t)},
+        {&out->seq, T * sizeof(int32_t)},
+        {&out->pos0, B * sizeof(int32_t)},
+        {&out->n_tok, B * sizeof(int32_t)},
+        {&out->row0, B * sizeof(int32_t)},
+        {&out->rows, R * sizeof(int32_t)},
+        {&out->tables, n * sizeof(int32_t)},
+        {&out->draws, R * sizeof(struct k_sample_row)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
@@ -85,6 +96,8 @@ static size_t arrays_bytes(const struct decoder_cuda *d)
                               (size_t)d->max_B * (size_t)longest_table(d), &unused);
 }
 
+enum { FLOATS_OF_WORD = sizeof(uint64_t) / sizeof(float) };
+
 /* The most that any launcher wants. */
 static size_t work_bytes(const struct decoder_cuda *d)
 {
@@ -92,6 +105,7 @@ static size_t work_bytes(const struct decoder_cuda *d)
     const struct k_table *k = d->cuda->kernels;
     const struct layer_cuda *w = &d->weights->layers[0];
     const int ffn_rows = c->X > 0 ? EXPERTS_TOK * c->n_used_experts : MATMUL_ROWS;
+    const int sample_rows = d->max_logit_rows < SAMPLE_ROWS ? d->max_logit_rows : SAMPLE_ROWS;
     const struct {
         const struct matrix_cuda *matrix;
         int rows;
@@ -102,6 +116,7 @@ static size_t work_bytes(const struct decoder_cuda *d)
     size_t n = (size_t)k->attention_work_floats(ATTEND_ROWS, c->H, c->E, d->context - 1);
 
     n = larger(n, (size_t)k->logits_work_floats(d->max_logit_rows, c->V));
+    n = larger(n, (size_t)k->sample_work_words(sample_rows, c->V) * FLOATS_OF_WORD);
     for (size_t i = 0; i < sizeof matmuls / sizeof matmuls[0]; i++) {
         const struct matrix_cuda *m = matmuls[i].matrix;
 
@@ -134,6 +149,7 @@ static size_t cut_memory(struct decoder_cuda *d, uint8_t *base)
         {&d->logsum, R * sizeof(float)},
         {&d->work, work_bytes(d)},
         {&d->best, R * sizeof(int32_t)},
+        {&d->picked, R * sizeof(int32_t)},
         {&d->normed, T * D * sizeof(uint16_t)},
         {&d->q, T * heads * sizeof(uint16_t)},
         {&d->attn, T * heads * sizeof(uint16_t)},
@@ -159,6 +175,7 @@ static size_t cut_pinned(struct decoder_cuda *d, uint8_t *base)
         {&d->host_logits, R * (size_t)d->config.V * sizeof(float)},
         {&d->host_max, R * sizeof(float)},
         {&d->host_logsum, R * sizeof(float)},
+        {&d->host_picked, R * sizeof(int32_t)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
