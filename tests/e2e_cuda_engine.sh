@@ -1,7 +1,7 @@
 #!/bin/bash
 # TEST timeout: 240
 # Whole runs on the CUDA engine, over the emulated device (tests/emulator/): the CPU's tokens
-# wherever the CPU is sure, one digest whatever the schedule and after a kill, results that are not
+# wherever the CPU is sure, the host sampler's, one digest whatever the schedule and after a kill, results that are not
 # the CPU's to go on with, what is refused by name.
 . "$(dirname "$0")/e2e.bash"
 
@@ -76,6 +76,22 @@ same "digest of small steps" "$(variant prefill_chunk_tok=7 decode_batch=1)" "$w
 same "digest of odd chunks" "$(variant prefill_chunk_tok=65 kv_block_tok=32)" "$want"
 same "digest of little memory" "$(variant kv_memory_mib=17 decode_batch=5 kv_block_tok=64)" "$want"
 same "digest of another order" "$(variant threads=3 order=longest)" "$want"
+
+# ---- tokens picked on the device ----------------------------------------------------------------
+
+# With log-probabilities the host samples (tests/unit_engine_cuda.c counts who does).
+picked() { # SET... - the tokens of each row
+    local args=() kv
+    for kv in "$@"; do args+=(--set "$kv"); done
+    clear c
+    run c "${args[@]}" || { fail "run with $*"; tail -n 5 "$dir/c.log" >&2; }
+    "$epidote" export "$dir/c.out.h5" - 2>/dev/null | sed -E 's/.*"tokens":\[([^]]*)\].*/\1/'
+}
+job c "$dir/rows.h5" max_tokens=12 temperature=0.8 top_k=50 top_p=0.95 min_p=0.01 seed=11 'backend="cuda"'
+there=$(picked decode_batch=12)
+same "rows that were picked" "$(grep -cE '^[0-9]+,[0-9,]+$' <<<"$there")" 12
+same "tokens picked in small steps" "$(picked prefill_chunk_tok=7 decode_batch=2)" "$there"
+same "tokens that the host picks" "$(picked logprobs=0)" "$there"
 
 # ---- after a kill -------------------------------------------------------------------------------
 

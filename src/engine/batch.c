@@ -92,20 +92,37 @@ void batch_lay_out(struct batch *batch, struct step *step)
     batch->step = step;
 }
 
+const struct step_seq *batch_seq(const struct batch *batch, int r)
+{
+    return &batch->step->seqs[batch->sampled_seqs[r]];
+}
+
+int batch_position(const struct step_seq *seq)
+{
+    return seq->pos0 + seq->n_tok;
+}
+
 static void sample_row(void *arg, int task, int thread)
 {
     struct batch *batch = arg;
     struct step_seq *seq = &batch->step->seqs[batch->sampled_seqs[task]];
     const float *logits = batch->logits + (size_t)task * (size_t)batch->V;
-    const int position = seq->pos0 + seq->n_tok; /* of the token to be sampled */
+    const int position = batch_position(seq);
 
+    if (batch->picked != NULL && batch->picked[task] >= 0) {
+        seq->sampled.token = batch->picked[task];
+        seq->failed = false;
+        return;
+    }
     seq->failed = sampler_pick(batch->samplers[thread], seq->params, logits, batch->max[task],
                                batch->logsum[task], seq->history, position, position, &seq->sampled,
                                &seq->error) != ST_OK;
 }
 
-void batch_sample(struct batch *batch, const float *logits, const float *max, const float *logsum)
+void batch_sample(struct batch *batch, const float *logits, const float *max, const float *logsum,
+                  const int32_t *picked)
 {
+    batch->picked = picked;
     batch->logits = logits;
     batch->max = max;
     batch->logsum = logsum;

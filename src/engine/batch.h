@@ -21,6 +21,7 @@ struct batch {
 
     struct step *step;                  /* the one that is laid out; borrowed */
     const float *logits, *max, *logsum; /* views; while sampling */
+    const int32_t *picked;
 };
 
 /* batch_create - for steps of up to max_tok tokens and max_seqs sequences.
@@ -33,8 +34,15 @@ void batch_free(struct batch *batch);
  * batch_sample. */
 void batch_lay_out(struct batch *batch, struct step *step);
 
+/* batch_seq - whose the wanted row r is.  batch_position - of the token to be sampled for it. */
+const struct step_seq *batch_seq(const struct batch *batch, int r);
+int batch_position(const struct step_seq *seq);
+
 /* batch_sample - pick the tokens of that step from logits [n_logit_rows, V] and their figures, in
- * parallel over rows; what is drawn depends on the row alone.  Fills the step's out_ members. */
-void batch_sample(struct batch *batch, const float *logits, const float *max, const float *logsum);
+ * parallel over rows; what is drawn depends on the row alone.  Fills the step's out_ members.
+ *   picked  in  [n_logit_rows] tokens that are known already, else -1; the logits of these rows
+ *               may be anything.  NULL = none is known */
+void batch_sample(struct batch *batch, const float *logits, const float *max, const float *logsum,
+                  const int32_t *picked);
 
 #endif

@@ -83,7 +83,8 @@ struct engine_cpu_args {
 };
 enum status engine_cpu_create(const struct engine_cpu_args *args, struct engine **out_engine);
 
-/* Text of models that decoder_cuda_check agrees with, on one GPU; sampling on the CPU. */
+/* Text of models that decoder_cuda_check agrees with, on one GPU.  Tokens too are picked there,
+ * unless a row wants log-probabilities or has a repetition penalty: of these by the CPU. */
 struct engine_cuda_args {
     const struct model_config *config;
     const struct weights_cuda *weights; /* borrowed */

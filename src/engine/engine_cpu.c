@@ -61,7 +61,7 @@ static enum status advance(struct engine_cpu *self, enum engine_event *out_event
         return ST_OK;
     }
     TRY(decoder_end(self->decoder, &logits, &max, &logsum), err);
-    batch_sample(&self->batch, logits, max, logsum);
+    batch_sample(&self->batch, logits, max, logsum, NULL);
     *out_event = ENGINE_STEP_DONE;
 err:
     return st;

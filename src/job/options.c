@@ -84,7 +84,7 @@ const struct job_option job_options[] = {
      "of weights and KV; stored = bf16, but weights stay as they are in the file: less memory, slower; f32 is for checking"},
 
     {"backend",             "cpu",   "",       OPT_TEXT,   0,    FIELD(backend),            1,    255,    backend_names,
-     "what computes: cpu; cuda (a GPU: text of dense models, one rank); auto = cuda if it is there and can, else cpu"},
+     "what computes: cpu; cuda (a GPU: text, one rank); auto = cuda if it is there and can, else cpu"},
     {"instructions",        "auto",  "",       OPT_TEXT,   0,    FIELD(instructions),       1,    255,    NULL,
      "instruction set: plain, avx2, avx512, avx512bf16; auto = the fastest on this CPU; results are the same"},
     {"link",                "auto",  "",       OPT_TEXT,   0,    FIELD(link),               1,    255,    NULL,

@@ -6,7 +6,10 @@
  *   x = embed;  L times:
  *     x ─ norm ─ qkv ─ rope, KV blocks ─ attention ─ o ─► y
  *     x + y ─► x ─ norm ─ gate, up ─ act * ─ down ─► y       (and the next layer adds that)
- *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ═► pinned
+ *                  └ or ─ router ─ experts of each row; 64 rows at a time:
+ *                           gathered by expert ─ gate, up ─ act * ─ down ─ weighted sums ─► y
+ *   x + y ─► x ─ norm ─ wanted rows ─ head ─► logits, figures ─► tokens    figures, tokens and the
+ *                                             logits of the other rows ═► pinned
  *
  * What a block adds is left in y; whoever reads x next adds it, in the same launch (read_x). Norms,
  * biases, windows, factors and caps are where decoder.c has them.  The residual stream is float32,
@@ -15,7 +18,8 @@
  * Prompts and answers have kernels of their own for attention and for the matmuls of layers: those
  * of prompts are a library's, over fixed chunks, those of answers, and the head, the decode
  * kernel's, 64 rows at a time.  The phase says which, never the number of rows, so that a
- * position's bits do not depend on the schedule.
+ * position's bits do not depend on the schedule.  Routers and experts have the decode kernels in
+ * both phases: 64 rows at a time, so that no expert has more than they take.
  *
  * engine_cuda.c calls this.  Nothing here waits for the device, unless the driver has no room for
  * so many launches.
@@ -258,23 +262,146 @@ err:
     return st;
 }
 
-static enum status layer_ffn(struct decoder_cuda *d, const struct layer_cuda *w)
+/* hidden = act(gate) * up of n_rows rows of gate_up. */
+static enum status gate(const struct decoder_cuda *d, int n_rows)
 {
-    enum status st;
     const struct k_gated_args args = {
         .out = d->hidden,
         .gate_up = d->gate_up,
-        .T = d->batch.T,
+        .T = n_rows,
         .F = d->config.F,
         .gelu = d->config.activation == ACTIVATION_GELU,
     };
 
-    TRY(read_x(d, w->ffn_norm), err);
-    TRY(multiply(d, d->gate_up, d->normed, &w->gate_up, NULL, MATRIX_GATE_UP), err);
-    TRY(ops_cuda_check(d->cuda, d->cuda->kernels->gated(d->stream, &args), "gated (T %d, F %d)",
-                       args.T, args.F),
+    return ops_cuda_check(d->cuda, d->cuda->kernels->gated(d->stream, &args), "gated (T %d, F %d)",
+                          args.T, args.F);
+}
+
+/* Which experts each row of normed goes to, and with what weight. */
+static enum status route(const struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct k_route_args args = {
+        .experts = d->experts,
+        .weights = d->expert_weights,
+        .logits = d->router,
+        .T = d->batch.T,
+        .X = c->X,
+        .n_used = c->n_used_experts,
+        .normalise = c->normalise_experts,
+    };
+
+    TRY(multiply_few(d, d->router, d->normed, args.T, &w->router, NULL), err);
+    st = ops_cuda_check(d->cuda, d->cuda->kernels->route(d->stream, &args),
+                        "route (T %d, %d of %d experts)", args.T, args.n_used, args.X);
+err:
+    return st;
+}
+
+/* The rows of T tokens from t on, into slots: side by side with those of the same expert. */
+static enum status gather_slots(const struct decoder_cuda *d, int t, int T)
+{
+    enum status st;
+    const struct model_config *c = &d->config;
+    const struct k_assign_args assign = {
+        .slots = d->slots,
+        .first = d->first,
+        .experts = d->experts + (ptrdiff_t)t * c->n_used_experts,
+        .T = T,
+        .X = c->X,
+        .n_used = c->n_used_experts,
+    };
+    const struct k_gather_args args = {
+        .out = d->gathered,
+        .x = d->normed + (ptrdiff_t)t * c->D,
+        .slots = d->slots,
+        .T = T,
+        .n_used = c->n_used_experts,
+        .D = c->D,
+    };
+
+    TRY(ops_cuda_check(d->cuda, d->cuda->kernels->assign(d->stream, &assign),
+                       "assign (T %d, %d of %d experts)", T, assign.n_used, assign.X),
         err);
-    TRY(multiply(d, d->y, d->hidden, &w->down, NULL, MATRIX_DOWN), err);
+    st = ops_cuda_check(d->cuda, d->cuda->kernels->gather(d->stream, &args),
+                        "gather (T %d, %d experts, D %d)", T, args.n_used, args.D);
+err:
+    return st;
+}
+
+/* out = the slots of T tokens, x, each times its expert's matrix. */
+static enum status multiply_slots(const struct decoder_cuda *d, float *out, const uint16_t *x,
+                                  const struct matrix_cuda *w, int T)
+{
+    const struct k_matmul_experts_args args = {
+        .out = out,
+        .x = x,
+        .w = w->data,
+        .first = d->first,
+        .work = d->work,
+        .expert_elems = (int64_t)matrix_cuda_elems(w),
+        .n_rows = T * d->config.n_used_experts,
+        .max_rows = T,
+        .X = d->config.X,
+        .N = w->n_out,
+        .n_in = w->n_in,
+    };
+
+    return ops_cuda_check(d->cuda, d->cuda->kernels->matmul_experts(d->stream, &args),
+                          "matmul_experts (%d rows of %d tokens, %d experts, N %d, inputs %d)",
+                          args.n_rows, T, args.X, args.N, args.n_in);
+}
+
+/* y of T tokens from t on = what their experts made of them, weighted, in the order of their ids.
+ */
+static enum status combine(const struct decoder_cuda *d, int t, int T)
+{
+    const struct model_config *c = &d->config;
+    const struct k_combine_args args = {
+        .out = d->y + (ptrdiff_t)t * c->D,
+        .rows = d->expert_rows,
+        .weights = d->expert_weights + (ptrdiff_t)t * c->n_used_experts,
+        .at = d->slots,
+        .T = T,
+        .n_used = c->n_used_experts,
+        .D = c->D,
+    };
+
+    return ops_cuda_check(d->cuda, d->cuda->kernels->combine(d->stream, &args),
+                          "combine (T %d, %d experts, D %d)", T, args.n_used, args.D);
+}
+
+static enum status experts(const struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+
+    TRY(route(d, w), err);
+    for (int t = 0; t < d->batch.T; t += EXPERTS_TOK) {
+        const int left = d->batch.T - t, T = left < EXPERTS_TOK ? left : EXPERTS_TOK;
+
+        TRY(gather_slots(d, t, T), err);
+        TRY(multiply_slots(d, d->gate_up, d->gathered, &w->gate_up, T), err);
+        TRY(gate(d, T * d->config.n_used_experts), err);
+        TRY(multiply_slots(d, d->expert_rows, d->hidden, &w->down, T), err);
+        TRY(combine(d, t, T), err);
+    }
+err:
+    return st;
+}
+
+static enum status layer_ffn(struct decoder_cuda *d, const struct layer_cuda *w)
+{
+    enum status st;
+
+    TRY(read_x(d, w->ffn_norm), err);
+    if (d->config.X > 0) {
+        TRY(experts(d, w), err);
+    } else {
+        TRY(multiply(d, d->gate_up, d->normed, &w->gate_up, NULL, MATRIX_GATE_UP), err);
+        TRY(gate(d, d->batch.T), err);
+        TRY(multiply(d, d->y, d->hidden, &w->down, NULL, MATRIX_DOWN), err);
+    }
     st = leave_y(d, w->ffn_post_norm);
 err:
     return st;
@@ -297,8 +424,28 @@ err:
 
 /* ---- a pass -------------------------------------------------------------------------------- */
 
+/* What k_sample does for a row; without a pick the least, and nobody looks. */
+static struct k_sample_row draw_of(const struct decoder_cuda_pick *pick)
+{
+    const struct sampler_params *params = pick->params;
+
+    if (params == NULL)
+        return (struct k_sample_row){.temperature = 0, .top_p = 1};
+    return (struct k_sample_row){
+        .temperature = params->temperature,
+        .top_p = params->top_p,
+        .min_p = params->min_p,
+        .seed = params->seed,
+        .row = params->row,
+        .sample = (uint32_t)params->sample,
+        .top_k = params->top_k,
+        .position = pick->position,
+    };
+}
+
 /* The step's arrays, by pinned memory; the tables side by side, as wide as the longest. */
-static enum status bring(struct decoder_cuda *d, const struct decoder_batch *batch)
+static enum status bring(struct decoder_cuda *d, const struct decoder_batch *batch,
+                         const struct decoder_cuda_pick *picks)
 {
     const int P = d->space.layout.P;
     int longest = 0;
@@ -318,6 +465,14 @@ static enum status bring(struct decoder_cuda *d, const struct decoder_batch *bat
 
     memcpy(d->host.tokens, batch->tokens, T * sizeof *d->host.tokens);
     memcpy(d->host.rows, batch->logit_rows, R * sizeof *d->host.rows);
+    d->any_picked = false;
+    for (int r = 0; r < batch->n_logit_rows; r++) {
+        const struct decoder_cuda_pick pick =
+            picks != NULL ? picks[r] : (struct decoder_cuda_pick){.params = NULL};
+
+        d->host.draws[r] = draw_of(&pick);
+        d->any_picked = d->any_picked || pick.params != NULL;
+    }
     for (int b = 0; b < batch->B; b++) {
         const struct ops_seq *seq = &batch->seqs[b];
         int32_t *table = d->host.tables + (ptrdiff_t)b * longest;
@@ -368,12 +523,65 @@ static enum status gather(const struct decoder_cuda *d)
                           "kv_copy (%d rows of %d)", args.n, d->config.D);
 }
 
-static enum status end(struct decoder_cuda *d)
+/* picked = a token of each row. */
+static enum status pick_tokens(const struct decoder_cuda *d)
+{
+    enum status st = ST_OK;
+    const int R = d->batch.n_logit_rows, V = d->config.V;
+
+    for (int r = 0; r < R; r += SAMPLE_ROWS) {
+        const struct k_sample_args args = {
+            .out = d->picked + r,
+            .logits = d->logits + (ptrdiff_t)r * V,
+            .max = d->max + r,
+            .id = d->best + r,
+            .rows = d->device.draws + r,
+            .work = (uint64_t *)(void *)d->work,
+            .T = R - r < SAMPLE_ROWS ? R - r : SAMPLE_ROWS,
+            .V = V,
+        };
+
+        TRY(ops_cuda_check(d->cuda, d->cuda->kernels->sample(d->stream, &args),
+                           "sample (T %d, V %d)", args.T, V),
+            err);
+    }
+err:
+    return st;
+}
+
+static bool is_picked(const struct decoder_cuda_pick *picks, int r)
+{
+    return picks != NULL && picks[r].params != NULL;
+}
+
+/* Figures, tokens, and the logits of rows that have no token yet: side by side, in one piece. */
+static enum status take_back(const struct decoder_cuda *d, const struct decoder_cuda_pick *picks)
+{
+    enum status st = ST_OK;
+    const int R = d->batch.n_logit_rows;
+    const size_t V = (size_t)d->config.V, row_bytes = (size_t)R * sizeof(float);
+
+    for (int r = 0, n; r < R; r += n) {
+        for (n = 1; r + n < R && is_picked(picks, r + n) == is_picked(picks, r); n++)
+            ;
+        if (!is_picked(picks, r))
+            TRY(decoder_cuda_copy(d, d->host_logits + (size_t)r * V, d->logits + (size_t)r * V,
+                                  (size_t)n * V * sizeof *d->logits),
+                err);
+    }
+    TRY(decoder_cuda_copy(d, d->host_max, d->max, row_bytes), err);
+    TRY(decoder_cuda_copy(d, d->host_logsum, d->logsum, row_bytes), err);
+    if (d->any_picked)
+        TRY(decoder_cuda_copy(d, d->host_picked, d->picked, (size_t)R * sizeof *d->picked), err);
+err:
+    return st;
+}
+
+static enum status end(struct decoder_cuda *d, const struct decoder_cuda_pick *picks)
 {
     enum status st = ST_OK;
     const struct model_config *c = &d->config;
     const int R = d->batch.n_logit_rows;
-    const size_t row_bytes = (size_t)R * sizeof(float);
     const struct k_logits_args args = {
         .logits = d->logits,
         .out_max = d->max,
@@ -393,9 +601,9 @@ static enum status end(struct decoder_cuda *d)
         TRY(ops_cuda_check(d->cuda, d->cuda->kernels->logits(d->stream, &args),
                            "logits (T %d, V %d)", args.T, args.V),
             err);
-        TRY(decoder_cuda_copy(d, d->host_logits, d->logits, row_bytes * (size_t)c->V), err);
-        TRY(decoder_cuda_copy(d, d->host_max, d->max, row_bytes), err);
-        TRY(decoder_cuda_copy(d, d->host_logsum, d->logsum, row_bytes), err);
+        if (d->any_picked)
+            TRY(pick_tokens(d), err);
+        TRY(take_back(d, picks), err);
     }
     st = decoder_cuda_record(d, d->end_event);
 err:
@@ -403,7 +611,7 @@ err:
 }
 
 enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_batch *batch,
-                                bool of_prompts)
+                                const struct decoder_cuda_pick *picks, bool of_prompts)
 {
     enum status st;
 
@@ -411,14 +619,14 @@ enum status decoder_cuda_submit(struct decoder_cuda *d, const struct decoder_bat
     assert(batch->n_logit_rows >= 0 && batch->n_logit_rows <= d->max_logit_rows);
     assert(batch->inputs == NULL && batch->positions == NULL);
     assert(of_prompts || batch->T == batch->B);
-    TRY(bring(d, batch), err);
+    TRY(bring(d, batch, picks), err);
     d->batch =
         (struct decoder_batch){.T = batch->T, .B = batch->B, .n_logit_rows = batch->n_logit_rows};
     d->of_prompts = of_prompts;
     TRY(embed(d), err);
     for (int l = 0; l < d->config.L; l++)
         TRY(layer(d, l), err);
-    st = end(d);
+    st = end(d, picks);
 err:
     return st;
 }
@@ -451,4 +659,9 @@ void decoder_cuda_logits(const struct decoder_cuda *d, const float **out_logits,
     *out_logits = d->host_logits;
     *out_max = d->host_max;
     *out_logsum = d->host_logsum;
+}
+
+const int32_t *decoder_cuda_tokens(const struct decoder_cuda *d)
+{
+    return d->host_picked;
 }

@@ -10,23 +10,32 @@
 #include "model/decoder_cuda.h"
 #include "model/rope.h"
 
-enum { ALIGN_BYTES = 256 }; /* of each array */
+enum { ALIGN_BYTES = 256 };                         /* of each array */
+enum { MAX_EXPERTS = 1024, MAX_USED_EXPERTS = 64 }; /* of k_route */
+enum { MAX_SAMPLE_V = 1 << 19 };                    /* of k_sample */
 static const char REMEDY[] = "lower prefill_chunk_tok, decode_batch, context or kv_memory_mib";
 
 enum status decoder_cuda_check(const struct model_config *config, struct row_error *why)
 {
-    const char *lacks = config->X > 0                ? "mixtures of experts"
-                        : config->D % 8 != 0         ? "widths that are no multiple of 8"
+    const char *lacks = config->D % 8 != 0           ? "widths that are no multiple of 8"
                         : config->F % 8 != 0         ? "ffn widths that are no multiple of 8"
                         : config->E % 16 != 0        ? "head sizes that are no multiple of 16"
                         : config->E > 256            ? "heads larger than 256"
                         : config->H / config->K > 16 ? "more than 16 query heads a KV head"
-                                                     : NULL;
+                        : config->X > MAX_EXPERTS    ? "more than 1024 experts"
+                        : config->n_used_experts > MAX_USED_EXPERTS
+                            ? "more than 64 experts for a token"
+                            : NULL;
 
     if (lacks == NULL)
         return ST_OK;
     (void)row_error_set(why, "%s", lacks);
     return ST_UNSUPPORTED;
+}
+
+bool decoder_cuda_picks(const struct decoder_cuda *d, const struct sampler_params *params)
+{
+    return params->repetition_penalty == 1.0 && params->n_top < 0 && d->config.V <= MAX_SAMPLE_V;
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -65,10 +74,15 @@ size_t decoder_cuda_place(uint8_t *base, size_t T, size_t B, size_t R, size_t n,
                           struct step_arrays *out)
 {
     const struct cut cuts[] = {
-        {&out->tokens, T * sizeof(int32_t)}, {&out->pos, T * sizeof(int32_t)},
-        {&out->seq, T * sizeof(int32_t)},    {&out->pos0, B * sizeof(int32_t)},
-        {&out->n_tok, B * sizeof(int32_t)},  {&out->row0, B * sizeof(int32_t)},
-        {&out->rows, R * sizeof(int32_t)},   {&out->tables, n * sizeof(int32_t)},
+        {&out->tokens, T * sizeof(int32_t)},
+        {&out->pos, T * sizeof(int32_t)},
+        {&out->seq, T * sizeof(int32_t)},
+        {&out->pos0, B * sizeof(int32_t)},
+        {&out->n_tok, B * sizeof(int32_t)},
+        {&out->row0, B * sizeof(int32_t)},
+        {&out->rows, R * sizeof(int32_t)},
+        {&out->tables, n * sizeof(int32_t)},
+        {&out->draws, R * sizeof(struct k_sample_row)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
@@ -82,20 +96,33 @@ static size_t arrays_bytes(const struct decoder_cuda *d)
                               (size_t)d->max_B * (size_t)longest_table(d), &unused);
 }
 
+enum { FLOATS_OF_WORD = sizeof(uint64_t) / sizeof(float) };
+
 /* The most that any launcher wants. */
 static size_t work_bytes(const struct decoder_cuda *d)
 {
     const struct model_config *c = &d->config;
     const struct k_table *k = d->cuda->kernels;
     const struct layer_cuda *w = &d->weights->layers[0];
-    const struct matrix_cuda *matrices[] = {&w->qkv, &w->o, &w->gate_up, &w->down,
-                                            &d->weights->head};
+    const int ffn_rows = c->X > 0 ? EXPERTS_TOK * c->n_used_experts : MATMUL_ROWS;
+    const int sample_rows = d->max_logit_rows < SAMPLE_ROWS ? d->max_logit_rows : SAMPLE_ROWS;
+    const struct {
+        const struct matrix_cuda *matrix;
+        int rows;
+    } matmuls[] = {
+        {&w->qkv, MATMUL_ROWS},    {&w->o, MATMUL_ROWS},    {&d->weights->head, MATMUL_ROWS},
+        {&w->router, MATMUL_ROWS}, {&w->gate_up, ffn_rows}, {&w->down, ffn_rows},
+    };
     size_t n = (size_t)k->attention_work_floats(ATTEND_ROWS, c->H, c->E, d->context - 1);
 
     n = larger(n, (size_t)k->logits_work_floats(d->max_logit_rows, c->V));
-    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++)
-        n = larger(
-            n, (size_t)k->matmul_work_floats(MATMUL_ROWS, matrices[i]->n_out, matrices[i]->n_in));
+    n = larger(n, (size_t)k->sample_work_words(sample_rows, c->V) * FLOATS_OF_WORD);
+    for (size_t i = 0; i < sizeof matmuls / sizeof matmuls[0]; i++) {
+        const struct matrix_cuda *m = matmuls[i].matrix;
+
+        if (m->n_out > 0) /* else there are no experts */
+            n = larger(n, (size_t)k->matmul_work_floats(matmuls[i].rows, m->n_out, m->n_in));
+    }
     return n * sizeof(float);
 }
 
@@ -107,6 +134,8 @@ static size_t cut_memory(struct decoder_cuda *d, uint8_t *base)
     const size_t T = ((size_t)d->max_T + chunk - 1) / chunk * chunk, R = (size_t)d->max_logit_rows;
     const size_t D = (size_t)c->D, F = (size_t)c->F, V = (size_t)c->V, E = (size_t)c->E;
     const size_t heads = (size_t)c->H * E, context = (size_t)d->context;
+    const size_t X = (size_t)c->X, n_used = X > 0 ? (size_t)c->n_used_experts : 0;
+    const size_t slots = EXPERTS_TOK * n_used, ffn_rows = X > 0 ? slots : T;
     const struct cut cuts[] = {
         {&d->arrays, arrays_bytes(d)},
         {&d->rope, context * E * sizeof(float)},
@@ -114,17 +143,25 @@ static size_t cut_memory(struct decoder_cuda *d, uint8_t *base)
         {&d->x, T * D * sizeof(float)},
         {&d->y, T * D * sizeof(float)},
         {&d->qkv, T * (size_t)(c->H + 2 * c->K) * E * sizeof(float)},
-        {&d->gate_up, T * 2 * F * sizeof(float)},
+        {&d->gate_up, ffn_rows * 2 * F * sizeof(float)},
         {&d->logits, R * V * sizeof(float)},
         {&d->max, R * sizeof(float)},
         {&d->logsum, R * sizeof(float)},
         {&d->work, work_bytes(d)},
         {&d->best, R * sizeof(int32_t)},
+        {&d->picked, R * sizeof(int32_t)},
         {&d->normed, T * D * sizeof(uint16_t)},
         {&d->q, T * heads * sizeof(uint16_t)},
         {&d->attn, T * heads * sizeof(uint16_t)},
-        {&d->hidden, T * F * sizeof(uint16_t)},
+        {&d->hidden, ffn_rows * F * sizeof(uint16_t)},
         {&d->wanted, R * D * sizeof(uint16_t)},
+        {&d->router, T * X * sizeof(float)},
+        {&d->experts, T * n_used * sizeof(int32_t)},
+        {&d->expert_weights, T * n_used * sizeof(float)},
+        {&d->slots, slots * sizeof(int32_t)},
+        {&d->first, (X + 1) * sizeof(int32_t)},
+        {&d->gathered, slots * D * sizeof(uint16_t)},
+        {&d->expert_rows, slots * D * sizeof(float)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
@@ -138,6 +175,7 @@ static size_t cut_pinned(struct decoder_cuda *d, uint8_t *base)
         {&d->host_logits, R * (size_t)d->config.V * sizeof(float)},
         {&d->host_max, R * sizeof(float)},
         {&d->host_logsum, R * sizeof(float)},
+        {&d->host_picked, R * sizeof(int32_t)},
     };
 
     return cut(base, cuts, sizeof cuts / sizeof cuts[0]);
@@ -214,7 +252,7 @@ static enum status make_plans(struct decoder_cuda *d)
         [MATRIX_DOWN] = &w->down,
     };
 
-    for (int i = 0; i < N_MATRICES; i++) {
+    for (int i = 0; i < (d->config.X > 0 ? MATRIX_GATE_UP : N_MATRICES); i++) {
         const struct matrix_cuda *m = matrices[i];
 
         TRY(ops_cuda_check(

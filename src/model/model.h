@@ -499,19 +499,32 @@ enum status decoder_cuda_create(const struct decoder_cuda_args *args,
                                 struct decoder_cuda **out_decoder);
 /* decoder_cuda_destroy - waits for what the device is doing.  Accepts NULL. */
 void decoder_cuda_destroy(struct decoder_cuda *decoder);
+/* decoder_cuda_picks - whether the device can pick the tokens of such a row: nobody wants its
+ * log-probabilities, and no logit changes by what has been said. */
+bool decoder_cuda_picks(const struct decoder_cuda *decoder, const struct sampler_params *params);
+/* A token that the device is to pick.  Without params none is, and the logits come back. */
+struct decoder_cuda_pick {
+    const struct sampler_params *params; /* decoder_cuda_picks has agreed */
+    int position;                        /* as of sampler_pick */
+};
 /* decoder_cuda_submit - enqueue a whole forward pass; the one before is done.
  *   batch       in  has neither inputs nor positions; its arrays are copied
+ *   picks       in  [n_logit_rows], copied; NULL = all logits come back
  *   of_prompts  in  by the kernels for prompts; else each sequence has one token, of an answer
  * Does not wait for the device.
  * Returns ST_OK, ST_IO (a launch failed; logged with kernel and shape). */
 enum status decoder_cuda_submit(struct decoder_cuda *decoder, const struct decoder_batch *batch,
-                                bool of_prompts);
+                                const struct decoder_cuda_pick *picks, bool of_prompts);
 /* decoder_cuda_layer_done - whether the keys and values of a layer are in their blocks;
  * decoder_cuda_done - whether the pass has ended.  Neither waits.  Return ST_OK, ST_IO. */
 enum status decoder_cuda_layer_done(struct decoder_cuda *decoder, int layer, bool *out_done);
 enum status decoder_cuda_done(struct decoder_cuda *decoder, bool *out_done);
-/* decoder_cuda_logits - as decoder_end, in host memory, of a pass that has ended. */
+/* decoder_cuda_logits - as decoder_end, in host memory, of a pass that has ended; of a row whose
+ * token was picked the figures only. */
 void decoder_cuda_logits(const struct decoder_cuda *decoder, const float **out_logits,
                          const float **out_max, const float **out_logsum);
+/* decoder_cuda_tokens - likewise [n_logit_rows] what was picked, -1 where the sampler would refuse
+ * the logits: then max is NaN.  Of other rows anything. */
+const int32_t *decoder_cuda_tokens(const struct decoder_cuda *decoder);
 
 #endif

@@ -175,17 +175,25 @@ err:
 
 /* ---- layout -------------------------------------------------------------------------------- */
 
+/* Of n matrices, one behind the other, the first. */
+static struct matrix_cuda carve_stack(struct carver *carver, int n, int n_out, int n_in)
+{
+    struct matrix_cuda first = {.n_out = n_out, .n_in = n_in};
+
+    first.data = carve(carver, (size_t)n * matrix_cuda_elems(&first) * sizeof *first.data);
+    return first;
+}
+
 static struct matrix_cuda carve_cuda(struct carver *carver, int n_out, int n_in)
 {
-    return (struct matrix_cuda){carve(carver, (size_t)n_out * (size_t)n_in * sizeof(uint16_t)),
-                                n_out, n_in};
+    return carve_stack(carver, 1, n_out, n_in);
 }
 
 static void lay_out_layer(const struct model_config *c, struct carver *carver,
                           struct layer_cuda *out)
 {
     const bool all = c->qk_norm == QK_NORM_ALL, some = c->qk_norm != QK_NORM_NONE;
-    const int qkv = (c->H + 2 * c->K) * c->E;
+    const int qkv = (c->H + 2 * c->K) * c->E, n_ffn = c->X > 0 ? c->X : 1;
 
     *out = (struct layer_cuda){.attn_norm = NULL};
     if (!c->no_pre_norm) {
@@ -206,8 +214,10 @@ static void lay_out_layer(const struct model_config *c, struct carver *carver,
         out->o_bias = carve_vector(carver, c->D);
     out->qkv = carve_cuda(carver, qkv, c->D);
     out->o = carve_cuda(carver, c->D, c->H * c->E);
-    out->gate_up = carve_cuda(carver, 2 * c->F, c->D);
-    out->down = carve_cuda(carver, c->D, c->F);
+    if (c->X > 0)
+        out->router = carve_cuda(carver, c->X, c->D);
+    out->gate_up = carve_stack(carver, n_ffn, 2 * c->F, c->D);
+    out->down = carve_stack(carver, n_ffn, c->D, c->F);
 }
 
 /* Everything from base on, or only counted.  w->layers NULL: likewise. */
@@ -233,6 +243,23 @@ size_t weights_cuda_bytes(const struct model_config *config)
 
 /* ---- create, destroy ----------------------------------------------------------------------- */
 
+static enum status upload_experts(struct upload *up, int X, const struct layer_weights *from,
+                                  const struct layer_cuda *to)
+{
+    enum status st;
+    struct matrix_cuda gate_up = to->gate_up, down = to->down;
+
+    TRY(upload_matrix(up, &from->router, &to->router), err);
+    for (int x = 0; x < X; x++) {
+        TRY(upload_matrix(up, &from->experts[x].gate_up, &gate_up), err);
+        TRY(upload_matrix(up, &from->experts[x].down, &down), err);
+        gate_up.data += matrix_cuda_elems(&gate_up);
+        down.data += matrix_cuda_elems(&down);
+    }
+err:
+    return st;
+}
+
 static enum status upload_layer(struct upload *up, const struct model_config *c,
                                 const struct layer_weights *from, const struct layer_cuda *to)
 {
@@ -249,6 +276,8 @@ static enum status upload_layer(struct upload *up, const struct model_config *c,
     TRY(upload_vector(up, from->o_bias, to->o_bias, c->D), err);
     TRY(upload_matrix(up, &from->qkv, &to->qkv), err);
     TRY(upload_matrix(up, &from->o, &to->o), err);
+    if (c->X > 0)
+        return upload_experts(up, c->X, from, to);
     TRY(upload_matrix(up, &from->ffn.gate_up, &to->gate_up), err);
     st = upload_matrix(up, &from->ffn.down, &to->down);
 err:
