@@ -224,7 +224,7 @@ static void print_images(const struct crew *crew, const struct encode_figures *s
 }
 
 /* "2 nodes: n1 n2; 3 x AMD EPYC 9654, 1 x Intel Xeon 8480", by rank; and the Slurm job. */
-static void print_machine(const struct crew *crew, FILE *out)
+static void print_machine(const struct session *session, const struct crew *crew, FILE *out)
 {
     enum { MOST_HOSTS = 32 };
     const struct ranks *ranks = crew->ranks;
@@ -253,7 +253,7 @@ static void print_machine(const struct crew *crew, FILE *out)
             fprintf(out, " %d rank%s on %s;", n_same, n_same == 1 ? "" : "s",
                     ranks_info(ranks, r)->cpu);
     }
-    fprintf(out, " no GPU\n");
+    fprintf(out, " %s\n", session->cuda != NULL ? session->found.device : "no GPU");
     if (job == NULL)
         return;
     fprintf(out, "slurm     job %s, partition %s, requeued %s times", job,
@@ -307,7 +307,7 @@ void report_summary(const struct session *session, const struct crew *crew,
             crew->n > 1 ? " in one rank, what it shares with others included" : "");
     if (crew->n > 1 && figures->beats != NULL)
         print_ranks(crew, figures, out);
-    print_machine(crew, out);
+    print_machine(session, crew, out);
     print_software(session, program, out);
     if (counts->n_failed > 0)
         fprintf(out, "failed    why: epidote inspect %s\n", session->job->results);
