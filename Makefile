@@ -205,50 +205,41 @@ cuda-report: cuda
 	@tests/cuda_report.sh $(out)/kernels kernels/bounds.txt "$(CUDA_ARCH)"
 
 # ---- for a machine with a GPU ---------------------------------------------------------------------
-# What `make bundle` packs: program and tests that find their libraries in the bundle, once beside the emulated
-# library and, if there is an nvcc, once beside the real one.  There the tests of kernels are the same text over
-# tests/gpu/managed.h.  BUNDLE=FILE: check that one instead of making one.
+# What `make bundle` packs: program and tests that look for libraries in the bundle.  What is in gpu/cuda, if there is
+# an nvcc, computes on a device: the tests of kernels are the same text over tests/gpu/managed.h.
+# BUNDLE=FILE: check that one instead of making one.
 bundle_file := build/epidote-gpu-check.tar.gz
-on_emulated := $(addprefix $(out)/gpu/emulated/,epidote unit_kernels unit_prefill_kernel unit_engine_cuda bench_kernels libepidote_cuda.so)
-on_cuda     := $(if $(cuda_lacks),,$(addprefix $(out)/gpu/cuda/,epidote unit_kernels unit_prefill_kernel unit_engine_cuda bench_kernels libepidote_cuda.so))
+on_emulated := $(addprefix $(out)/gpu/emulated/,epidote unit_engine_cuda unit_kernels unit_prefill_kernel bench_kernels)
+on_cuda     := $(addprefix $(out)/gpu/cuda/,unit_kernels unit_prefill_kernel bench_kernels)
 bundled     := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
-with_cuda   := $(bundled) -L$(out) -l:libepidote_cuda.so -L$(patsubst %/bin/nvcc,%/lib64,$(NVCC)) -lcublasLt -lcudart
+with_cuda   := $(bundled) -L$(out) -l:$(notdir $(cuda_lib)) -L$(patsubst %/bin/nvcc,%/lib64,$(NVCC)) -lcublasLt -lcudart
 
 bundle: deps
 	@$(again) bundle-run
-bundle-run: $(on_emulated) $(on_cuda)
-	@tests/gpu/bundle.sh $(out)/gpu $(bundle_file) '$(or $(commit),$(version))' '$(cuda_lacks)'
+bundle-run: $(on_emulated) $(emulated_lib) $(if $(cuda_lacks),,$(on_cuda) $(cuda_lib))
+	@tests/gpu/bundle.sh $(out) $(bundle_file) '$(or $(commit),$(version))' '$(cuda_lacks)'
 gpu-check:
 	@$(if $(EMULATED),,[ -e /dev/nvidiactl ] || { echo "make: no NVIDIA GPU on this machine (no /dev/nvidiactl): take the bundle that 'make bundle'" \
 	    "makes to one, or run the CPU half here: make gpu-check EMULATED=1" >&2; exit 2; })
 	@$(if $(BUNDLE),,.ci/deps.sh build && $(again) bundle-run)
 	@tests/gpu/unpacked.sh $(or $(BUNDLE),$(bundle_file)) $(if $(EMULATED),--emulated) --out '$(CURDIR)/build/gpu-check'
 
-$(out)/gpu/emulated/unit_kernels $(out)/gpu/emulated/unit_prefill_kernel: $(out)/gpu/emulated/%: $(out)/tests/%.o $(emulated) $(out)/libepidote.a
+$(out)/gpu/emulated/epidote: $(out)/src/main.o
+$(out)/gpu/emulated/unit_engine_cuda: $(out)/tests/unit_engine_cuda.o
+$(out)/gpu/emulated/unit_kernels: $(out)/tests/unit_kernels.o $(emulated)
+$(out)/gpu/emulated/unit_prefill_kernel: $(out)/tests/unit_prefill_kernel.o $(emulated)
+$(out)/gpu/emulated/bench_kernels: $(out)/emulated/bench_kernels.o $(emulated)
+$(on_emulated): $(out)/libepidote.a
 	@mkdir -p $(@D)
-	$(LD_SAYS)$(CC) $(LDFLAGS) $(bundled) $^ $(LDLIBS) -o $@
-$(out)/gpu/%/unit_engine_cuda: $(out)/tests/unit_engine_cuda.o $(out)/libepidote.a
-	@mkdir -p $(@D)
-	$(LD_SAYS)$(CC) $(LDFLAGS) $(bundled) $^ $(LDLIBS) -o $@
-$(out)/gpu/%/epidote: $(out)/src/main.o $(out)/libepidote.a
-	@mkdir -p $(@D)
-	$(LD_SAYS)$(CC) $(LDFLAGS) $(bundled) $^ $(LDLIBS) -o $@
-$(out)/gpu/emulated/bench_kernels: $(out)/gpu/emulated/bench_kernels.o $(emulated)
-	$(LD_SAYS)$(CXX) $(LDFLAGS) $(bundled) $^ -o $@
-$(out)/gpu/emulated/bench_kernels.o: tests/gpu/bench_kernels.cu $(out)/flags
+	$(LD_SAYS)$(CXX) $(LDFLAGS) $(bundled) $(filter %.o,$^) $< $(LDLIBS) -o $@
+$(out)/emulated/bench_kernels.o: tests/gpu/bench_kernels.cu $(out)/flags
 	@mkdir -p $(@D)
 	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@
-$(out)/gpu/emulated/libepidote_cuda.so: $(emulated_lib)
-	@mkdir -p $(@D)
-	@cp $< $@
-$(out)/gpu/cuda/libepidote_cuda.so: $(cuda_lib)
-	@mkdir -p $(@D)
-	@cp $< $@
-$(out)/gpu/cuda/unit_%.o: tests/unit_%.c $(out)/flags
+$(out)/gpu/cuda/unit_kernels $(out)/gpu/cuda/unit_prefill_kernel: %: %.o $(out)/tests/gpu/managed.o $(out)/libepidote.a $(cuda_lib)
+	$(LD_SAYS)$(CXX) $(LDFLAGS) $(filter-out %.so,$^) $(with_cuda) $(LDLIBS) -o $@
+$(out)/gpu/cuda/%.o: tests/%.c $(out)/flags
 	@mkdir -p $(@D)
 	$(CC_SAYS)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) -include tests/gpu/managed.h -MMD -MP -c $< -o $@
-$(out)/gpu/cuda/unit_%: $(out)/gpu/cuda/unit_%.o $(out)/tests/gpu/managed.o $(out)/libepidote.a $(cuda_lib)
-	$(LD_SAYS)$(CXX) $(LDFLAGS) $(filter-out %.so,$^) $(with_cuda) $(LDLIBS) -o $@
 $(out)/gpu/cuda/bench_kernels: $(out)/tests/gpu/bench_kernels.o $(cuda_lib)
 	@mkdir -p $(@D)
 	$(LD_SAYS)$(CXX) $(LDFLAGS) $< $(with_cuda) -o $@

@@ -3,10 +3,10 @@
 #
 #   tests/gpu/bundle.sh BUILT FILE VERSION NO_CUDA
 #
-# BUILT has the folders emulated/ and cuda/: the program and tests beside the library that they load, linked to look
-# for others in ../lib.  NO_CUDA is why there is no cuda/, or empty.  FILE becomes epidote-gpu-check/ as .tar.gz:
+# BUILT is the folder of a build, with gpu/emulated/ and gpu/cuda/: program and tests that look for libraries in ../lib.
+# NO_CUDA is why there is no gpu/cuda/, or empty.  FILE becomes epidote-gpu-check/ as .tar.gz:
 #   gpu-check            this folder's gpu_check.sh
-#   cuda/ emulated/      as built, without debugging information
+#   cuda/ emulated/      program and tests beside the library that they load, without debugging information
 #   lib/                 all that they load, but the C library's and CUDA's own
 #   openmpi/             launcher, plugins and texts of the MPI that they were built with, if that is Open MPI
 #   tests/ inputs/       scripts, small models, right answers
@@ -25,16 +25,17 @@ die() {
     exit 1
 }
 
-# Programs and tests.
-for side in emulated cuda; do
-    [ "$side" = emulated ] || [ -z "$no_cuda" ] || continue
-    mkdir "$to/$side"
-    for name in epidote unit_kernels unit_prefill_kernel unit_engine_cuda bench_kernels libepidote_cuda.so; do
-        strip -o "$to/$side/$name" "$built/$side/$name"
-    done
+# Programs and tests; those that load the library from beside them are the same on both sides.
+mkdir "$to/emulated"
+strip -o "$to/emulated/libepidote_cuda.so" "$built/tests/libepidote_cuda.so"
+for name in epidote unit_engine_cuda unit_kernels unit_prefill_kernel bench_kernels; do
+    strip -o "$to/emulated/$name" "$built/gpu/emulated/$name"
 done
-if [ -z "$no_cuda" ]; then # the same twice
-    ln -f "$to/emulated/epidote" "$to/emulated/unit_engine_cuda" "$to/cuda/"
+if [ -z "$no_cuda" ]; then
+    mkdir "$to/cuda"
+    cp "$built/libepidote_cuda.so" "$to/cuda/"
+    ln "$to/emulated/epidote" "$to/emulated/unit_engine_cuda" "$to/cuda/"
+    for name in unit_kernels unit_prefill_kernel bench_kernels; do strip -o "$to/cuda/$name" "$built/gpu/cuda/$name"; done
 fi
 
 # Open MPI finds its parts below OPAL_PREFIX as they lie below the prefix of its build.

@@ -11,6 +11,8 @@
 # The last line is "N passed, N failed, N skipped".  Exit status: 0 if none failed, 1 if one did, 2 if there is
 # nothing to check on.
 set -u
+export LC_ALL=C
+begun=$(date +%s)
 here=$(cd "$(dirname "$0")" && pwd)
 side=cuda out=$here/results budget_s=480
 while [ $# -gt 0 ]; do
@@ -24,7 +26,7 @@ done
 case $out in /*) ;; *) out=$PWD/$out ;; esac
 bin=$here/$side
 mkdir -p "$out" && cd "$here" || exit 2
-rm -f "$out"/*
+rm -f "$out/gpu-check.md" "$out/gpu-check.json" "$out/checks.tsv" "$out/timings.tsv"
 
 die() {
     echo "gpu-check: $*" >&2
@@ -43,13 +45,13 @@ find_cuda() {
         export LD_LIBRARY_PATH=$folder
         ldd "$bin/libepidote_cuda.so" | grep -q 'not found' || return 0
     done
-    die "no folder with" $missing "was found: set CUDA_HOME"
+    die "no folder with ${missing//$'\n'/ } was found: set CUDA_HOME"
 }
 
 [ -d "$bin" ] || die "this bundle was made without nvcc ($(cat NO_CUDA)), so it has nothing for a GPU: --emulated is what it can do"
 [ "$side" = emulated ] || find_cuda
-device=$("$bin/bench_kernels" --device 2>&1) || die "no GPU to check on: $device"
-driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+device=$(timeout 60 "$bin/bench_kernels" --device 2>&1) || die "no GPU to check on: $device"
+driver=$(timeout 20 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
 echo "on $device${driver:+, driver $driver}"
 
 # For what launches ranks; what the MPI library itself needs is not looked for where the program says.
@@ -61,7 +63,6 @@ export EPIDOTE=$bin/epidote EPIDOTE_CUDA=beside
 # ---- checks ---------------------------------------------------------------------------------------
 
 passed=0 failed=0 skipped=0
-begun=$(date +%s)
 
 report() { # RESULT NAME SECONDS WORDS
     local words

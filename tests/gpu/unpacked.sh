@@ -7,5 +7,5 @@ shift
 dir=$(mktemp -d "${TMPDIR:-/tmp}/epidote-gpu-check-XXXXXX") || exit 2
 trap 'rm -rf "$dir"' EXIT
 tar -C "$dir" -xzf "$bundle" || exit 2
-env -i PATH=/usr/bin:/bin HOME="$dir" TMPDIR="$dir" ${CUDA_HOME:+CUDA_HOME="$CUDA_HOME"} \
+env -i PATH="$PATH" HOME="$dir" TMPDIR="$dir" ${CUDA_HOME:+CUDA_HOME="$CUDA_HOME"} \
     ${CUDA_VISIBLE_DEVICES:+CUDA_VISIBLE_DEVICES="$CUDA_VISIBLE_DEVICES"} "$dir/epidote-gpu-check/gpu-check" "$@"
