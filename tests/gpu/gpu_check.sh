@@ -54,8 +54,10 @@ device=$(timeout 60 "$bin/bench_kernels" --device 2>&1) || die "no GPU to check 
 driver=$(timeout 20 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)
 echo "on $device${driver:+, driver $driver}"
 
-# For what launches ranks; what the MPI library itself needs is not looked for where the program says.
-export PATH="$here/openmpi/bin:$PATH" OPAL_PREFIX=$here/openmpi PMIX_INSTALL_PREFIX=$here/openmpi
+# For what launches ranks: nothing of an MPI that this machine may have, plugins of its parts neither.  What the MPI
+# library itself needs is not looked for where the program says.
+export PATH="$here/openmpi/bin:$PATH" OPAL_PREFIX=$here/openmpi
+export PMIX_MCA_mca_base_component_disable_dlopen=1 HWLOC_PLUGINS_PATH=$here/openmpi
 libraries=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 # For the tests.
 export EPIDOTE=$bin/epidote EPIDOTE_CUDA=beside
