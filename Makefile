@@ -196,13 +196,53 @@ endif
 $(cuda_lib): $(cuda_objs)
 	$(NV_SAYS)$(NVCC) -shared -cudart shared $^ -lcublasLt -Xlinker -rpath,'$$ORIGIN:$(patsubst %/bin/nvcc,%/lib64,$(NVCC))' -o $@
 
-$(cuda_objs): $(out)/%.o: %.cu $(out)/nvflags
+$(cuda_objs) $(out)/tests/gpu/managed.o $(out)/tests/gpu/bench_kernels.o: $(out)/%.o: %.cu $(out)/nvflags
 	@mkdir -p $(@D)
 	$(NV_SAYS)$(NVCC) -I. $(NVFLAGS) -MMD -MP -c $< -o $@ 2>$@.ptxas || { cat $@.ptxas >&2; rm -f $@; false; }
 
 # What each kernel takes, beside kernels/bounds.txt.
 cuda-report: cuda
 	@tests/cuda_report.sh $(out)/kernels kernels/bounds.txt "$(CUDA_ARCH)"
+
+# ---- for a machine with a GPU ---------------------------------------------------------------------
+# What `make bundle` packs: program and tests that look for libraries in the bundle.  What is in gpu/cuda, if there is
+# an nvcc, computes on a device: the tests of kernels are the same text over tests/gpu/managed.h.
+# BUNDLE=FILE: check that one instead of making one.
+bundle_file := build/epidote-gpu-check.tar.gz
+on_emulated := $(addprefix $(out)/gpu/emulated/,epidote unit_engine_cuda unit_kernels unit_prefill_kernel bench_kernels)
+on_cuda     := $(addprefix $(out)/gpu/cuda/,unit_kernels unit_prefill_kernel bench_kernels)
+bundled     := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+with_cuda   := $(bundled) -L$(out) -l:$(notdir $(cuda_lib)) -L$(patsubst %/bin/nvcc,%/lib64,$(NVCC)) -lcublasLt -lcudart
+
+bundle: deps
+	@$(again) bundle-run
+bundle-run: $(on_emulated) $(emulated_lib) $(if $(cuda_lacks),,$(on_cuda) $(cuda_lib))
+	@tests/gpu/bundle.sh $(out) $(bundle_file) '$(or $(commit),$(version))' '$(cuda_lacks)'
+gpu-check:
+	@$(if $(EMULATED),,[ -e /dev/nvidiactl ] || { echo "make: no NVIDIA GPU on this machine (no /dev/nvidiactl): take the bundle that 'make bundle'" \
+	    "makes to one, or run the CPU half here: make gpu-check EMULATED=1" >&2; exit 2; })
+	@$(if $(BUNDLE),,.ci/deps.sh build && $(again) bundle-run)
+	@tests/gpu/unpacked.sh $(or $(BUNDLE),$(bundle_file)) $(if $(EMULATED),--emulated) --out '$(CURDIR)/build/gpu-check'
+
+$(out)/gpu/emulated/epidote: $(out)/src/main.o
+$(out)/gpu/emulated/unit_engine_cuda: $(out)/tests/unit_engine_cuda.o
+$(out)/gpu/emulated/unit_kernels: $(out)/tests/unit_kernels.o $(emulated)
+$(out)/gpu/emulated/unit_prefill_kernel: $(out)/tests/unit_prefill_kernel.o $(emulated)
+$(out)/gpu/emulated/bench_kernels: $(out)/emulated/bench_kernels.o $(emulated)
+$(on_emulated): $(out)/libepidote.a
+	@mkdir -p $(@D)
+	$(LD_SAYS)$(CXX) $(LDFLAGS) $(bundled) $(filter %.o,$^) $< $(LDLIBS) -o $@
+$(out)/emulated/bench_kernels.o: tests/gpu/bench_kernels.cu $(out)/flags
+	@mkdir -p $(@D)
+	$(CXX_SAYS)$(CXX) -I. $(CXXFLAGS_ALL) -MMD -MP -x c++ -c $< -o $@
+$(out)/gpu/cuda/unit_kernels $(out)/gpu/cuda/unit_prefill_kernel: %: %.o $(out)/tests/gpu/managed.o $(out)/libepidote.a $(cuda_lib)
+	$(LD_SAYS)$(CXX) $(LDFLAGS) $(filter-out %.so,$^) $(with_cuda) $(LDLIBS) -o $@
+$(out)/gpu/cuda/%.o: tests/%.c $(out)/flags
+	@mkdir -p $(@D)
+	$(CC_SAYS)$(CC) $(CPPFLAGS) $(CFLAGS_ALL) -include tests/gpu/managed.h -MMD -MP -c $< -o $@
+$(out)/gpu/cuda/bench_kernels: $(out)/tests/gpu/bench_kernels.o $(cuda_lib)
+	@mkdir -p $(@D)
+	$(LD_SAYS)$(CXX) $(LDFLAGS) $< $(with_cuda) -o $@
 
 # Files whose text changes when the command line, the list of sources or the commit does, and that
 # keep their age otherwise: what depends on them is made again just then.
@@ -355,6 +395,8 @@ help:
 	@echo 'make              build/epidote'
 	@echo 'make cuda         libepidote_cuda.so, the kernels, beside the program (CUDA=$(CUDA), nvcc: $(or $(NVCC),not found))'
 	@echo 'make cuda-report  registers, spills and shared memory of each kernel, beside their bounds'
+	@echo 'make gpu-check    kernels and engine on this machine'"'"'s GPU, against the CPU, and timed; EMULATED=1: on the emulated one'
+	@echo 'make bundle       the same as a file for a machine with CUDA and a driver and nothing else: $(bundle_file)'
 	@echo 'make demo         a small vision-language model that ships here answers questions about pictures; no network'
 	@echo 'make demo-llm     fetch a real model (98 MB, once), answer inputs/demo.jsonl, show the answers'
 	@echo 'make test         build, unit tests and fast end-to-end tests (at most 5 minutes on 2 cores)'
@@ -375,6 +417,6 @@ help:
 
 .PHONY: all unit-tests deps deps-tools test test-fast test-slow test-slow-run test-real test-real-run \
         test-slurm test-slurm-run oracle-there test-oracle test-oracle-run lint asan \
-        sanitize ubsan tsan mpich fuzz fuzz-run cuda cuda-report ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
+        sanitize ubsan tsan mpich fuzz fuzz-run cuda cuda-report bundle bundle-run gpu-check ci model model-files demo demo-llm bench bench-run virtual virtual-run man install clean help format print-flags libraries-missing FORCE
 .SECONDARY:
 -include $(shell find $(out) -name '*.d' 2>/dev/null)

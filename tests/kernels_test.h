@@ -1,6 +1,9 @@
 /*
  * kernels_test.h - what the tests of kernels share: bf16 arrays, KV blocks full of NaN, the CPU's
  * operations to compare with.
+ *
+ * The same tests run on a device (tests/gpu/managed.h), which sees what they allocate, and neither
+ * stacks nor constants.
  */
 #ifndef EPIDOTE_KERNELS_TEST_H
 #define EPIDOTE_KERNELS_TEST_H
@@ -38,6 +41,15 @@ static inline uint16_t *random_bf16(size_t n)
 
     for (size_t i = 0; i < n; i++)
         x[i] = bf16_from_f32(test_normal());
+    return x;
+}
+
+/* A copy, since a device cannot read what is on a stack. */
+static inline int32_t *ints(const int32_t *from, size_t n)
+{
+    int32_t *x = calloc(n, sizeof *x);
+
+    memcpy(x, from, n * sizeof *x);
     return x;
 }
 

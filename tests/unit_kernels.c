@@ -21,7 +21,7 @@ static void embeds(void)
         const int D = 8 * test_between(1, 60), V = test_between(1, 40), T = test_between(1, 9);
         uint16_t *table = random_bf16((size_t)(V * D));
         float *out = test_floats((size_t)(T * D));
-        int32_t ids[9];
+        int32_t *ids = calloc((size_t)T, sizeof *ids);
         int differ = 0;
         const struct k_embed_args args = {out, table, ids, T, D, round % 2 ? 1.0f : 12.25f};
 
@@ -32,8 +32,7 @@ static void embeds(void)
             for (int i = 0; i < D; i++)
                 differ += out[t * D + i] != f32_from_bf16(table[ids[t] * D + i]) * args.scale;
         CHECK_INT(differ, 0);
-        free(table);
-        free(out);
+        free(table), free(out), free(ids);
     }
 }
 
@@ -129,7 +128,7 @@ static void ropes(void)
         float *qkv = test_floats((size_t)(T * ld)), *table = test_floats((size_t)(context * E));
         float *turned = test_copy(qkv, (size_t)(T * ld));
         uint16_t *q = random_bf16((size_t)(T * H * E));
-        int32_t pos[9], seq[9];
+        int32_t *pos = calloc((size_t)T, sizeof *pos), *seq = calloc((size_t)T, sizeof *seq);
         struct ops_seq seqs[9];
         int wrong = 0;
 
@@ -163,7 +162,7 @@ static void ropes(void)
         CHECK_INT(wrong, 0);
         CHECK(memcmp(pool, cache.kv.base, pool_bytes) == 0);
         cache_free(&cache);
-        free(pool), free(qkv), free(table), free(turned), free(q);
+        free(pool), free(qkv), free(table), free(turned), free(q), free(pos), free(seq);
     }
 }
 
@@ -186,6 +185,7 @@ static void attends(const struct attention_case *c)
     const size_t n = (size_t)(B * H * E);
     float *q = test_floats(n), *want = test_floats(n), *got = test_floats(n);
     uint16_t *q16 = random_bf16(n), *out = random_bf16(n), *alone = random_bf16((size_t)(H * E));
+    int32_t *pos = ints(c->pos, (size_t)B);
     struct ops_seq seqs[64];
     const struct ops_attention how = {
         .scale = 2.0f / sqrtf((float)E), .softcap = c->softcap, .window = c->window};
@@ -203,7 +203,7 @@ static void attends(const struct attention_case *c)
         .out = out,
         .q = q16,
         .kv = cache.kv.base,
-        .pos = c->pos,
+        .pos = pos,
         .tables = cache.tables,
         .work = work,
         .ld_tables = cache.ld_tables,
@@ -227,7 +227,7 @@ static void attends(const struct attention_case *c)
     /* The last sequence alone, with more splits launched than it needs. */
     args.out = alone;
     args.q = q16 + (size_t)(B - 1) * (size_t)(H * E);
-    args.pos = c->pos + B - 1;
+    args.pos = pos + B - 1;
     args.tables = cache.tables + (B - 1) * cache.ld_tables;
     args.B = 1;
     args.max_pos = max_pos + 3 * 256;
@@ -235,7 +235,7 @@ static void attends(const struct attention_case *c)
     CHECK_INT(k_attention(NULL, &args), 0);
     CHECK(memcmp(alone, out + (size_t)(B - 1) * (size_t)(H * E), (size_t)(H * E) * 2) == 0);
     cache_free(&cache);
-    free(work), free(q), free(want), free(got), free(q16), free(out), free(alone);
+    free(work), free(q), free(want), free(got), free(q16), free(out), free(alone), free(pos);
 }
 
 static void attentions(void)
@@ -375,8 +375,9 @@ static void matmuls(void)
 static void logits_of(int T, int V, int kind)
 {
     float *x = test_floats((size_t)(T * V)), *want = test_copy(x, (size_t)(T * V));
-    float max[8], logsum[8], want_max[8], want_logsum[8];
-    int32_t id[8];
+    float *max = poisoned((size_t)T), *logsum = poisoned((size_t)T);
+    float want_max[8], want_logsum[8];
+    int32_t *id = calloc((size_t)T, sizeof *id);
     float *work = poisoned((size_t)k_logits_work_floats(T, V));
     struct k_logits_args args = {x, max, logsum, id, work, T, V, 0.0f, 0.0f};
 
@@ -416,7 +417,7 @@ static void logits_of(int T, int V, int kind)
             CHECK(fabsf(logsum[t] - want_logsum[t]) < 1e-5f);
         }
     }
-    free(x), free(want), free(work);
+    free(x), free(want), free(work), free(max), free(logsum), free(id);
 }
 
 static void logits(void)
@@ -546,7 +547,7 @@ static void copies(void)
         uint16_t *pool = random_bf16((size_t)(L * layer_elems));
         uint16_t *to = nan_bf16((size_t)(L * layer_elems));
         uint16_t *packed = nan_bf16((size_t)(L * n * elems));
-        int32_t ids[9];
+        int32_t *ids = calloc((size_t)n, sizeof *ids);
         int wrong = 0;
 
         for (int i = 0; i < n; i++)
@@ -563,7 +564,7 @@ static void copies(void)
             wrong += to[at] != (copied ? pool[at] : 0xffff);
         }
         CHECK_INT(wrong, 0);
-        free(pool), free(to), free(packed);
+        free(pool), free(to), free(packed), free(ids);
     }
 }
 

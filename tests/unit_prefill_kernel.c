@@ -20,8 +20,8 @@ struct step {
     const struct shape *shape;
     struct cache cache;
     int B, T, max_tok;
-    int32_t pos0[MAX_SEQS], n_tok[MAX_SEQS], row0[MAX_SEQS];
-    uint16_t *q, *out; /* [T, H, E] */
+    int32_t *pos0, *n_tok, *row0; /* [B] */
+    uint16_t *q, *out;            /* [T, H, E] */
 };
 
 static size_t row_elems(const struct shape *shape)
@@ -34,10 +34,12 @@ static void step_begin(struct step *s, const struct shape *shape, int B, const i
 {
     int most = 0;
 
-    *s = (struct step){.shape = shape, .B = B};
+    *s = (struct step){.shape = shape,
+                       .B = B,
+                       .pos0 = ints(pos0, (size_t)B),
+                       .n_tok = ints(n_tok, (size_t)B),
+                       .row0 = ints(n_tok, (size_t)B)};
     for (int b = B - 1; b >= 0; b--) { /* rows in another order than sequences */
-        s->pos0[b] = pos0[b];
-        s->n_tok[b] = n_tok[b];
         s->row0[b] = s->T;
         s->T += n_tok[b];
         s->max_tok = n_tok[b] > s->max_tok ? n_tok[b] : s->max_tok;
@@ -54,7 +56,7 @@ static void step_begin(struct step *s, const struct shape *shape, int B, const i
 static void step_end(struct step *s)
 {
     cache_free(&s->cache);
-    free(s->q), free(s->out);
+    free(s->q), free(s->out), free(s->pos0), free(s->n_tok), free(s->row0);
 }
 
 static struct k_prefill_args step_args(const struct step *s)
@@ -116,7 +118,7 @@ static void same_alone(const struct step *s, int b, int from, int to)
     struct cache other = cache_random(shape->K, shape->E, shape->P, 2, end);
     const struct ops_kv *kv = &other.kv;
     int32_t *table = other.tables + other.ld_tables;
-    const int32_t row0 = 0;
+    int32_t *one = ints((const int32_t[]){pos0, n_tok, 0}, 3);
     const int seen = shape->window > 0 && pos0 >= shape->window ? pos0 + 1 - shape->window : 0;
     uint16_t *out = nan_bf16(n);
     struct k_prefill_args args = step_args(s);
@@ -138,16 +140,16 @@ static void same_alone(const struct step *s, int b, int from, int to)
     args.q = s->q + first;
     args.kv = kv->base;
     args.tables = table;
-    args.pos0 = &pos0;
-    args.n_tok = &n_tok;
-    args.row0 = &row0;
+    args.pos0 = one;
+    args.n_tok = one + 1;
+    args.row0 = one + 2;
     args.ld_tables = other.ld_tables;
     args.B = 1;
     args.T = args.max_tok = n_tok;
     CHECK_INT(k_prefill(NULL, &args), 0);
     CHECK(memcmp(out, s->out + first, n * sizeof *out) == 0);
     cache_free(&other);
-    free(out);
+    free(out), free(one);
 }
 
 /* A step is near the CPU's; each of its sequences in two or three chunks has the same bits. */
