@@ -496,7 +496,8 @@ static void matmuls_of_experts(void)
         float *work = poisoned((size_t)n_work), *logits = test_floats((size_t)(T * X));
         float *weights = test_floats((size_t)n_rows);
         int32_t *experts = calloc((size_t)n_rows, sizeof *experts);
-        int32_t *slots = calloc((size_t)n_rows, sizeof *slots), first[10];
+        int32_t *slots = calloc((size_t)n_rows, sizeof *slots);
+        int32_t *first = calloc((size_t)X + 1, sizeof *first);
         const struct k_route_args route = {experts, weights, logits, T, X, n_used, 1};
         const struct k_assign_args assign = {slots, first, experts, T, X, n_used};
         const struct k_gather_args gather = {sorted, x, slots, T, n_used, n_in};
@@ -532,7 +533,7 @@ static void matmuls_of_experts(void)
         }
         CHECK_INT(wrong, 0);
         free(x), free(w), free(sorted), free(out), free(alone), free(work), free(logits);
-        free(weights), free(experts), free(slots);
+        free(weights), free(experts), free(slots), free(first);
     }
 }
 
