@@ -521,8 +521,7 @@ static const struct cli_command commands[] = {
      {FLAG_SET,
       {"--role", "ROLE",
        "what this rank is for: coordinator, encoder, prefill or decode; given to all ranks, in "
-       "this "
-       "order, it stands for `groups`"}},
+       "this order, it stands for `groups`"}},
      "serve the rows of a job",
      "One process, or as many as mpirun or srun start: the ranks divide the work among them.  The "
      "same command continues a run that was broken off, on any number of ranks.  `epidote help "
