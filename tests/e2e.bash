@@ -95,6 +95,18 @@ gone_in() {
     return 1
 }
 
+# wait_launcher PID - wait for it; returns its exit status.  Open MPI's hangs in its own end now and then when a
+# rank was killed: without any rank for 10 s, it is killed.
+wait_launcher() {
+    local quiet=0
+    while kill -0 "$1" 2>/dev/null; do
+        if [ -z "$(ranks_there)" ]; then quiet=$((quiet + 1)); else quiet=0; fi
+        [ $quiet -lt 200 ] || { echo "the launcher hung in its own end" && kill -9 "$1"; }
+        sleep 0.05
+    done
+    wait "$1"
+}
+
 digest() { # FILE
     "$epidote" inspect --digest "$1" 2>&1
 }

@@ -73,7 +73,7 @@ for ((i = 0; i < 3; i++)); do
     pid=$!
     sleep "0.$((3 + 2 * i))"
     ranks_there | while read -r rank pid; do kill -9 "$pid" 2>/dev/null; done
-    wait "$pid"
+    wait_launcher "$pid"
     gone_in 5 || fail "ranks were left behind"
 done
 launch 4 a

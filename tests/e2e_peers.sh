@@ -34,7 +34,7 @@ lost() {
     sleep 0.6 # a beat of every rank
     begin=$(date +%s%N)
     kill -"$signal" "$(ranks_there | sed -n "s/^$rank //p")"
-    wait $pid 2>/dev/null
+    wait_launcher $pid 2>/dev/null
     rc=$?
     ms=$((($(date +%s%N) - begin) / 1000000))
     echo "$what: over in $ms ms, launcher's exit status $rc"
@@ -110,7 +110,7 @@ in_merge() {
     while [ ! -e "$dir/m.out.h5.tmp" ] && kill -0 $pid 2>/dev/null; do sleep 0.002; done
     begin=$(date +%s%N)
     kill -STOP "$(ranks_there | sed -n "s/^$1 //p")"
-    wait $pid
+    wait_launcher $pid
     ms=$((($(date +%s%N) - begin) / 1000000))
     echo "rank $1 stopped in the merge: over in $ms ms"
     n_checks=$((n_checks + 1))

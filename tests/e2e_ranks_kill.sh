@@ -71,9 +71,9 @@ while [ $done_kills -lt "$kills" ]; do
         fi
         # The launcher of a rank that was killed takes its time (Open MPI: 1 s and 1 s more).
         n_checks=$((n_checks + 1))
-        if [ "$what" = launcher ]; then gone_in 2; else wait $pid 2>/dev/null; gone_in 1; fi ||
+        if [ "$what" = launcher ]; then gone_in 2; else wait_launcher $pid 2>/dev/null; gone_in 1; fi ||
             { fail "ranks were left after a kill of $what of $n at $ms ms"; tail -n 5 "$dir/a.log" >&2; }
-        wait $pid 2>/dev/null
+        wait_launcher $pid 2>/dev/null
         cat "$dir/a.log" >>"$dir/all.log"
         "$epidote" status "$dir/a.out.h5" >"$dir/status.log" 2>&1
         rc=$?
@@ -113,7 +113,7 @@ told() {
     kill -"$signal" "$@"
     gone_in 3 || fail "ranks are left 3 s after SIG$signal to $what"
     ms=$((($(date +%s%N) - begin) / 1000000))
-    wait $pid
+    wait_launcher $pid
     echo "SIG$signal to $what: gone in $ms ms"
     n_checks=$((n_checks + 1))
     [ "$ms" -le $((800 * ${TEST_PATIENCE:-1})) ] || fail "SIG$signal to $what: gone after $ms ms, not within 800"
