@@ -5,7 +5,8 @@
 #   tests/stages.sh STAGE ...
 #
 # A stage adds its own line to the file TEST_SUMS names; one that leaves no line counts as one test.
-# The fuzz stage gets 10 s a target, or CI_FUZZ_S; the slow tests are all, or those that CI_SLOW names.
+# The fuzz stage gets 10 s a target, or CI_FUZZ_S; slow tests and those on real models are all, or those
+# that CI_SLOW and CI_REAL name.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 mkdir -p build/ci
@@ -20,6 +21,7 @@ for stage in "$@"; do
     args=()
     [ "$stage" = fuzz ] && args=(FUZZ_S="${CI_FUZZ_S:-10}")
     [ "$stage" = test-slow ] && args=(TESTS="${CI_SLOW:-}")
+    [ "$stage" = test-real ] && args=(TESTS="${CI_REAL:-}")
     TEST_SUMS="$PWD/$sums" make --no-print-directory "$stage" "${args[@]}"
     rc=$?
     lines=$(sed -n "$((before + 1)),\$p" "$sums")
