@@ -349,10 +349,11 @@ struct join_counts {
 };
 /*
  * data_join - result files of parts of one prompt file, made by one job, become one result file;
- * its digest is that of a run that did all rows. paths  in  [n_paths] in any order; each begins
- * where another ends An out_path that is there is left if it holds just that, else refused.
- * Streams.  Returns ST_OK, ST_CONFIG (rows that are missing or there twice, another job, out_path),
- * ST_IO, ST_FORMAT, ST_NOMEM.
+ *   its digest is that of a run that did all rows.
+ *   paths  in  [n_paths] in any order; each begins where another ends
+ *   An out_path that is there is left if it holds just that, else refused.  Streams.
+ * Returns ST_OK, ST_CONFIG (rows that are missing or there twice, another job, out_path), ST_IO,
+ * ST_FORMAT, ST_NOMEM.
  */
 enum status data_join(const char *out_path, const char *const *paths, int n_paths,
                       struct join_counts *out_counts);

@@ -14,14 +14,6 @@
 #define HAVE_SET_FILE_LOCKING                                                                      \
     (H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0)))
 
-#define TEXT_OF(x) #x
-#define TEXT(x) TEXT_OF(x)
-
-const char *h5_version(void)
-{
-    return "HDF5 " TEXT(H5_VERS_MAJOR) "." TEXT(H5_VERS_MINOR) "." TEXT(H5_VERS_RELEASE);
-}
-
 void h5_quiet(void)
 {
     /* A file that could not be closed because the disk is full stays on HDF5's list, and 1.10 falls

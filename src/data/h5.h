@@ -11,8 +11,6 @@
 
 #include "base/base.h"
 
-/* h5_version - "HDF5 1.10.8" as it was built with; static. */
-const char *h5_version(void);
 /* h5_quiet - no error stack from HDF5 on this thread's standard error. */
 void h5_quiet(void);
 

@@ -159,7 +159,8 @@ err:
 
 char *data_versions(char *buf, size_t cap)
 {
-    snprintf(buf, cap, "%s, %s, %s", h5_version(), picture_jpeg_version(), picture_png_version());
+    snprintf(buf, cap, "HDF5 %d.%d.%d, %s, %s", H5_VERS_MAJOR, H5_VERS_MINOR, H5_VERS_RELEASE,
+             picture_jpeg_version(), picture_png_version());
     return buf;
 }
 
