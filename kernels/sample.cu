@@ -13,35 +13,9 @@
 
 #include "kernels/device.cuh"
 #include "kernels/launch.h"
+#include "src/base/draw.h"
 
 /* ---- weigh -------------------------------------------------------------------------------------- */
-
-/* exp_fixed of src/model/sampler.c: e^x for -50 <= x <= 0. */
-static __device__ inline double exp_fixed(double x)
-{
-    const double k_rounded = x * 0x1.71547652b82fep0 + 0x1.8p52, k = k_rounded - 0x1.8p52;
-    const double r = (x - k * 0x1.62e42fefa0000p-1) - k * 0x1.cf79abc9e3b3ap-40;
-    double sum = 1.0 / 6227020800.0, power;
-    uint64_t bits;
-
-    sum = sum * r + 1.0 / 479001600.0;
-    sum = sum * r + 1.0 / 39916800.0;
-    sum = sum * r + 1.0 / 3628800.0;
-    sum = sum * r + 1.0 / 362880.0;
-    sum = sum * r + 1.0 / 40320.0;
-    sum = sum * r + 1.0 / 5040.0;
-    sum = sum * r + 1.0 / 720.0;
-    sum = sum * r + 1.0 / 120.0;
-    sum = sum * r + 1.0 / 24.0;
-    sum = sum * r + 1.0 / 6.0;
-    sum = sum * r + 1.0 / 2.0;
-    sum = sum * r + 1.0;
-    sum = sum * r + 1.0;
-    memcpy(&bits, &k_rounded, sizeof bits);
-    bits = (bits + 1023) << 52;
-    memcpy(&power, &bits, sizeof power);
-    return sum * power;
-}
 
 /* Whether a row has something to draw: it is neither bad nor greedy. */
 static __device__ inline bool draws(const struct k_sample_args &a, int row)
@@ -67,7 +41,7 @@ static __global__ void __launch_bounds__(K_SAMPLE_WEIGH_THREADS) weigh(struct k_
         const int64_t at = (int64_t)row * a.V + first + i;
         const double score = ((double)a.logits[at] - max) / temperature;
 
-        a.work[at] = score >= -50.0 ? whole(exp_fixed(score)) : 0;
+        a.work[at] = score >= -50.0 ? whole(draw_exp(score)) : 0;
     }
 }
 
@@ -238,24 +212,14 @@ static __device__ inline uint64_t count_all(const struct tokens &t, struct scrat
 
 /* ---- choose ------------------------------------------------------------------------------------- */
 
-/* 53 random bits that belong to (seed, row, sample, position): philox4x32 of src/base/philox.c. */
+/* 53 random bits that belong to (seed, row, sample, position). */
 static __device__ inline uint64_t random_53(const struct k_sample_row &of)
 {
-    uint32_t k0 = (uint32_t)of.seed, k1 = (uint32_t)(of.seed >> 32);
-    uint32_t c0 = (uint32_t)of.row, c1 = (uint32_t)(of.row >> 32);
-    uint32_t c2 = of.sample, c3 = (uint32_t)of.position;
+    uint32_t bits[4] = {(uint32_t)of.row, (uint32_t)(of.row >> 32), of.sample,
+                        (uint32_t)of.position};
 
-    for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return ((uint64_t)c0 << 32 | c1) >> 11;
+    draw_philox((uint32_t)of.seed, (uint32_t)(of.seed >> 32), bits);
+    return ((uint64_t)bits[0] << 32 | bits[1]) >> 11;
 }
 
 static __global__ void __launch_bounds__(K_SAMPLE_THREADS) choose(struct k_sample_args a)

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/draw.h"
+
 /* ---- status ------------------------------------------------------------------------------- */
 
 /* Every function that can fail returns one of these.  Whoever first decides on the error logs it.

@@ -79,46 +79,6 @@ void sampler_destroy(struct sampler *sampler)
     host_free(sampler);
 }
 
-/* ---- exp ---------------------------------------------------------------------------------- */
-
-/*
- * exp_fixed - e^x for SCORE_MIN <= x <= 0 by the same steps on every machine; libm's differs.
- *
- * x = k ln2 + r with |r| <= ln2 / 2; Taylor series of e^r up to r^13 (the next term is below
- * 1e-17), times 2^k.  exp_fixed(0) is exactly 1.
- */
-static inline double exp_fixed(double x)
-{
-    static const double LOG2E = 0x1.71547652b82fep0;
-    static const double LN2_HIGH = 0x1.62e42fefa0000p-1; /* k * LN2_HIGH is exact */
-    static const double LN2_LOW = 0x1.cf79abc9e3b3ap-40;
-    static const double ROUND = 0x1.8p52; /* adding it leaves an integer in the low bits */
-    const double k_rounded = x * LOG2E + ROUND, k = k_rounded - ROUND;
-    const double r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    double sum = 1.0 / 6227020800.0;
-
-    sum = sum * r + 1.0 / 479001600.0;
-    sum = sum * r + 1.0 / 39916800.0;
-    sum = sum * r + 1.0 / 3628800.0;
-    sum = sum * r + 1.0 / 362880.0;
-    sum = sum * r + 1.0 / 40320.0;
-    sum = sum * r + 1.0 / 5040.0;
-    sum = sum * r + 1.0 / 720.0;
-    sum = sum * r + 1.0 / 120.0;
-    sum = sum * r + 1.0 / 24.0;
-    sum = sum * r + 1.0 / 6.0;
-    sum = sum * r + 1.0 / 2.0;
-    sum = sum * r + 1.0;
-    sum = sum * r + 1.0;
-
-    uint64_t bits; /* k in the low ones; everything above leaves by the shift */
-    double power;
-    memcpy(&bits, &k_rounded, sizeof bits);
-    bits = (bits + 1023) << 52;
-    memcpy(&power, &bits, sizeof power);
-    return sum * power;
-}
-
 /* ---- a heap of ranks ------------------------------------------------------------------------ */
 
 static bool ranks_before(struct ranked a, struct ranked b)
@@ -274,7 +234,7 @@ static int keep_top_k(struct sampler *s, int n, int top_k)
 static void weigh(double *restrict weights, const double *restrict scores, int n)
 {
     for (int i = 0; i < n; i++)
-        weights[i] = exp_fixed(scores[i]);
+        weights[i] = draw_exp(scores[i]);
 }
 
 static double sum_in_id_order(const double *weights, int n)
@@ -315,7 +275,7 @@ static int keep_top_p(struct sampler *s, int n, double top_p)
     heap_build(s->heap, n_heap);
     do {
         last = heap_pop(s->heap, &n_heap);
-        sum += exp_fixed(last.key);
+        sum += draw_exp(last.key);
     } while (sum < goal && n_heap > 0);
     n_kept = keep_until(s, n, last);
     weigh(s->weights, s->scores, n_kept);
